@@ -1,0 +1,74 @@
+//! Where and why JSON does not have the expected shape.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::strict::Strict;
+
+/// The place (`content.media.mime`; empty for the whole) and what was expected there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) path: String,
+    pub(crate) message: String,
+}
+
+impl Fault {
+    /// The same fault, seen from one level further out.
+    pub(crate) fn under(mut self, parent: &str) -> Self {
+        self.path = join(parent, &self.path);
+        self
+    }
+}
+
+/// The form in which a fault of a nested shape travels through serde's errors, from which
+/// [`read`] takes it apart again.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "in `{}`: {}", self.path, self.message)
+        }
+    }
+}
+
+/// Reads one JSON value of a known shape.
+pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let value = T::deserialize(Strict(tracked)).map_err(|error| {
+        let outer = match track.path().to_string() {
+            root if root == "." => String::new(),
+            path => path,
+        };
+        locate(outer, &error)
+    })?;
+    json.end().map_err(|error| locate(String::new(), &error))?;
+    Ok(value)
+}
+
+fn locate(outer: String, error: &serde_json::Error) -> Fault {
+    let mut message = error.to_string();
+    // The path says where; a line and column of a nested text would only mislead.
+    if error.is_data() {
+        let at = format!(" at line {} column {}", error.line(), error.column());
+        if let Some(bare) = message.strip_suffix(&at) {
+            message.truncate(bare.len());
+        }
+    }
+    let nested = message.strip_prefix("in `").and_then(|rest| rest.split_once("`: "));
+    match nested {
+        Some((inner, message)) => Fault { path: join(&outer, inner), message: message.to_owned() },
+        None => Fault { path: outer, message },
+    }
+}
+
+fn join(outer: &str, inner: &str) -> String {
+    match (outer, inner) {
+        ("", path) | (path, "") => path.to_owned(),
+        (outer, inner) if inner.starts_with('[') => format!("{outer}{inner}"),
+        (outer, inner) => format!("{outer}.{inner}"),
+    }
+}
