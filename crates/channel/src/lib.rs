@@ -1,0 +1,378 @@
+//! Sends messages to one place and says what happened.
+//!
+//! A channel never sleeps, never retries, never reads the store and never drops: it turns a
+//! batch of [`Message`]s into one [`Report`] each. When and how often to send is the lane's
+//! business.
+//!
+//! A new channel is a module with its `Config`, a variant in [`Config`] and one in [`Channel`],
+//! the match arms that the compiler then asks for, and one line in `tests/contract`.
+//!
+//! - [`webhook`]: HTTP, signed as Standard Webhooks describes.
+//! - [`signature`]: those signatures.
+//! - [`egress`]: which addresses a URL given by a user may reach.
+
+pub mod egress;
+mod fault;
+mod hidden;
+mod pool;
+pub mod signature;
+pub mod webhook;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde::{Deserialize, Serialize, de};
+use serde_json::Value;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema},
+};
+use zapbus_event::Timestamp;
+
+pub use fault::Fault;
+pub use hidden::{Hidden, MASK};
+
+/// One rendered event (or one part of it) on its way to one destination.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The event id, with `.<n>` behind it for part n > 0. Goes out as `webhook-id`.
+    pub id: String,
+    /// The event's name in the destination's dialect.
+    pub event_name: String,
+    /// The rendered body.
+    pub body: Bytes,
+    /// Messages with equal keys must not overtake each other.
+    pub ordering_key: String,
+    /// When this attempt starts; signed.
+    pub timestamp: Timestamp,
+    /// How many gateways the event has passed, this one included (`zapbus-hops`).
+    pub hops: u8,
+    /// The replay it belongs to (`zapbus-replay`), if any.
+    pub replay: Option<String>,
+}
+
+/// What a failure says about the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Only this event is concerned.
+    Event,
+    /// The destination as a whole does not answer as it should.
+    Destination,
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination has taken it.
+    Accepted,
+    /// Try again.
+    Retry {
+        /// Not before this much time has passed, says the destination.
+        after: Option<Duration>,
+        /// Whom the failure concerns.
+        scope: Scope,
+    },
+    /// This event, never again.
+    Refused,
+    /// This destination, never again.
+    Gone,
+}
+
+/// An [`Outcome`] with what the delivery log keeps of it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What became of the message.
+    pub outcome: Outcome,
+    /// HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// From the first byte sent to the last byte read.
+    pub latency: Duration,
+    /// Why it failed, in words for the destination's owner. Never a secret.
+    pub error: Option<String>,
+    /// Headers as sent, secrets masked. Empty when accepted: the log does not keep them then.
+    pub request_headers: Vec<(String, String)>,
+    /// Headers of the answer. Empty when accepted.
+    pub response_headers: Vec<(String, String)>,
+    /// The first 4 KiB of the answer's body; when accepted, the first 256 bytes.
+    pub excerpt: Bytes,
+}
+
+/// Which channel, and how to use it. Stored with the destination as JSON, tagged by `type`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Config {
+    /// Posts to a URL.
+    Webhook(webhook::Config),
+}
+
+/// The values of `type`.
+const TYPES: [&str; 1] = ["webhook"];
+
+impl Config {
+    /// Reads a config from JSON: first `type`, then what that type takes, so that a fault names
+    /// its place and the nearest right name of an unknown key.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not fit. [`Self::validate`] finds what the types cannot.
+    pub fn read(value: Value) -> Result<Self, Fault> {
+        let Value::Object(mut fields) = value else {
+            return Err(Fault::new(
+                "",
+                "expected an object such as {\"type\":\"webhook\",\"url\":\"https://example.com/hook\"}",
+            ));
+        };
+        let expected = TYPES.map(|name| format!("`{name}`")).join(", ");
+        let kind = match fields.shift_remove("type") {
+            Some(Value::String(kind)) => kind,
+            Some(_) => return Err(Fault::new("type", format!("expected one of {expected}"))),
+            None => {
+                return Err(Fault::new("type", format!("is missing; expected one of {expected}")));
+            }
+        };
+        match kind.as_str() {
+            "webhook" => fault::read(Value::Object(fields)).map(Self::Webhook),
+            unknown => {
+                let hint = match fault::nearest(unknown, TYPES) {
+                    Some(name) => format!("; did you mean `{name}`?"),
+                    None => String::new(),
+                };
+                Err(Fault::new(
+                    "type",
+                    format!("unknown channel `{unknown}`, expected one of {expected}{hint}"),
+                ))
+            }
+        }
+    }
+
+    /// The value of `type`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+        }
+    }
+
+    /// Fills in what is made when it is not given: a webhook's signing secret.
+    pub fn with_defaults(self) -> Self {
+        match self {
+            Self::Webhook(config) => Self::Webhook(config.with_defaults()),
+        }
+    }
+
+    /// Finds everything that is wrong with a config that could be read. Literal addresses are
+    /// checked against the guard; names are not, they are checked when connecting.
+    ///
+    /// # Errors
+    ///
+    /// All faults found.
+    pub fn validate(&self, guard: &egress::Guard) -> Result<(), Vec<Fault>> {
+        let faults = match self {
+            Self::Webhook(config) => config.faults(guard),
+        };
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// For showing: every secret is [`MASK`]. The signing secret is left out; whoever creates
+    /// or rotates it is shown [`Self::signing_secret`] that once.
+    pub fn masked(&self) -> Self {
+        match self {
+            Self::Webhook(config) => Self::Webhook(config.masked()),
+        }
+    }
+
+    /// Puts the stored secrets back where somebody sent [`Self::masked`] back with changes:
+    /// each [`MASK`], and a signing secret that is left out.
+    pub fn with_kept_secrets(self, stored: &Self) -> Self {
+        match (self, stored) {
+            (Self::Webhook(config), Self::Webhook(stored)) => {
+                Self::Webhook(config.with_kept_secrets(stored))
+            }
+        }
+    }
+
+    /// The signing secret in its text form (`whsec_…`), if this channel signs.
+    pub fn signing_secret(&self) -> Option<String> {
+        match self {
+            Self::Webhook(config) => config.secret.as_ref().map(signature::Secret::expose),
+        }
+    }
+
+    /// Puts a new signing secret in place and returns its text form; the old one goes on signing
+    /// beside it until `now + overlap`. `None` when this channel does not sign.
+    pub fn rotate_secret(&mut self, now: Timestamp, overlap: Duration) -> Option<String> {
+        match self {
+            Self::Webhook(config) => Some(config.rotate_secret(now, overlap)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// Written by hand: utoipa puts a tag beside a struct that refuses unknown keys, and then no
+/// object fits both.
+impl PartialSchema for Config {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .description(Some("Which channel, and how to use it."))
+            .item(tagged("webhook", webhook::Config::schema()))
+            .into()
+    }
+}
+
+impl ToSchema for Config {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "ChannelConfig".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        webhook::Config::schemas(schemas);
+    }
+}
+
+/// The schema of a channel's config with its `type`.
+fn tagged(kind: &str, schema: RefOr<Schema>) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = schema else {
+        return schema;
+    };
+    let tag = ObjectBuilder::new()
+        .schema_type(utoipa::openapi::Type::String)
+        .enum_values(Some([kind]))
+        .build();
+    object.properties.insert("type".to_owned(), tag.into());
+    object.required.insert(0, "type".to_owned());
+    RefOr::T(Schema::Object(object))
+}
+
+/// How long one exchange may take when neither the config nor the opening says.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What all channels of a node share. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    guard: Arc<egress::Guard>,
+    pools: Arc<pool::Pools>,
+    timeout: Duration,
+    user_agent: HeaderValue,
+}
+
+impl Opening {
+    /// With no connections yet, [`DEFAULT_TIMEOUT`], and `zapbus/<version>` as user agent.
+    pub fn new(guard: Arc<egress::Guard>) -> Self {
+        Self {
+            guard,
+            pools: Arc::default(),
+            timeout: DEFAULT_TIMEOUT,
+            user_agent: HeaderValue::from_static(concat!("zapbus/", env!("CARGO_PKG_VERSION"))),
+        }
+    }
+
+    /// Another guard over the same connection pools: [`egress::Guard::trusted`] for targets of
+    /// the operator's own file. Connections opened under different guards are never mixed.
+    pub fn with_guard(mut self, guard: Arc<egress::Guard>) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// How long one exchange may take when the config does not say: the preset's time-out.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What goes out as `user-agent`.
+    pub fn with_user_agent(mut self, user_agent: HeaderValue) -> Self {
+        self.user_agent = user_agent;
+        self
+    }
+
+    /// The guard that connections pass.
+    pub fn guard(&self) -> &Arc<egress::Guard> {
+        &self.guard
+    }
+}
+
+/// A config that cannot be opened. A stored config that once validated opens, unless the rules
+/// have become stricter since.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this destination cannot be opened: {}", .faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+pub struct OpenError {
+    /// Everything that is wrong; never empty.
+    pub faults: Vec<Fault>,
+}
+
+/// A destination ready to be sent to.
+#[derive(Debug)]
+pub enum Channel {
+    /// Posts to a URL.
+    Webhook(webhook::Webhook),
+}
+
+impl Channel {
+    /// Prepares for sending. Connects to nothing and starts no task.
+    ///
+    /// # Errors
+    ///
+    /// When the config has faults; what the egress guard refuses is none here, but the outcome
+    /// of sending, since the operator may allow it at any time.
+    pub fn open(config: &Config, opening: &Opening) -> Result<Self, OpenError> {
+        match config {
+            Config::Webhook(config) => webhook::Webhook::open(config, opening).map(Self::Webhook),
+        }
+        .map_err(|faults| OpenError { faults })
+    }
+
+    /// Sends a batch: one report for each message, in the order of the messages.
+    pub async fn send(&self, batch: &[Message]) -> Vec<Report> {
+        match self {
+            Self::Webhook(webhook) => webhook.send(batch).await,
+        }
+    }
+
+    /// How many messages one [`Self::send`] should get at most.
+    pub fn batch_limit(&self) -> usize {
+        match self {
+            Self::Webhook(_) => 1,
+        }
+    }
+
+    /// Whether a batch may hold several messages with one key.
+    pub fn keeps_order_in_batch(&self) -> bool {
+        match self {
+            // One after another, each after the answer to the one before.
+            Self::Webhook(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_has_the_tag_and_all_keys() {
+        let schema = serde_json::to_value(Config::schema()).unwrap();
+        let webhook = &schema["oneOf"][0];
+        assert_eq!(webhook["properties"]["type"]["enum"], json!(["webhook"]));
+        assert_eq!(webhook["required"], json!(["type", "url"]));
+        assert_eq!(webhook["additionalProperties"], json!(false));
+        // Every reference leads somewhere.
+        let mut named = Vec::new();
+        Config::schemas(&mut named);
+        for (_, reference) in
+            schema.to_string().match_indices("#/components/schemas/").map(|(start, prefix)| {
+                let rest = &schema.to_string()[start + prefix.len()..];
+                (start, rest.split('"').next().unwrap().to_owned())
+            })
+        {
+            assert!(named.iter().any(|(name, _)| *name == reference), "{reference}");
+        }
+    }
+}

@@ -1,0 +1,669 @@
+//! Posts to a user's URL, signed as Standard Webhooks describes.
+
+mod config;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use http_body_util::Full;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
+use zapbus_event::Timestamp;
+
+pub use config::{ClientCertificate, Config, Http2, PreviousSecret};
+
+use crate::{
+    Fault, MASK, Message, Opening, Outcome, Report, Scope,
+    pool::{ConnectError, Form, IDLE, Lent, Pool, Route, with_sources},
+    signature::{self, Signer},
+};
+
+/// The longest wait that a receiver may ask for.
+pub const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// What is kept of an answer's body, in bytes.
+const EXCERPT: usize = 4 * 1024;
+/// The same when the message was accepted.
+const EXCERPT_ACCEPTED: usize = 256;
+/// How much of a body is read to be able to use the connection again, in bytes; beyond it a new
+/// connection is cheaper.
+const DRAIN: usize = 64 * 1024;
+/// How long the rest of an answer is waited for once its head has said that the message was
+/// accepted: it is only for the log, and for the connection to be used again.
+const ACCEPTED_BODY: Duration = Duration::from_secs(1);
+/// How long before a receiver says that it closes idle connections we do.
+const IDLE_MARGIN: Duration = Duration::from_secs(1);
+/// The longest that an idle connection is kept, whatever the receiver says.
+const IDLE_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const EVENT: HeaderName = HeaderName::from_static("zapbus-event");
+const HOPS: HeaderName = HeaderName::from_static("zapbus-hops");
+const REPLAY: HeaderName = HeaderName::from_static("zapbus-replay");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// A webhook ready to be posted to. Holds no connection of its own.
+#[derive(Debug)]
+pub struct Webhook {
+    pool: Arc<Pool>,
+    scheme: Scheme,
+    authority: Authority,
+    path: String,
+    query: Option<String>,
+    /// The two together, unless the event's name comes between them.
+    path_and_query: Option<PathAndQuery>,
+    /// All headers of a request, with room for the values that differ.
+    headers: HeaderMap,
+    signer: Signer,
+    previous: Vec<(Signer, Timestamp)>,
+    timeout: Duration,
+    connect_timeout: Duration,
+}
+
+/// What is known of an exchange so far; outlives the time-out that ends it.
+struct Progress {
+    lent: Option<Lent>,
+    stage: Stage,
+    started: Instant,
+    status: Option<StatusCode>,
+    headers: HeaderMap,
+    excerpt: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Connecting,
+    Waiting,
+    Reading,
+}
+
+/// Why an exchange has no outcome of its own.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The answer never began, or is no HTTP.
+    #[error("no answer that can be understood: {}", with_sources(.0))]
+    Answer(hyper::Error),
+    /// The answer began, but did not end as it should.
+    #[error("the answer broke off after {status}: {}", with_sources(.source))]
+    Body { status: StatusCode, source: hyper::Error },
+    /// The request cannot be written.
+    #[error("the request cannot be written: {0}")]
+    Request(#[from] http::Error),
+}
+
+impl Webhook {
+    /// Prepares everything that is the same for each message.
+    pub(crate) fn open(config: &Config, opening: &Opening) -> Result<Self, Vec<Fault>> {
+        let faults = config.form_faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let one = |path: &str, message: String| vec![Fault::new(path, message)];
+        let secret = config.secret.as_ref().ok_or_else(|| {
+            one("secret", "is missing; leave it out when creating to have one made".into())
+        })?;
+        let url = &config.url;
+        let https = url.scheme() == "https";
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(one("url", "has no host".into()));
+        };
+        let unwritable = |error: &dyn std::fmt::Display| {
+            one("url", format!("cannot be written in a request: {error}"))
+        };
+        let authority: Authority = match url.port() {
+            Some(port) => format!("{host}:{port}").parse(),
+            None => host.to_string().parse(),
+        }
+        .map_err(|error| unwritable(&error))?;
+        let host_header =
+            HeaderValue::try_from(authority.as_str()).map_err(|error| unwritable(&error))?;
+        let path_and_query = match config.by_events {
+            true => None,
+            false => Some(
+                path_and_query(url.path(), None, url.query())
+                    .map_err(|error| unwritable(&error))?,
+            ),
+        };
+
+        let route = Route {
+            guard: Arc::clone(&opening.guard),
+            https,
+            host: host.to_owned(),
+            port,
+            http2: config.http2,
+            identity: config.identity().map_err(|fault| vec![fault])?,
+            proxy: config.proxy().map_err(|fault| vec![fault])?,
+        };
+        Ok(Self {
+            pool: opening.pools.pool(route),
+            scheme: if https { Scheme::HTTPS } else { Scheme::HTTP },
+            authority,
+            headers: template(config, opening, host_header),
+            path: url.path().to_owned(),
+            query: url.query().map(str::to_owned),
+            path_and_query,
+            signer: secret.signer(),
+            previous: config
+                .previous_secrets
+                .iter()
+                .map(|previous| (previous.secret.signer(), previous.expires_at))
+                .collect(),
+            timeout: config.timeout().unwrap_or(opening.timeout),
+            connect_timeout: config.connect_timeout(),
+        })
+    }
+
+    /// Sends the messages one after another.
+    pub(crate) async fn send(&self, batch: &[Message]) -> Vec<Report> {
+        let mut reports = Vec::with_capacity(batch.len());
+        for message in batch {
+            reports.push(self.send_one(message).await);
+        }
+        reports
+    }
+
+    async fn send_one(&self, message: &Message) -> Report {
+        let mut progress = Progress {
+            lent: None,
+            stage: Stage::Connecting,
+            started: Instant::now(),
+            status: None,
+            headers: HeaderMap::new(),
+            excerpt: Vec::new(),
+        };
+        let exchange = tokio::time::timeout(self.timeout, self.exchange(message, &mut progress));
+        let ended = exchange.await;
+        let latency = progress.started.elapsed();
+        let destination = Outcome::Retry { after: None, scope: Scope::Destination };
+        let (outcome, error) = match ended {
+            Ok(Ok(outcome)) => {
+                let error = match &outcome {
+                    Outcome::Accepted => None,
+                    _ => progress.status.map(answer_error),
+                };
+                (outcome, error)
+            }
+            Ok(Err(failure @ Failure::Request(_))) => (Outcome::Refused, Some(failure.to_string())),
+            Ok(Err(failure)) => (destination, Some(failure.to_string())),
+            Err(_) => {
+                // It may be dead without anybody having said so.
+                if let Some(lent) = &progress.lent {
+                    self.pool.retire(lent);
+                }
+                match progress.status {
+                    // The receiver has said that it has the message.
+                    Some(status) if status.is_success() => (Outcome::Accepted, None),
+                    _ => (destination, Some(self.timeout_error(progress.stage))),
+                }
+            }
+        };
+        let (request_headers, response_headers) = match outcome {
+            Outcome::Accepted => (Vec::new(), Vec::new()),
+            _ => (self.shown_request_headers(message), shown_headers(&progress.headers)),
+        };
+        Report {
+            outcome,
+            status: progress.status.map(|status| status.as_u16()),
+            latency,
+            error,
+            request_headers,
+            response_headers,
+            excerpt: progress.excerpt.into(),
+        }
+    }
+
+    /// One attempt: a request and its answer, on a connection that was idle or a fresh one.
+    async fn exchange(
+        &self,
+        message: &Message,
+        progress: &mut Progress,
+    ) -> Result<Outcome, Failure> {
+        let began = Instant::now();
+        let lent = match self.pool.take().await {
+            Some(lent) => lent,
+            None => self.pool.connect(None, self.connect_timeout).await?,
+        };
+        let mut lent = progress.lent.insert(lent);
+        let mut repeated = false;
+        let answer = loop {
+            let request = self.request(message, &lent.form())?;
+            progress.stage = Stage::Waiting;
+            progress.started = Instant::now();
+            match lent.send(request).await {
+                Ok(answer) => break answer,
+                Err(_) if !repeated && lent.is_stale() => {
+                    repeated = true;
+                    progress.stage = Stage::Connecting;
+                    let stale = progress.lent.take();
+                    let fresh = self.pool.connect(stale, self.connect_timeout).await?;
+                    lent = progress.lent.insert(fresh);
+                }
+                Err(error) => return Err(Failure::Answer(error)),
+            }
+        };
+        let (head, body) = answer.into_parts();
+        progress.stage = Stage::Reading;
+        progress.status = Some(head.status);
+        let retry_after = head.headers.get(header::RETRY_AFTER);
+        let outcome = classify(head.status, retry_after, message.timestamp + began.elapsed());
+        let want = match outcome {
+            Outcome::Accepted => EXCERPT_ACCEPTED,
+            _ => EXCERPT,
+        };
+        let idle = idle_time(head.headers.get(KEEP_ALIVE));
+        progress.headers = head.headers;
+        let reading = read(lent, body, want, &mut progress.excerpt);
+        let whole = if outcome == Outcome::Accepted {
+            // It has the message whatever becomes of the rest of its answer. One that breaks off
+            // or takes its time costs the connection, and nobody waits for it.
+            match tokio::time::timeout(ACCEPTED_BODY, reading).await {
+                Ok(Ok(whole)) => whole,
+                Ok(Err(_)) | Err(_) => {
+                    self.pool.retire(lent);
+                    false
+                }
+            }
+        } else {
+            reading.await.map_err(|source| Failure::Body { status: head.status, source })?
+        };
+        if let (true, Some(lent)) = (whole, progress.lent.take()) {
+            self.pool.give_back(lent, idle).await;
+        }
+        Ok(outcome)
+    }
+
+    fn request(
+        &self,
+        message: &Message,
+        form: &Form<'_>,
+    ) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::new(Full::new(message.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri(message, form)?;
+        *request.headers_mut() = self.request_headers(message)?;
+        match form {
+            Form::Origin | Form::Absolute(_, None) => {}
+            Form::Absolute(_, Some(authorization)) => {
+                request
+                    .headers_mut()
+                    .insert(header::PROXY_AUTHORIZATION, HeaderValue::clone(authorization));
+            }
+            Form::Http2 => {
+                *request.version_mut() = Version::HTTP_2;
+                request.headers_mut().remove(header::HOST);
+            }
+        }
+        Ok(request)
+    }
+
+    fn uri(&self, message: &Message, form: &Form<'_>) -> Result<Uri, http::Error> {
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(match &self.path_and_query {
+            Some(fixed) => fixed.clone(),
+            None => path_and_query(&self.path, Some(&message.event_name), self.query.as_deref())?,
+        });
+        match form {
+            Form::Origin => {}
+            Form::Absolute(authority, _) => {
+                parts.scheme = Some(self.scheme.clone());
+                parts.authority = Some(Authority::clone(authority));
+            }
+            Form::Http2 => {
+                parts.scheme = Some(self.scheme.clone());
+                parts.authority = Some(self.authority.clone());
+            }
+        }
+        Ok(Uri::from_parts(parts)?)
+    }
+
+    fn request_headers(&self, message: &Message) -> Result<HeaderMap, http::Error> {
+        // The template has a place for each of these: nothing grows.
+        let mut headers = self.headers.clone();
+        let timestamp = HeaderValue::from(message.timestamp.as_secs());
+        let previous = self.previous.iter().filter(|(_, until)| *until > message.timestamp);
+        let signers = std::iter::once(&self.signer).chain(previous.map(|(signer, _)| signer));
+        let signature =
+            signature::sign(signers, message.id.as_bytes(), timestamp.as_bytes(), &message.body);
+        headers.insert(ID, HeaderValue::try_from(&message.id)?);
+        headers.insert(TIMESTAMP, timestamp);
+        headers.insert(SIGNATURE, HeaderValue::try_from(signature)?);
+        headers.insert(EVENT, HeaderValue::try_from(&message.event_name)?);
+        headers.insert(HOPS, HeaderValue::from(u16::from(message.hops)));
+        if let Some(replay) = &message.replay {
+            headers.insert(REPLAY, HeaderValue::try_from(replay)?);
+        }
+        Ok(headers)
+    }
+
+    fn timeout_error(&self, stage: Stage) -> String {
+        let seconds = self.timeout.as_secs_f64();
+        match stage {
+            Stage::Connecting => format!("no connection within {seconds} s"),
+            Stage::Waiting => format!(
+                "no answer within {seconds} s; answer first and work on the event afterwards"
+            ),
+            Stage::Reading => format!("the answer did not end within {seconds} s"),
+        }
+    }
+
+    fn shown_request_headers(&self, message: &Message) -> Vec<(String, String)> {
+        self.request_headers(message).map(|headers| shown_headers(&headers)).unwrap_or_default()
+    }
+}
+
+/// Reads a body: keeps the beginning and drops the rest. Whether all of it has been read, so that
+/// the connection can be used again.
+async fn read(
+    lent: &mut Lent,
+    mut body: Incoming,
+    want: usize,
+    excerpt: &mut Vec<u8>,
+) -> hyper::Result<bool> {
+    let mut total = 0;
+    // A body that says that it is too long for the connection to be kept is read no further
+    // than it is wanted.
+    let limit = if body.size_hint().lower() > DRAIN as u64 { want } else { DRAIN };
+    while !body.is_end_stream() {
+        let Some(frame) = lent.frame(&mut body).await else {
+            break;
+        };
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        let room = want.saturating_sub(excerpt.len()).min(data.len());
+        excerpt.extend_from_slice(&data[..room]);
+        total += data.len();
+        if total > limit {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What an answer means.
+///
+/// - 2xx: accepted. 410: gone.
+/// - 401, 403, 404, 407, 429 and 5xx but 500 speak of the destination as a whole: a rotated
+///   secret, a workflow that is switched off, a proxy without its server.
+/// - Everything else speaks of this event; redirects are not followed.
+///
+/// `Retry-After` counts with every outcome that is a retry, see [`retry_after`].
+pub fn classify(
+    status: StatusCode,
+    retry_after_header: Option<&HeaderValue>,
+    now: Timestamp,
+) -> Outcome {
+    let scope = match status.as_u16() {
+        200..=299 => return Outcome::Accepted,
+        410 => return Outcome::Gone,
+        500 => Scope::Event,
+        401 | 403 | 404 | 407 | 429 | 501..=599 => Scope::Destination,
+        _ => Scope::Event,
+    };
+    Outcome::Retry { after: retry_after_header.and_then(|value| retry_after(value, now)), scope }
+}
+
+/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds or an HTTP date; at most
+/// [`RETRY_AFTER_LIMIT`]. A date that has passed is zero; what is neither is `None`.
+pub fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are more than the limit.
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        let now = Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(0));
+        date.duration_since(SystemTime::UNIX_EPOCH).ok()?.saturating_sub(now)
+    };
+    Some(wait.min(RETRY_AFTER_LIMIT))
+}
+
+/// How long a connection may be idle: [`IDLE`], or what `Keep-Alive: timeout=` says (RFC 2068
+/// §19.7.1.1, seconds) less [`IDLE_MARGIN`]. Zero: not at all.
+fn idle_time(keep_alive: Option<&HeaderValue>) -> Duration {
+    let Some(text) = keep_alive.and_then(|value| value.to_str().ok()) else {
+        return IDLE;
+    };
+    let mut idle = IDLE;
+    for parameter in text.split(',') {
+        let Some((name, value)) = parameter.split_once('=') else {
+            continue;
+        };
+        let Ok(value) = value.trim().parse::<u32>() else {
+            continue;
+        };
+        match name.trim().to_ascii_lowercase().as_str() {
+            "timeout" => {
+                let said = Duration::from_secs(value.into());
+                idle = said.saturating_sub(IDLE_MARGIN).max(said / 2).min(IDLE_LIMIT);
+            }
+            "max" if value == 0 => return Duration::ZERO,
+            _ => {}
+        }
+    }
+    idle
+}
+
+/// Everything that goes out with each request, and an empty place for what differs.
+fn template(config: &Config, opening: &Opening, host: HeaderValue) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12 + config.headers.len());
+    headers.insert(header::HOST, host);
+    headers.insert(header::USER_AGENT, opening.user_agent.clone());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for name in [ID, TIMESTAMP, SIGNATURE, EVENT, HOPS] {
+        headers.insert(name, HeaderValue::from_static(""));
+    }
+    if let Some(authorization) = &config.authorization
+        && let Ok(mut value) = HeaderValue::try_from(authorization.expose())
+    {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    for (name, value) in config::custom_headers(&config.headers) {
+        headers.insert(name, value);
+    }
+    headers
+}
+
+/// The target of a request line. `event` is appended as one segment, whatever stands in it.
+fn path_and_query(
+    path: &str,
+    event: Option<&str>,
+    query: Option<&str>,
+) -> Result<PathAndQuery, http::Error> {
+    let mut text = String::with_capacity(path.len() + 64);
+    text.push_str(path);
+    if let Some(event) = event {
+        if !text.ends_with('/') {
+            text.push('/');
+        }
+        for byte in event.bytes() {
+            // RFC 3986 §2.3: what needs no encoding anywhere.
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                text.push(char::from(byte));
+            } else {
+                text.push('%');
+                for digit in [byte >> 4, byte & 15] {
+                    text.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+                }
+            }
+        }
+    }
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
+    Ok(PathAndQuery::try_from(text)?)
+}
+
+/// Headers for the log, secrets masked.
+fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .map(|(name, value)| {
+            let shown = if value.is_sensitive() || config::is_secret(name.as_str()) {
+                MASK.to_owned()
+            } else {
+                String::from_utf8_lossy(value.as_bytes()).into_owned()
+            };
+            (name.as_str().to_owned(), shown)
+        })
+        .collect()
+}
+
+/// What an answer that is no success means for the destination's owner.
+fn answer_error(status: StatusCode) -> String {
+    let advice = match status.as_u16() {
+        300..=399 => "redirects are not followed; set the URL it leads to",
+        401 | 403 => "check `authorization`, the headers and the signing secret",
+        404 => "check the URL, and that the receiver is switched on",
+        410 => "the receiver wants no more events",
+        413 => "the event is too large for the receiver",
+        429 => "the receiver gets more than it wants",
+        _ => "expected 2xx",
+    };
+    format!("the receiver answered {status}; {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 2026-01-01T00:00:00Z.
+    const NOW: i64 = 1_767_225_600_000;
+
+    fn classified(status: u16, header: Option<&str>) -> Outcome {
+        let header = header.map(|text| HeaderValue::from_str(text).unwrap());
+        classify(
+            StatusCode::from_u16(status).unwrap(),
+            header.as_ref(),
+            Timestamp::from_millis(NOW),
+        )
+    }
+
+    #[test]
+    fn every_status_has_its_outcome() {
+        for status in [200, 201, 202, 204, 206, 299] {
+            assert_eq!(classified(status, None), Outcome::Accepted, "{status}");
+        }
+        assert_eq!(classified(410, None), Outcome::Gone);
+        for status in [401, 403, 404, 407, 429, 501, 502, 503, 504, 520, 530, 599] {
+            let outcome = Outcome::Retry { after: None, scope: Scope::Destination };
+            assert_eq!(classified(status, None), outcome, "{status}");
+        }
+        for status in [
+            300, 301, 302, 303, 304, 307, 308, 400, 402, 405, 408, 409, 411, 413, 415, 418, 422,
+            423, 500, 600, 999,
+        ] {
+            let outcome = Outcome::Retry { after: None, scope: Scope::Event };
+            assert_eq!(classified(status, None), outcome, "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_has_a_limit() {
+        let table = [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            (" 120 ", Some(120)),
+            ("3600", Some(3600)),
+            ("3601", Some(3600)),
+            ("99999999999999999999999", Some(3600)),
+            // All three forms of RFC 9110 §5.6.7.
+            ("Thu, 01 Jan 2026 00:00:30 GMT", Some(30)),
+            ("Thursday, 01-Jan-26 00:00:30 GMT", Some(30)),
+            ("Thu Jan  1 00:00:30 2026", Some(30)),
+            ("Fri, 02 Jan 2026 00:00:00 GMT", Some(3600)),
+            ("Wed, 31 Dec 2025 23:59:59 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Thu, 32 Jan 2026 00:00:30 GMT", None),
+        ];
+        for (text, seconds) in table {
+            let value = HeaderValue::from_str(text).unwrap();
+            let found = retry_after(&value, Timestamp::from_millis(NOW));
+            assert_eq!(found, seconds.map(Duration::from_secs), "{text}");
+        }
+        let outcome = Outcome::Retry { after: Some(Duration::from_secs(7)), scope: Scope::Event };
+        assert_eq!(classified(500, Some("7")), outcome);
+        assert_eq!(classified(200, Some("7")), Outcome::Accepted);
+        assert_eq!(classified(410, Some("7")), Outcome::Gone);
+    }
+
+    #[test]
+    fn a_connection_is_given_up_before_the_receiver_does() {
+        let table = [
+            (None, 4000),
+            (Some("timeout=5"), 4000),
+            (Some("timeout=5, max=1000"), 4000),
+            (Some("max=3, Timeout = 75"), 74_000),
+            (Some("timeout=2"), 1000),
+            (Some("timeout=1"), 500),
+            (Some("timeout=0"), 0),
+            (Some("timeout=5, max=0"), 0),
+            (Some("timeout=4294967295"), 300_000),
+            (Some("timeout=99999999999"), 4000),
+            (Some("timeout=x, , =, max"), 4000),
+        ];
+        for (text, millis) in table {
+            let value = text.map(|text| HeaderValue::from_str(text).unwrap());
+            assert_eq!(idle_time(value.as_ref()), Duration::from_millis(millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_event_is_one_segment_before_the_query() {
+        let table = [
+            ("/", "message.received", None, "/message.received"),
+            ("/hook", "MESSAGES_UPSERT", Some("a=b&c"), "/hook/MESSAGES_UPSERT?a=b&c"),
+            ("/hook/", "a/b?c#d e%", None, "/hook/a%2Fb%3Fc%23d%20e%25"),
+            ("/hook", "é", None, "/hook/%C3%A9"),
+        ];
+        for (path, event, query, expected) in table {
+            let found = path_and_query(path, Some(event), query).unwrap();
+            assert_eq!(found.as_str(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic(
+            status in 100..1000_u16,
+            bytes in proptest::collection::vec(0x20..=0xff_u8, 0..60),
+            millis in any::<i64>(),
+        ) {
+            // 127 is the only byte above the control characters that a header may not hold.
+            let bytes: Vec<u8> = bytes.into_iter().filter(|byte| *byte != 127).collect();
+            let value = HeaderValue::from_bytes(&bytes).unwrap();
+            let status = StatusCode::from_u16(status).unwrap();
+            let outcome = classify(status, Some(&value), Timestamp::from_millis(millis));
+            if let Outcome::Retry { after: Some(after), .. } = outcome {
+                prop_assert!(after <= RETRY_AFTER_LIMIT);
+            }
+            prop_assert!(idle_time(Some(&value)) <= IDLE_LIMIT);
+        }
+
+        #[test]
+        fn any_event_name_makes_a_path(event in ".{0,40}") {
+            let path = path_and_query("/hook", Some(&event), Some("a=b")).unwrap();
+            prop_assert_eq!(path.path().matches('/').count(), 2);
+            prop_assert_eq!(path.query(), Some("a=b"));
+        }
+    }
+}
