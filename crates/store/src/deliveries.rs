@@ -1,0 +1,259 @@
+//! The lanes' and the delivery log's part of the handle.
+
+use serde_json::Value;
+use zapbus_event::{DestinationId, Filter, Timestamp};
+
+use crate::{
+    Actor, Attempt, BulkRedelivery, Delivery, DeliveryId, DeliveryPage, DeliveryQuery, DueRow,
+    LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement, Start,
+    Store, Urgency,
+    sqlite::{accounts, lanes, redeliver, runs, search},
+};
+
+/// Deliveries set due in one commit.
+const REDELIVERED_AT_ONCE: usize = 200;
+
+impl Store {
+    /// What a lane needs to start. `None`: no such destination or run.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn lane(&self, lane: LaneId) -> Result<Option<LaneStart>> {
+        self.engine.read(move |view| lanes::lane(view, lane)).await
+    }
+
+    /// Writes what lanes have to say, all of it in one commit. Durable when it returns. What
+    /// belongs to a destination that was deleted is left out.
+    ///
+    /// # Errors
+    /// When the store cannot write: keep the outcomes and say them again.
+    pub async fn settle(&self, settlements: Vec<Settlement>, urgency: Urgency) -> Result<()> {
+        self.engine.settle(settlements, urgency).await
+    }
+
+    /// Retrying rows due by `until`, by due time, then position.
+    ///
+    /// # Errors
+    /// When the database cannot be read or the destination is gone.
+    pub async fn due(&self, lane: LaneId, until: Timestamp, limit: usize) -> Result<Vec<DueRow>> {
+        self.engine.read(move |view| lanes::due(view, lane, until, limit)).await
+    }
+
+    /// When the first retrying row of a lane is due.
+    ///
+    /// # Errors
+    /// When the database cannot be read or the destination is gone.
+    pub async fn next_due(&self, lane: LaneId) -> Result<Option<Timestamp>> {
+        self.engine.read(move |view| lanes::next_due(view, lane)).await
+    }
+
+    /// Waiting rows of one ordering key, by position.
+    ///
+    /// # Errors
+    /// When the database cannot be read or the destination is gone.
+    pub async fn waiting(&self, lane: LaneId, key: u64, limit: usize) -> Result<Vec<DueRow>> {
+        self.engine.read(move |view| lanes::waiting(view, lane, key, limit)).await
+    }
+
+    /// Every lane that has retrying rows, with the earliest time one is due.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn lanes_due(&self) -> Result<Vec<(LaneId, Timestamp)>> {
+        self.engine.read(lanes::lanes_due).await
+    }
+
+    /// Where a lane stands, in numbers.
+    ///
+    /// # Errors
+    /// When the database cannot be read or the lane is gone.
+    pub async fn lane_stats(&self, lane: LaneId) -> Result<LaneStats> {
+        self.engine.read(move |view| lanes::lane_stats(view, lane)).await
+    }
+
+    /// A page of the delivery log, newest first. `after` is the `next` of the page before.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn search(
+        &self,
+        query: DeliveryQuery,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<DeliveryPage> {
+        self.engine.read(move |view| search::search(view, &query, after, limit)).await
+    }
+
+    /// A delivery with its attempts, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn delivery(&self, id: DeliveryId) -> Result<Option<(Delivery, Vec<Attempt>)>> {
+        self.engine.read(move |view| search::delivery(view, id)).await
+    }
+
+    /// Sends a delivery again: it becomes a retrying row that is due now.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::EventExpired`] when its event is no longer stored.
+    pub async fn redeliver(&self, id: DeliveryId, now: Timestamp, actor: &Actor) -> Result<()> {
+        let actor = actor.clone();
+        self.engine.write(move |tx| redeliver::redeliver(tx, id, now, &actor)).await
+    }
+
+    /// Sends again, or with `dry_run` only counts, up to `limit` deliveries that match. In steps.
+    ///
+    /// # Errors
+    /// When the store cannot write; steps done until then stay done.
+    pub async fn redeliver_where(
+        &self,
+        query: DeliveryQuery,
+        limit: usize,
+        dry_run: bool,
+        now: Timestamp,
+        actor: &Actor,
+    ) -> Result<BulkRedelivery> {
+        let mut done = BulkRedelivery::default();
+        let mut after = None;
+        loop {
+            let left = limit.saturating_sub(usize::try_from(done.matched).unwrap_or(usize::MAX));
+            if left == 0 {
+                // Whether anything is left only another look tells.
+                let page = self.search(query.clone(), after, 1).await?;
+                done.more = !page.deliveries.is_empty() || page.next.is_some();
+                return Ok(done);
+            }
+            let page = self.search(query.clone(), after, left.min(REDELIVERED_AT_ONCE)).await?;
+            let mut found = page.deliveries;
+            let cut = found.len() > left;
+            found.truncate(left);
+            self.redeliver_page(found, dry_run, now, actor, &mut done).await?;
+            match page.next {
+                Some(next) if !cut => after = Some(next),
+                next => {
+                    done.more = cut || next.is_some();
+                    return Ok(done);
+                }
+            }
+        }
+    }
+
+    async fn redeliver_page(
+        &self,
+        found: Vec<Delivery>,
+        dry_run: bool,
+        now: Timestamp,
+        actor: &Actor,
+        done: &mut BulkRedelivery,
+    ) -> Result<()> {
+        done.matched += found.len() as u64;
+        let gone = found.iter().filter(|delivery| delivery.event.is_none()).count();
+        done.expired += gone as u64;
+        let ids: Vec<DeliveryId> = found
+            .iter()
+            .filter(|delivery| delivery.event.is_some())
+            .map(|delivery| delivery.id)
+            .collect();
+        if dry_run || ids.is_empty() {
+            return Ok(());
+        }
+        let lanes: Vec<LaneId> = ids.iter().map(|id| id.lane).collect();
+        let actor = actor.clone();
+        let outcomes = self
+            .engine
+            .write_step(move |tx| redeliver::redeliver_some(tx, &ids, now, &actor))
+            .await?;
+        for (lane, outcome) in lanes.into_iter().zip(outcomes) {
+            match outcome {
+                redeliver::Redelivery::Due => {
+                    done.redelivered += 1;
+                    if !done.lanes.contains(&lane) {
+                        done.lanes.push(lane);
+                    }
+                }
+                redeliver::Redelivery::Expired => done.expired += 1,
+                redeliver::Redelivery::None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a replay. It ends at the live cursor in the commit that makes it, so that it sends
+    /// nothing that live delivery will send.
+    ///
+    /// # Errors
+    /// When the destination is gone or has too many unfinished replays.
+    pub async fn create_run(
+        &self,
+        destination: DestinationId,
+        from: Start,
+        filter: Filter,
+        actor: &Actor,
+    ) -> Result<Run> {
+        let actor = actor.clone();
+        self.engine.write(move |tx| runs::create_run(tx, destination, from, &filter, &actor)).await
+    }
+
+    /// [`Store::create_run`] for a request with an `Idempotency-Key`: what `answer` makes of the
+    /// replay is kept with the key, in the commit that makes it.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Exists`] when the key came before.
+    pub async fn create_run_once(
+        &self,
+        destination: DestinationId,
+        from: Start,
+        filter: Filter,
+        actor: &Actor,
+        remember: Remember,
+        answer: impl Fn(&Run) -> Value + Send + 'static,
+    ) -> Result<Run> {
+        let actor = actor.clone();
+        self.engine
+            .write(move |tx| {
+                let run = runs::create_run(tx, destination, from, &filter, &actor)?;
+                let remember = Remember { answer: answer(&run), ..remember.clone() };
+                accounts::keep_answer(tx, Some(&remember))?;
+                Ok(run)
+            })
+            .await
+    }
+
+    /// How much a replay would send.
+    ///
+    /// # Errors
+    /// When the destination is gone.
+    pub async fn count_run(
+        &self,
+        destination: DestinationId,
+        from: Start,
+        filter: Filter,
+    ) -> Result<RunCount> {
+        self.engine.read(move |view| runs::count_run(view, destination, from, &filter)).await
+    }
+
+    /// All replays of a destination, oldest first.
+    ///
+    /// # Errors
+    /// When the destination is gone.
+    pub async fn runs(&self, destination: DestinationId) -> Result<Vec<Run>> {
+        self.engine.read(move |view| runs::runs(view, destination)).await
+    }
+
+    /// Replays that are to go on at a start.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn running(&self) -> Result<Vec<LaneId>> {
+        self.engine.read(runs::running).await
+    }
+
+    /// Pauses, resumes, finishes or cancels a replay. Cancelling calls off its rows.
+    ///
+    /// # Errors
+    /// When there is no such replay or it is over.
+    pub async fn set_run_state(&self, lane: LaneId, state: RunState, actor: &Actor) -> Result<Run> {
+        let actor = actor.clone();
+        self.engine.write(move |tx| runs::set_run_state(tx, lane, state, &actor)).await
+    }
+}

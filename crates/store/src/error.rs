@@ -1,0 +1,136 @@
+//! Why the store could not do what was asked.
+
+use std::path::PathBuf;
+
+/// An append that was not taken. Nothing of it is stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// Too much is waiting for the disk already. Try again soon.
+    #[error("the journal's queue is full ({queued_bytes} bytes are waiting to be written)")]
+    Busy {
+        /// Bytes that wait.
+        queued_bytes: usize,
+    },
+    /// The store cannot persist at the moment, or the fate of the commit is unknown. Try again;
+    /// what was stored all the same will be recognised as a duplicate.
+    #[error("the store cannot write: {reason}")]
+    Unavailable {
+        /// What is wrong and what to do about it.
+        reason: String,
+    },
+    /// An instance does not exist or is being deleted.
+    #[error("event {index} names an instance that does not exist or is being deleted")]
+    UnknownInstance {
+        /// Which event of the request.
+        index: usize,
+    },
+    /// The database refuses this request's data, whatever it is committed with.
+    #[error("the store refuses this data: {reason}")]
+    Data {
+        /// What the database said.
+        reason: String,
+    },
+}
+
+/// Anything else that went wrong.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store cannot write (or read) at the moment.
+    #[error("the store is unavailable: {reason}")]
+    Unavailable {
+        /// What is wrong and what to do about it.
+        reason: String,
+    },
+    /// There is no such thing (any more).
+    #[error("{what} does not exist")]
+    NotFound {
+        /// Its kind: "instance", "destination", …
+        what: &'static str,
+    },
+    /// Something unique is taken.
+    #[error("{what} {name:?} exists already")]
+    Exists {
+        /// Its kind.
+        what: &'static str,
+        /// The name that is taken.
+        name: String,
+    },
+    /// The event is no longer stored.
+    #[error("the event is no longer stored")]
+    EventExpired,
+    /// A stored secret cannot be decrypted.
+    #[error("{what} cannot be decrypted with the keys given")]
+    Sealed {
+        /// Which document.
+        what: String,
+    },
+    /// A limit of the data model, for example a second run beyond the allowed number.
+    #[error("{reason}")]
+    Refused {
+        /// What was expected.
+        reason: String,
+    },
+    /// The database says its data is wrong.
+    #[error("the database is damaged: {reason}")]
+    Corrupt {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Why a store could not be opened. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The folder cannot be made or written.
+    #[error("the data folder {} cannot be used: {source}. Give a folder this user may write (ZAPBUS_DATA_DIR).", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("the data folder {} is in use by another process{}. Stop that one, or give this one a folder of its own (ZAPBUS_DATA_DIR).", path.display(), holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// The process, when it wrote its number.
+        holder: Option<u32>,
+    },
+    /// A newer Zapbus wrote it.
+    #[error(
+        "the database has schema version {found}, this Zapbus knows up to {known}. Run the version that wrote it, or a newer one."
+    )]
+    Newer {
+        /// Version found.
+        found: u32,
+        /// Newest version known.
+        known: u32,
+    },
+    /// Its secrets were encrypted with another key.
+    #[error("the secrets in {} are encrypted with key {needed}, and ZAPBUS_ENCRYPTION_KEY gives {given}. Give that key.", path.display())]
+    WrongKey {
+        /// The folder.
+        path: PathBuf,
+        /// Id of the key it needs.
+        needed: String,
+        /// Ids of the keys it got.
+        given: String,
+    },
+    /// A key is not 32 bytes of base64 or hex.
+    #[error("ZAPBUS_ENCRYPTION_KEY must be 32 bytes as base64 or hex: {reason}")]
+    BadKey {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database itself.
+    #[error("the database in {} cannot be opened: {reason}", path.display())]
+    Database {
+        /// The folder.
+        path: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+}

@@ -1,0 +1,176 @@
+//! The journal's part of the handle.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use zapbus_event::{Event, EventId, InstanceId, Position, Raw, Timestamp};
+
+use crate::{
+    AppendError, Result, Store,
+    journal::{Append, Appended, Limit, Page, Reader},
+    sqlite::read,
+};
+
+impl Store {
+    /// Appends events; all of the request or nothing. Answered when they are on disk.
+    ///
+    /// # Errors
+    /// Nothing of it is stored, except that [`AppendError::Unavailable`] may leave that open: a
+    /// repeat is then recognised by its keys.
+    pub async fn append(&self, append: Append) -> std::result::Result<Vec<Appended>, AppendError> {
+        self.engine.append(append).await
+    }
+
+    /// The end of the journal: a hint that something was committed. The journal is the truth.
+    pub fn head(&self) -> watch::Receiver<Position> {
+        self.engine.head()
+    }
+
+    /// What comes after a position, from memory. `None` when that no longer reaches back so far.
+    pub fn tail_after(&self, of: Reader, after: Position, limit: Limit) -> Option<Page> {
+        self.engine.tail_after(of, after, limit)
+    }
+
+    /// What comes after a position. Looks at a bounded number of rows, so that a page may be empty
+    /// and yet not at the head: go on from its `upto`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn read_after(&self, of: Reader, after: Position, limit: Limit) -> Result<Page> {
+        let metrics = &self.engine.shared.metrics;
+        if let Some(page) = self.tail_after(of, after, limit) {
+            metrics.tail_hits.add(1);
+            return Ok(page);
+        }
+        metrics.tail_misses.add(1);
+        self.engine.read(move |view| read::after(view, of, after, limit)).await
+    }
+
+    /// What comes before a position, newest first. `upto` of the page is what the next call passes
+    /// as `before`; `at_head` says that nothing older is stored.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn read_before(&self, of: Reader, before: Position, limit: Limit) -> Result<Page> {
+        self.engine.read(move |view| read::before(view, of, before, limit)).await
+    }
+
+    /// The event with this id.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn event(&self, id: EventId) -> Result<Option<Arc<Event>>> {
+        let known = self.engine.shared.tail().event(id);
+        match known {
+            Some(event) => Ok(Some(event)),
+            None => self.engine.read(move |view| read::event(view, id)).await,
+        }
+    }
+
+    /// The event at this position.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn event_at(&self, seq: Position) -> Result<Option<Arc<Event>>> {
+        let known = self.engine.shared.tail().event_at(seq);
+        match known {
+            Some(event) => Ok(Some(event)),
+            None => self.engine.read(move |view| read::event_at(view, seq)).await,
+        }
+    }
+
+    /// The last position before the first event received at or after `time`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn position_at(&self, time: Timestamp) -> Result<Position> {
+        self.engine.read(move |view| read::position_at(view, time)).await
+    }
+
+    /// Where a reader goes on that has seen this event. When it is no longer stored: before the
+    /// first event of its millisecond, so that some may come again and none is missed. When it
+    /// belongs to what a restored store has lost: at a position with [`Store::gap_after`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn resolve_after(&self, id: EventId) -> Result<Position> {
+        self.engine.read(move |view| read::resolve_after(view, id)).await
+    }
+
+    /// A reader that stands below this position has missed events that were pruned (ephemeral ones
+    /// do not count).
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn first_position(&self) -> Result<Position> {
+        self.first_position_of(Reader::All).await
+    }
+
+    /// [`Store::first_position`] for one reader: the shorter retention of another instance makes
+    /// no false alarm for this one.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn first_position_of(&self, of: Reader) -> Result<Position> {
+        self.engine.read(move |view| read::pruned_upto(view, of)).await
+    }
+
+    /// Whether a reader that has seen everything up to this position goes on with a gap: events
+    /// with full retention were pruned after it, or it has the position from a store of which this
+    /// one is a copy, restored since. Never for [`Position::START`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn gap_after(&self, of: Reader, after: Position) -> Result<bool> {
+        self.engine.read(move |view| read::gap_after(view, of, after)).await
+    }
+
+    /// The event's `data` and `raw` as they came in: binaries that were moved to files are put back
+    /// byte for byte.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::EventExpired`] when that needs files and the event is gone.
+    pub async fn restore_raw(&self, event: &Event) -> Result<(Bytes, Bytes)> {
+        if read::is_whole(event) {
+            return Ok((event.data.clone(), event.raw_bytes().clone()));
+        }
+        let event = event.clone();
+        self.engine.read(move |view| read::restore(view, &event)).await
+    }
+
+    /// The event with its binaries put back, or `None` when it is whole as it is: hardly any event
+    /// needs it.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::EventExpired`] when that needs files and the event is gone.
+    pub async fn restored(&self, event: &Event) -> Result<Option<Event>> {
+        if read::is_whole(event) {
+            return Ok(None);
+        }
+        let (data, raw) = self.restore_raw(event).await?;
+        let raw = match &event.raw {
+            Raw::Data => Raw::Data,
+            Raw::Bytes(_) => Raw::Bytes(raw),
+        };
+        Ok(Some(Event { data, raw, ..event.clone() }))
+    }
+
+    /// A whole upstream body that was kept because some of it was not understood.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn body(&self, sha256: [u8; 32]) -> Result<Option<Bytes>> {
+        self.engine.read(move |view| read::body(view, sha256)).await
+    }
+
+    /// The other addresses of the person with this one, as far as the instance's events have shown
+    /// them together.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn aliases(&self, instance: InstanceId, address: &str) -> Result<Vec<String>> {
+        let address = address.to_owned();
+        self.engine.read(move |view| read::aliases(view, instance, &address)).await
+    }
+}

@@ -1,0 +1,633 @@
+//! The embedded engine: one SQLite database, one thread that writes, a few connections that read.
+
+pub(crate) mod accounts;
+mod append;
+mod backup;
+mod checkpoint;
+pub(crate) mod credentials;
+mod dedup;
+pub(crate) mod destinations;
+mod directory;
+pub(crate) mod erase;
+mod fault;
+mod generation;
+pub(crate) mod instances;
+mod kinds;
+pub(crate) mod lanes;
+mod queue;
+pub(crate) mod read;
+pub(crate) mod redeliver;
+pub(crate) mod retention;
+mod row;
+pub(crate) mod runs;
+mod schema;
+pub(crate) mod search;
+mod settle;
+mod space;
+mod writer;
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::AtomicU64,
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use rusqlite::Connection;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, oneshot, watch};
+use zapbus_event::{InstanceId, Position};
+
+pub(crate) use self::{
+    backup::back_up,
+    fault::{Fault, Result},
+    schema::plan,
+    writer::Tx,
+};
+use self::{
+    checkpoint::Checkpoints,
+    directory::Directory,
+    kinds::Kinds,
+    queue::{AppendJob, Command, Queue, SettleJob},
+    writer::Writer,
+};
+use crate::{
+    AppendError, OpenError, StoreError,
+    blob::Blobs,
+    delivery::{Settlement, Urgency},
+    journal::{Append, Appended, Limit, Page, Reader},
+    metrics::Metrics,
+    options::{Clock, Options},
+    private,
+    seal::Sealer,
+    tail::Tail,
+    upkeep::{Appends, Sizes, StoreHealth},
+};
+
+/// What the writer, the readers and the handle share.
+pub(crate) struct Shared {
+    pub(crate) queue: Queue,
+    pub(crate) batch: Limit,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) kinds: Kinds,
+    pub(crate) sealer: Sealer,
+    pub(crate) blobs: Blobs,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) min_free_bytes: AtomicU64,
+    pub(crate) dedup_window: std::time::Duration,
+    directory: RwLock<Directory>,
+    tail: RwLock<Tail>,
+    head: watch::Sender<Position>,
+    health: watch::Sender<StoreHealth>,
+    backups: Mutex<VecDeque<backup::Request>>,
+}
+
+impl Shared {
+    // Nothing that could panic runs under these locks.
+    pub(crate) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn directory_mut(&self) -> RwLockWriteGuard<'_, Directory> {
+        self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tail(&self) -> RwLockReadGuard<'_, Tail> {
+        self.tail.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tail_mut(&self) -> RwLockWriteGuard<'_, Tail> {
+        self.tail.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        *self.head.borrow()
+    }
+
+    pub(crate) fn advance_head(&self, head: Position) {
+        self.head.send_if_modified(|known| {
+            let moved = *known != head;
+            *known = head;
+            moved
+        });
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.health.borrow().appends != Appends::Ok
+    }
+
+    pub(crate) fn set_appends(&self, appends: Appends) {
+        self.health.send_if_modified(|health| {
+            let changed = health.appends != appends;
+            if changed {
+                match &appends {
+                    Appends::Ok => tracing::info!("events are taken again"),
+                    Appends::Stopped { reason } => tracing::warn!(reason, "no events are taken"),
+                }
+                health.appends = appends;
+            }
+            changed
+        });
+    }
+
+    pub(crate) fn take_backup(&self) -> Option<backup::Request> {
+        self.backups.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// A connection with what is needed to make sense of its rows.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) conn: &'a Connection,
+    pub(crate) shared: &'a Shared,
+}
+
+impl<'a> Tx<'a> {
+    /// The same for reads inside a transaction that writes.
+    pub(crate) fn view(&self) -> View<'a> {
+        View { conn: self.conn, shared: self.shared }
+    }
+}
+
+/// The engine. Its threads end when it is closed or dropped.
+pub(crate) struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    data_dir: PathBuf,
+    inline_limit: usize,
+    readers: Readers,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<schema::FolderLock>>,
+}
+
+/// What [`Engine::open`] found.
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
+    pub(crate) first_start: bool,
+    pub(crate) migrated: Vec<String>,
+    pub(crate) restored: bool,
+}
+
+impl Engine {
+    /// Opens (and makes, and migrates) the store. Blocks.
+    pub(crate) fn open(options: Options) -> Result<Opened, OpenError> {
+        let data_dir = options.data_dir;
+        let lock = schema::lock_folder(&data_dir)?;
+        let path = schema::database(&data_dir);
+        let wrong = |fault: Fault| schema::open_error(&data_dir, &fault);
+
+        private::make_database(&path)
+            .map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+        let conn = schema::open_writer(&path).map_err(wrong)?;
+        let (migrated, found) = schema::migrate(&conn, &data_dir)?;
+        let first_start = found == 0;
+        let unkeyed = schema::key_ids(&conn).map_err(wrong)?.is_empty();
+        let keys = schema::keys(&data_dir, &options.keys, unkeyed)?;
+        let sealer = schema::check_keys(&conn, &data_dir, &keys)?;
+        let restored = generation::begin(&conn, options.live, (options.clock)()).map_err(wrong)?;
+        let kinds = Kinds::load(&conn).map_err(wrong)?;
+        schema::make_default_account(&conn, &sealer, (options.clock)()).map_err(wrong)?;
+
+        let blobs = Blobs::new(data_dir.join("blobs"));
+        private::make_folder(blobs.folder())
+            .and_then(|()| private::tighten_folder(blobs.folder()))
+            .map_err(|source| OpenError::Folder { path: blobs.folder().to_owned(), source })?;
+        let stored: i64 = conn
+            .query_row("SELECT ifnull(sum(bytes), 0) FROM blob", [], |row| row.get(0))
+            .map_err(|error| wrong(error.into()))?;
+        blobs.stored().store(row::count(stored), std::sync::atomic::Ordering::Relaxed);
+
+        let shared = Arc::new(Shared {
+            queue: Queue::new(options.queue_bytes, options.ride),
+            batch: options.batch,
+            clock: options.clock,
+            metrics: Arc::new(Metrics::new()),
+            kinds,
+            sealer,
+            blobs,
+            checkpoints: Checkpoints::default(),
+            min_free_bytes: AtomicU64::new(options.min_free_bytes),
+            dedup_window: options.dedup_window,
+            directory: RwLock::new(Directory::load(&conn).map_err(wrong)?),
+            tail: RwLock::new(Tail::new(Position::START, options.tail_bytes)),
+            head: watch::Sender::new(Position::START),
+            health: watch::Sender::new(StoreHealth { appends: Appends::Ok }),
+            backups: Mutex::default(),
+        });
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)
+                .map_err(|error| wrong(Fault::Broken(error.to_string())))
+        };
+        let (ready, started) = std::sync::mpsc::channel();
+        let writer = spawn("zapbus-writer", {
+            let (shared, path) = (Arc::clone(&shared), path.clone());
+            Box::new(move || match Writer::new(shared, path, conn) {
+                Ok(writer) => {
+                    let _alarm = Alarm(writer.shared());
+                    if ready.send(Ok(writer.head())).is_ok() {
+                        writer.run();
+                    }
+                }
+                Err(fault) => {
+                    let _ = ready.send(Err(fault));
+                }
+            })
+        })?;
+        let head = started
+            .recv()
+            .unwrap_or_else(|_| Err(Fault::Broken("the writer did not start".to_owned())))
+            .map_err(wrong)?;
+        shared.tail_mut().reset(head);
+        shared.advance_head(head);
+        let checkpoints = spawn("zapbus-checkpoint", {
+            let (shared, path) = (Arc::clone(&shared), path.clone());
+            Box::new(move || shared.checkpoints.run(&path, &shared.metrics))
+        })?;
+        let threads = vec![writer, checkpoints];
+        let engine = Self {
+            shared,
+            data_dir,
+            inline_limit: options.inline_limit,
+            readers: Readers::new(path, options.readers.max(1)),
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok(Opened { engine, first_start, migrated, restored })
+    }
+
+    /// Writes what waits, moves the write-ahead log into the database, releases the folder.
+    /// Blocks; does nothing the second time.
+    pub(crate) fn close(&self) {
+        self.shared.queue.close();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = threads.drain(..);
+        if let Some(writer) = threads.next() {
+            let _ = writer.join();
+        }
+        self.shared.checkpoints.close();
+        for thread in threads {
+            let _ = thread.join();
+        }
+        self.readers.close();
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    pub(crate) fn head(&self) -> watch::Receiver<Position> {
+        self.shared.head.subscribe()
+    }
+
+    pub(crate) fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.shared.health.subscribe()
+    }
+
+    pub(crate) async fn append(&self, append: Append) -> Result<Vec<Appended>, AppendError> {
+        let unavailable = |reason: String| AppendError::Unavailable { reason };
+        if append.events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count_busy = |error: &AppendError| {
+            if matches!(error, AppendError::Busy { .. }) {
+                self.shared.metrics.busy.add(1);
+            }
+        };
+        let job = |ready: append::Ready| {
+            let (answer, answered) = oneshot::channel();
+            let append::Ready { events, body, weight } = ready;
+            (AppendJob { events, body, weight, answer, outcome: None }, answered)
+        };
+        let answered = if append::has_large_parts(&append, self.inline_limit) {
+            // Nothing is written to the blob folder for what could not be taken anyway.
+            if let Appends::Stopped { reason } = &self.shared.health.borrow().appends {
+                return Err(unavailable(reason.clone()));
+            }
+            let room =
+                Room::reserve(&self.shared, append::weight(&append)).inspect_err(count_busy)?;
+            let limit = self.inline_limit;
+            let prepared = tokio::task::spawn_blocking(move || {
+                let blobs = &room.shared.blobs;
+                // With the room: a caller that goes away does not end it.
+                append::prepare(append, Some((blobs, limit))).map(|ready| (ready, room))
+            });
+            let (ready, room) = prepared
+                .await
+                .map_err(|error| unavailable(error.to_string()))?
+                .map_err(|error| unavailable(format!("the blob folder: {error}")))?;
+            let (job, answered) = job(ready);
+            room.use_for(job)?;
+            answered
+        } else {
+            let ready =
+                append::prepare(append, None).map_err(|error| unavailable(error.to_string()))?;
+            let (job, answered) = job(ready);
+            self.shared.queue.append(job).inspect_err(count_busy)?;
+            answered
+        };
+        answered.await.unwrap_or_else(|_| Err(unavailable("it was closed".to_owned())))
+    }
+
+    pub(crate) async fn settle(
+        &self,
+        settlements: Vec<Settlement>,
+        urgency: Urgency,
+    ) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.queue.settle(SettleJob {
+            settlements,
+            urgency,
+            arrived: Instant::now(),
+            answer,
+            refused: None,
+        })?;
+        answered.await.unwrap_or_else(|_| Err(queue::closed()))
+    }
+
+    /// Does `change` in the next commit and gives its result once that is durable. It runs a
+    /// second time if its transaction has to.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (call, answered) = Call::with_answer(change);
+        self.shared.queue.command(call)?;
+        answered.await.unwrap_or_else(|_| Err(queue::closed()))
+    }
+
+    /// [`Engine::write`] for one small step of something long: one of them per commit.
+    pub(crate) async fn write_step<T: Send + 'static>(
+        &self,
+        step: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (call, answered) = Call::with_answer(step);
+        self.shared.queue.upkeep(call)?;
+        answered.await.unwrap_or_else(|_| Err(queue::closed()))
+    }
+
+    /// Reads on one of the read connections, away from the async threads.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(View<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permits = Arc::clone(&self.readers.permits);
+        let permit = permits.acquire_owned().await.map_err(|_| queue::closed())?;
+        let (shared, readers) = (Arc::clone(&self.shared), self.readers.clone());
+        tokio::task::spawn_blocking(move || {
+            // A caller that goes away does not end it: it counts for as long as it runs.
+            let _permit = permit;
+            let conn = readers.take()?;
+            let answer = question(View { conn: &conn, shared: &shared });
+            // A connection that saw an error is not trusted with the next question.
+            if answer.as_ref().err().is_none_or(Fault::is_local) {
+                readers.put_back(conn);
+            }
+            answer
+        })
+        .await
+        .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
+        .map_err(StoreError::from)
+    }
+
+    pub(crate) fn tail_after(&self, of: Reader, after: Position, limit: Limit) -> Option<Page> {
+        let directory = matches!(of, Reader::Account(_)).then(|| self.shared.directory());
+        let account_of = |instance: InstanceId| directory.as_ref()?.account_of(instance);
+        self.shared.tail().after(of, after, limit, account_of)
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(crate) fn request_backup(&self, request: backup::Request) {
+        self.shared.backups.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
+    }
+
+    pub(crate) async fn sizes(&self) -> Result<Sizes, StoreError> {
+        let path = schema::database(&self.data_dir);
+        self.read(move |view| {
+            let pragma = |name: &str| -> Result<u64> {
+                let value = view.conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?;
+                Ok(row::count(value))
+            };
+            let page = pragma("page_size")?;
+            let (pages, unused) = (pragma("page_count")?, pragma("freelist_count")?);
+            let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+            Ok(Sizes {
+                database: length(&path),
+                used: page * pages.saturating_sub(unused),
+                wal: length(&checkpoint::wal(&path)),
+                blobs: view.shared.blobs.stored().load(std::sync::atomic::Ordering::Relaxed),
+                free: space::free(&path).unwrap_or(0),
+            })
+        })
+        .await
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Room in the queue for an append that is being made ready. Given back when it is dropped.
+struct Room {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Room {
+    fn reserve(shared: &Arc<Shared>, bytes: usize) -> Result<Self, AppendError> {
+        shared.queue.reserve(bytes)?;
+        Ok(Self { shared: Arc::clone(shared), bytes })
+    }
+
+    fn use_for(mut self, job: AppendJob) -> Result<(), AppendError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.shared.queue.append_reserved(job, bytes)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.queue.release(self.bytes);
+    }
+}
+
+/// Says so when the writer ends by a panic: nothing is taken any more, rather than taken and left.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.queue.abandon();
+            let reason = "its writer has failed: restart the process".to_owned();
+            self.0.set_appends(Appends::Stopped { reason });
+        }
+    }
+}
+
+/// Connections that read. Made when first needed.
+#[derive(Clone)]
+struct Readers {
+    path: Arc<Path>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+    count: usize,
+}
+
+impl Readers {
+    fn new(path: PathBuf, count: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(count));
+        Self { path: path.into(), idle: Arc::default(), permits, count }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Result<Connection> {
+        let idle = self.idle().pop();
+        idle.map_or_else(|| schema::open_reader(&self.path), Ok)
+    }
+
+    fn put_back(&self, conn: Connection) {
+        let mut idle = self.idle();
+        if !self.permits.is_closed() && idle.len() < self.count {
+            idle.push(conn);
+        }
+    }
+
+    fn close(&self) {
+        self.permits.close();
+        self.idle().clear();
+    }
+}
+
+/// A change with the caller who waits for it.
+struct Call<F, T> {
+    change: F,
+    result: Option<Result<T, StoreError>>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Call<F, T>
+where
+    F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    fn with_answer(change: F) -> (Box<dyn Command>, oneshot::Receiver<Result<T, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Box::new(Self { change, result: None, answer }), answered)
+    }
+}
+
+impl<F, T> Command for Call<F, T>
+where
+    F: FnMut(&mut Tx<'_>) -> Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        self.result = Some(Ok((self.change)(tx)?));
+        Ok(())
+    }
+
+    fn refuse(&mut self, error: StoreError) {
+        self.result = Some(Err(error));
+    }
+
+    fn answer(self: Box<Self>, unavailable: Option<StoreError>) {
+        let result = match unavailable {
+            Some(error) => Err(error),
+            None => self.result.unwrap_or_else(|| Err(queue::closed())),
+        };
+        // A caller that went away needs no answer.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// 128 random bits.
+pub(crate) fn random() -> Result<u128> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)
+        .map_err(|error| Fault::Broken(format!("no random numbers: {error}")))?;
+    Ok(u128::from_be_bytes(bits))
+}
+
+pub(crate) fn sha256(text: &[u8]) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use super::*;
+
+    fn open(folder: &Path) -> Engine {
+        let mut options = Options::new(folder);
+        options.min_free_bytes = 0;
+        Engine::open(options).unwrap().engine
+    }
+
+    #[tokio::test]
+    async fn reads_that_nobody_waits_for_any_more_still_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(folder.path());
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..20 {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            let slow = engine.read(move |_| {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(30));
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            });
+            let _ = tokio::time::timeout(Duration::from_millis(5), slow).await;
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 2);
+        engine.read(|_| Ok(())).await.unwrap();
+        assert!(engine.readers.idle().len() <= 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_copy_keeps_in_place_goes_when_it_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(folder.path());
+        let account = engine.read(|view| accounts::account_by_name(view, "default")).await;
+        let account = account.unwrap().unwrap().id;
+        let instance = engine.shared.directory().of_account(account).next().unwrap();
+        let media = format!(
+            r#"{{"type":"instance.lifecycle","data":{{"action":"created","media":"{}"}},"id":"first"}}"#,
+            "QUJD".repeat(30_000)
+        );
+        let draft = zapbus_event::Draft::native(media.as_bytes()).unwrap();
+        let events = vec![crate::journal::NewEvent { instance, draft }];
+        engine.append(Append { events, body: None }).await.unwrap();
+        let files = || {
+            let shelves = std::fs::read_dir(engine.shared.blobs.folder()).unwrap();
+            shelves.map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap().count()).sum()
+        };
+        let files: &dyn Fn() -> usize = &files;
+        assert_eq!(files(), 1);
+
+        let hold = engine.shared.blobs.hold();
+        let what = crate::Erase::Instance(instance);
+        let actor = crate::Actor("test".to_owned());
+        let erasing = erase::erase(&engine, what, &actor);
+        let mut erasing = std::pin::pin!(erasing);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut erasing).await;
+        assert!(early.is_err(), "the copy still has it");
+        assert_eq!(files(), 1);
+        drop(hold);
+        assert_eq!(erasing.await.unwrap().blobs, 1);
+        assert_eq!(files(), 0);
+    }
+}

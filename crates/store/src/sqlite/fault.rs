@@ -1,0 +1,108 @@
+//! What can go wrong inside the engine, told apart by who has to bear it.
+
+use rusqlite::{Error, ErrorCode};
+
+use crate::StoreError;
+
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// A reason in the data of one request; the others of its commit do not suffer.
+    Data(String),
+    /// A stored value is not what it must be.
+    Malformed(String),
+    /// The disk is full.
+    Full(String),
+    /// The database, the disk or the system: nobody's request.
+    Broken(String),
+    /// The database file is damaged.
+    Damaged(String),
+    /// An answer to the caller that is no failure of ours.
+    Store(StoreError),
+}
+
+pub(crate) type Result<T, E = Fault> = std::result::Result<T, E>;
+
+impl Fault {
+    /// Whether the rest of the transaction can go on.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Data(_) | Self::Malformed(_) | Self::Store(_))
+    }
+
+    pub(crate) fn not_found(what: &'static str) -> Self {
+        Self::Store(StoreError::NotFound { what })
+    }
+
+    pub(crate) fn exists(what: &'static str, name: impl Into<String>) -> Self {
+        Self::Store(StoreError::Exists { what, name: name.into() })
+    }
+
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self::Store(StoreError::Refused { reason: reason.into() })
+    }
+
+    pub(crate) fn malformed(what: impl Into<String>) -> Self {
+        Self::Malformed(what.into())
+    }
+
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Data(reason)
+            | Self::Malformed(reason)
+            | Self::Broken(reason)
+            | Self::Damaged(reason) => reason.clone(),
+            Self::Full(reason) => format!("the disk is full ({reason})"),
+            Self::Store(error) => error.to_string(),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let reason = error.to_string();
+        match error {
+            Error::SqliteFailure(failure, _) => match failure.code {
+                ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch => {
+                    Self::Data(reason)
+                }
+                ErrorCode::DiskFull => Self::Full(reason),
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Damaged(reason),
+                _ => Self::Broken(reason),
+            },
+            Error::ToSqlConversionFailure(_) => Self::Data(reason),
+            Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..) => Self::Malformed(reason),
+            _ => Self::Broken(reason),
+        }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { reason } => Self::Broken(reason),
+            StoreError::Corrupt { reason } => Self::Malformed(reason),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Store(error) => error,
+            Fault::Malformed(reason) | Fault::Damaged(reason) => Self::Corrupt { reason },
+            Fault::Data(reason) => {
+                Self::Refused { reason: format!("the store refuses this data: {reason}") }
+            }
+            Fault::Full(_) | Fault::Broken(_) => Self::Unavailable { reason: fault.reason() },
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Health, sizes, backups, erasure: what operators ask of a store.
+
+use std::path::PathBuf;
+
+use zapbus_event::{AccountId, InstanceId};
+
+/// How a store is, for readiness and dashboards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Whether events are taken.
+    pub appends: Appends,
+}
+
+/// Whether events are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appends {
+    /// They are.
+    Ok,
+    /// They are not; it resumes by itself when the reason is gone.
+    Stopped {
+        /// What is wrong and what to do about it.
+        reason: String,
+    },
+}
+
+/// What opening a store would do to its schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationPlan {
+    /// The version found; 0 when there is no database yet.
+    pub from: u32,
+    /// The version this program knows.
+    pub to: u32,
+    /// The steps between, in order.
+    pub names: Vec<String>,
+}
+
+/// Bytes used and left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// The database file.
+    pub database: u64,
+    /// What of it holds data (the rest is used again before the file grows).
+    pub used: u64,
+    /// The write-ahead log.
+    pub wal: u64,
+    /// The blob folder.
+    pub blobs: u64,
+    /// Free disk.
+    pub free: u64,
+}
+
+/// A finished backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupReport {
+    /// The database file in it.
+    pub database: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Blob files copied beside it.
+    pub blobs: u64,
+    /// Ids of the keys its secrets need. The keys themselves are not in it.
+    pub keys: Vec<String>,
+}
+
+/// What to erase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Erase {
+    /// Every event of an instance that concerns a chat.
+    Chat {
+        /// The instance.
+        instance: InstanceId,
+        /// The chat's address; its known aliases count too.
+        chat: String,
+    },
+    /// Every event of an account that names a person.
+    Person {
+        /// The account.
+        account: AccountId,
+        /// The person's address; its known aliases count too.
+        address: String,
+    },
+    /// Every event of an instance.
+    Instance(InstanceId),
+}
+
+/// What was erased.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Events.
+    pub events: u64,
+    /// Delivery rows, whose excerpts went and which are called off if they were still to be sent.
+    pub deliveries: u64,
+    /// Whole upstream bodies.
+    pub bodies: u64,
+    /// Files of the blob folder.
+    pub blobs: u64,
+}
