@@ -1,0 +1,45 @@
+//! The HTTP API: the native one, the inbound sources, and its own description.
+
+pub mod auth;
+pub mod body;
+pub mod error;
+pub mod idempotency;
+mod native;
+mod openapi;
+pub mod page;
+mod root;
+mod sources;
+pub mod token;
+
+pub(crate) use native::MAX_POSITION;
+pub use openapi::document;
+
+use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
+
+use self::error::{ApiError, What};
+use crate::app::App;
+
+/// Everything that is served but operations.
+pub fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .merge(openapi::router())
+        .merge(root::router())
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
+}
+
+/// The routes that the description knows.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::frame()).merge(native::router()).merge(sources::router())
+}
+
+async fn no_route() -> ApiError {
+    ApiError::NotFound(What::Route)
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::MethodNotAllowed
+}

@@ -1,0 +1,214 @@
+//! Who asks, and what they reach.
+//!
+//! A caller sees its own account (an instance token: its own instance), an admin sees all. What
+//! a caller does not see answers exactly as what does not exist.
+
+use std::{str::FromStr, sync::Arc};
+
+use axum::extract::FromRequestParts;
+use http::{HeaderMap, header, request::Parts};
+use subtle::ConstantTimeEq;
+use zapbus_event::{AccountId, CredentialId, DestinationId, InstanceId};
+use zapbus_store::{Account, Actor, DEFAULT_ACCOUNT, Destination, Role};
+
+use super::error::{ApiError, What};
+use crate::{
+    app::App,
+    directory::{Known, Named, token_hash},
+};
+
+/// Names the account an admin acts in: an id or a name.
+pub const ACCOUNT_HEADER: &str = "zapbus-account";
+
+/// Whoever asks, with what its token reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// What it may do.
+    pub role: Role,
+    /// The account it acts in; none for an admin who names none.
+    pub account: Option<AccountId>,
+    /// The one instance it reaches, for [`Role::Instance`].
+    pub instance: Option<InstanceId>,
+    /// Its credential, unless the token is the operator's or an instance's own.
+    credential: Option<CredentialId>,
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Self::identify(app, &parts.headers).await
+    }
+}
+
+impl Caller {
+    /// Who these headers belong to.
+    pub async fn identify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let hash = token_hash(bearer(headers)?);
+        let mut caller = if bool::from(hash.ct_eq(&app.admin_token_hash)) {
+            Self { role: Role::Admin, account: None, instance: None, credential: None }
+        } else {
+            let holder = app
+                .directory
+                .holder(hash, (app.clock)())
+                .await?
+                .ok_or(ApiError::Unauthenticated { reason: "The token is not known" })?;
+            Self {
+                role: holder.role,
+                account: holder.account,
+                instance: holder.instance,
+                credential: holder.credential,
+            }
+        };
+        if let Some(account) = headers.get(ACCOUNT_HEADER) {
+            let account = account.to_str().map_err(|_| ApiError::NotFound(What::Account))?;
+            let account = find_account(app, account).await?;
+            match caller.role {
+                Role::Admin => caller.account = Some(account.id),
+                Role::Account | Role::Instance if caller.account == Some(account.id) => {}
+                Role::Account | Role::Instance => return Err(ApiError::NotFound(What::Account)),
+            }
+        }
+        Ok(caller)
+    }
+
+    /// Whose name stands in the audit log, and whose idempotency keys these are.
+    pub fn actor(&self) -> Actor {
+        Actor(match (self.role, self.credential, self.instance) {
+            (_, Some(credential), _) => credential.to_string(),
+            (Role::Instance, None, Some(instance)) => instance.to_string(),
+            _ => "admin".to_owned(),
+        })
+    }
+
+    /// The same caller, acting in this account.
+    pub fn within(self, account: AccountId) -> Self {
+        Self { account: Some(account), ..self }
+    }
+
+    /// Refuses instance tokens.
+    pub fn need_account(&self) -> Result<(), ApiError> {
+        match self.role {
+            Role::Admin | Role::Account => Ok(()),
+            Role::Instance => Err(ApiError::Forbidden { needs: "an account or admin token" }),
+        }
+    }
+
+    /// Refuses everyone but the operator.
+    pub fn need_admin(&self) -> Result<(), ApiError> {
+        match self.role {
+            Role::Admin => Ok(()),
+            Role::Account | Role::Instance => Err(ApiError::Forbidden { needs: "the admin token" }),
+        }
+    }
+
+    /// The account it acts in; an admin who names none acts in the default account.
+    pub async fn acting_account(&self, app: &App) -> Result<AccountId, ApiError> {
+        match self.account {
+            Some(account) => Ok(account),
+            None => Ok(find_account(app, DEFAULT_ACCOUNT).await?.id),
+        }
+    }
+
+    /// Whether it may see what belongs to this account, and there to this instance.
+    pub fn sees(&self, account: AccountId, instance: Option<InstanceId>) -> bool {
+        self.account.is_none_or(|own| own == account)
+            && self.instance.is_none_or(|own| Some(own) == instance)
+    }
+
+    /// The account an id or a name stands for.
+    pub async fn account(&self, app: &App, text: &str) -> Result<Account, ApiError> {
+        let account = find_account(app, text).await?;
+        if self.sees(account.id, self.instance) {
+            Ok(account)
+        } else {
+            Err(ApiError::NotFound(What::Account))
+        }
+    }
+
+    /// The instance that an id in any form, or a name, stands for.
+    pub async fn instance(&self, app: &App, text: &str) -> Result<Arc<Known>, ApiError> {
+        // A name may look like an id, even like one of another account.
+        if let Ok(id) = InstanceId::from_str(text)
+            && let Some(known) = app.directory.instance(id).await?
+            && self.sees(known.instance.account, Some(id))
+        {
+            return Ok(known);
+        }
+        let found = match self.account {
+            Some(account) => app.directory.instance_named(account, text).await?,
+            None => match app.directory.only_instance_named(text).await? {
+                Named::One(known) => Some(known),
+                Named::Nobody => None,
+                Named::Several => {
+                    return Err(ApiError::AmbiguousInstance { name: text.to_owned() });
+                }
+            },
+        };
+        found
+            .filter(|known| self.sees(known.instance.account, Some(known.instance.id)))
+            .ok_or(ApiError::NotFound(What::Instance))
+    }
+
+    /// The destination with this id.
+    pub async fn destination(&self, app: &App, text: &str) -> Result<Destination, ApiError> {
+        let unknown = ApiError::NotFound(What::Destination);
+        let Ok(id) = DestinationId::from_str(text) else {
+            return Err(unknown);
+        };
+        match app.store.destination(id).await? {
+            Some(found) if self.sees(found.account, found.instance) => Ok(found),
+            _ => Err(unknown),
+        }
+    }
+}
+
+/// The account that an id or a name stands for, whoever asks.
+pub async fn find_account(app: &App, text: &str) -> Result<Account, ApiError> {
+    if let Ok(id) = AccountId::from_str(text)
+        && let Some(account) = app.store.account(id).await?
+    {
+        return Ok(account);
+    }
+    app.store.account_by_name(text).await?.ok_or(ApiError::NotFound(What::Account))
+}
+
+/// The token of `Authorization: Bearer <token>`.
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let refuse = |reason| ApiError::Unauthenticated { reason };
+    let value = headers
+        .get(header::AUTHORIZATION)
+        .ok_or_else(|| refuse("The request has no Authorization header"))?;
+    let (scheme, token) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .ok_or_else(|| refuse("The Authorization header is not `Bearer <token>`"))?;
+    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+        return Err(refuse("The Authorization header is not `Bearer <token>`"));
+    }
+    Ok(token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn token(value: &'static str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+        bearer(&headers).ok().map(str::to_owned)
+    }
+
+    #[test]
+    fn only_a_bearer_token_is_a_token() {
+        assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(token("bearer  abc ").as_deref(), Some("abc"));
+        for other in ["abc", "Basic abc", "Bearer ", "Bearer"] {
+            assert_eq!(token(other), None, "{other}");
+        }
+        assert!(bearer(&HeaderMap::new()).is_err());
+    }
+}

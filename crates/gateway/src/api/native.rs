@@ -1,0 +1,105 @@
+//! The native API under `/v1`: one file per resource.
+
+mod accounts;
+mod audit;
+mod credentials;
+mod deliveries;
+mod destinations;
+mod erasures;
+mod event_types;
+mod events;
+mod ingest;
+mod instances;
+mod runs;
+mod source;
+
+use std::future::Future;
+
+pub(crate) use events::MAX_POSITION;
+pub(super) use ingest::hops;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::error::{ApiError, Fault};
+use crate::app::App;
+
+/// Every route under `/v1`.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(accounts::list_accounts, accounts::create_account))
+        .routes(routes!(accounts::show_account, accounts::rename_account, accounts::delete_account))
+        .routes(routes!(credentials::list_credentials, credentials::create_credential))
+        .routes(routes!(credentials::revoke_credential))
+        .routes(routes!(credentials::expire_credential))
+        .routes(routes!(credentials::rotate_credential))
+        .routes(routes!(instances::list_instances, instances::create_instance))
+        .routes(routes!(
+            instances::show_instance,
+            instances::change_instance,
+            instances::delete_instance
+        ))
+        .routes(routes!(source::show_source, source::set_source))
+        .routes(routes!(source::show_account_source, source::set_account_source))
+        .routes(routes!(events::list_instance_events, ingest::post_events))
+        .routes(routes!(events::list_events))
+        .routes(routes!(events::show_event))
+        .routes(routes!(event_types::list_event_types))
+        .routes(routes!(
+            destinations::list_instance_destinations,
+            destinations::create_instance_destination
+        ))
+        .routes(routes!(destinations::list_destinations, destinations::create_destination))
+        .routes(routes!(
+            destinations::show_destination,
+            destinations::change_destination,
+            destinations::delete_destination
+        ))
+        .routes(routes!(destinations::operations::test_destination))
+        .routes(routes!(destinations::operations::pause_destination))
+        .routes(routes!(destinations::operations::resume_destination))
+        .routes(routes!(destinations::operations::rotate_destination_secret))
+        .routes(routes!(runs::replay_destination))
+        .routes(routes!(runs::list_runs))
+        .routes(routes!(runs::pause_run))
+        .routes(routes!(runs::resume_run))
+        .routes(routes!(runs::cancel_run))
+        .routes(routes!(deliveries::search::list_deliveries))
+        .routes(routes!(deliveries::detail::show_delivery))
+        .routes(routes!(deliveries::detail::retry_delivery))
+        .routes(routes!(deliveries::bulk::retry_deliveries))
+        .routes(routes!(erasures::erase))
+        .routes(routes!(audit::list_audit))
+}
+
+/// Runs a change to its end even if the caller hangs up: what the store has committed must
+/// reach the directory and the lanes.
+async fn complete<T: Send + 'static>(
+    change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(change).await.map_err(ApiError::internal)?
+}
+
+/// Characters a name may have at most.
+const MAX_NAME: usize = 120;
+
+/// What is wrong with the name of an account or an instance, if anything is.
+fn name_fault(path: &str, name: &str) -> Option<Fault> {
+    let length = name.chars().count();
+    let fits = (1..=MAX_NAME).contains(&length)
+        && name.trim() == name
+        && !name.chars().any(|c| c.is_control() || c == '/');
+    (!fits).then(|| {
+        Fault::new(
+            path,
+            format!(
+                "expected 1 to {MAX_NAME} characters without control characters or `/`, not \
+                 beginning or ending with a space"
+            ),
+        )
+    })
+}
+
+/// Everything that is wrong, or nothing.
+fn refuse_if_any(faults: Vec<Fault>) -> Result<(), ApiError> {
+    if faults.is_empty() { Ok(()) } else { Err(ApiError::Invalid(faults)) }
+}

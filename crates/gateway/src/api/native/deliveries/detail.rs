@@ -1,0 +1,175 @@
+//! One delivery: every attempt, what was sent, and sending it again.
+
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use zapbus_event::{
+    Event, Timestamp,
+    dialect::{Context, Options},
+};
+use zapbus_store::{Attempt, Destination};
+
+use super::{
+    super::{complete, destinations::document::spec_of, events::name_of},
+    DeliveryAnswer, find,
+};
+use crate::{
+    api::{
+        auth::Caller,
+        body::Path,
+        error::{ApiError, Named, What},
+    },
+    app::App,
+};
+
+/// A delivery with its attempts and what was sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api::native) struct DeliveryDetail {
+    /// The delivery.
+    delivery: DeliveryAnswer,
+    /// Its attempts, oldest first. Of one that was accepted at once, only what `delivery` holds.
+    attempts: Vec<AttemptAnswer>,
+    /// What was sent, rendered again from the journal as the destination is set now; `null` when
+    /// event or destination is gone.
+    request: Option<RenderedRequest>,
+}
+
+/// One attempt.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
+struct AttemptAnswer {
+    /// Its number, from 1.
+    number: u32,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// The HTTP status, when there was an answer.
+    http_status: Option<u16>,
+    /// Milliseconds from start to end.
+    latency_ms: u32,
+    /// Why it failed, in words.
+    error: Option<String>,
+    /// Headers as sent, secrets masked; only of failed attempts.
+    request_headers: Vec<(String, String)>,
+    /// Headers of the answer; only of failed attempts.
+    response_headers: Vec<(String, String)>,
+    /// The start of the answer's body.
+    response_excerpt: String,
+}
+
+impl From<Attempt> for AttemptAnswer {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            at: attempt.at,
+            http_status: attempt.code,
+            latency_ms: attempt.latency_ms,
+            error: attempt.error,
+            request_headers: attempt.request_headers,
+            response_headers: attempt.response_headers,
+            response_excerpt: String::from_utf8_lossy(&attempt.excerpt).into_owned(),
+        }
+    }
+}
+
+/// What was sent, as it would be sent now.
+#[derive(Debug, Serialize, ToSchema)]
+struct RenderedRequest {
+    /// Always `true`: bodies are not kept, they are rendered again.
+    rendered_again: bool,
+    /// The messages, in order.
+    parts: Vec<RenderedPart>,
+}
+
+/// One message.
+#[derive(Debug, Serialize, ToSchema)]
+struct RenderedPart {
+    /// The event's name in the destination's dialect.
+    name: String,
+    /// The body.
+    #[schema(value_type = Object)]
+    body: Box<RawValue>,
+}
+
+/// Shows a delivery with every attempt.
+#[utoipa::path(
+    get, path = "/v1/deliveries/{delivery}", tag = "deliveries",
+    params(("delivery" = String, Path, description = "Its id.")),
+    responses((status = 200, body = DeliveryDetail), Named)
+)]
+pub(in crate::api::native) async fn show_delivery(
+    State(app): State<App>,
+    caller: Caller,
+    Path(delivery): Path<String>,
+) -> Result<axum::Json<DeliveryDetail>, ApiError> {
+    let (delivery, attempts, destination) = find(&app, &caller, &delivery).await?;
+    let event = app.store.event_at(delivery.id.seq).await?;
+    let request = match (&event, &destination) {
+        (Some(event), Some(destination)) => Some(rendered(&app, event, destination).await?),
+        _ => None,
+    };
+    Ok(axum::Json(DeliveryDetail {
+        delivery: delivery.into(),
+        attempts: attempts.into_iter().map(AttemptAnswer::from).collect(),
+        request,
+    }))
+}
+
+async fn rendered(
+    app: &App,
+    event: &Event,
+    destination: &Destination,
+) -> Result<RenderedRequest, ApiError> {
+    let spec = spec_of(destination)?;
+    let name = name_of(app, event.instance).await?;
+    let options = Options {
+        include_raw: spec.include_raw,
+        fallback: spec.fallback,
+        media_key: spec.media_key,
+    };
+    let restored = app.store.restored(event).await?;
+    let parts = spec
+        .dialect
+        .encode(restored.as_ref().unwrap_or(event), &Context { instance_name: &name }, &options)
+        .map_err(ApiError::internal)?;
+    let parts = parts
+        .into_iter()
+        .map(|part| {
+            let body = serde_json::from_slice(&part.body).map_err(ApiError::internal)?;
+            Ok(RenderedPart { name: part.name, body })
+        })
+        .collect::<Result<_, ApiError>>()?;
+    Ok(RenderedRequest { rendered_again: true, parts })
+}
+
+/// Sends one delivery again, now, whatever became of it.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{delivery}/retry", tag = "deliveries",
+    params(("delivery" = String, Path, description = "Its id.")),
+    responses(
+        (status = 202, body = DeliveryAnswer, description = "It is due now."),
+        Named,
+    )
+)]
+pub(in crate::api::native) async fn retry_delivery(
+    State(app): State<App>,
+    caller: Caller,
+    Path(delivery): Path<String>,
+) -> Result<(http::StatusCode, axum::Json<DeliveryAnswer>), ApiError> {
+    let (delivery, _, destination) = find(&app, &caller, &delivery).await?;
+    if destination.is_none() {
+        return Err(ApiError::Conflict {
+            code: "destination_deleted",
+            reason: "The destination of this delivery was deleted.".to_owned(),
+        });
+    }
+    let id = delivery.id;
+    complete(async move {
+        app.store.redeliver(id, (app.clock)(), &caller.actor()).await?;
+        app.lanes.rows_changed(id.lane);
+        let (now, _) = app.store.delivery(id).await?.ok_or(ApiError::NotFound(What::Delivery))?;
+        Ok((http::StatusCode::ACCEPTED, axum::Json(now.into())))
+    })
+    .await
+}

@@ -1,0 +1,323 @@
+//! Destinations as they are asked for and shown.
+
+mod channel;
+mod check;
+mod place;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use zapbus_channel as channels;
+use zapbus_event::{
+    AccountId, DestinationId, Dialect, InstanceId, Position, Timestamp, dialect::Fallback,
+};
+use zapbus_store::{Activity, Destination, Health, LaneStats};
+
+pub(in crate::api::native) use self::{
+    check::{filter_of, refuse_environment},
+    place::Place,
+};
+use crate::{
+    api::error::ApiError,
+    lane::LaneStatus,
+    spec::{Ordering, Retry, Spec},
+};
+
+/// A new destination. Only `channel` is required.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api::native) struct CreateDestination {
+    /// 1 to 64 characters; unique for the instance. `default` when left out.
+    #[serde(default)]
+    #[schema(example = "default")]
+    pub(super) label: Option<String>,
+    /// Where to, by `type`.
+    #[schema(value_type = channels::Config)]
+    channel: Value,
+    /// The vocabulary of envelope and event names. `native` when left out.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "native")]
+    dialect: Option<String>,
+    /// Which events: types (`message.received`), families (`message.*`), facets
+    /// (`call.updated:offer`), everything (`*`). Everything when left out.
+    #[serde(default)]
+    #[schema(example = json!(["message.*"]))]
+    events: Option<Vec<String>>,
+    /// Leave out ephemeral events (presence and the like).
+    #[serde(default)]
+    exclude_ephemeral: bool,
+    /// Whether events of one chat wait for each other. `key` when left out.
+    #[serde(default)]
+    #[schema(inline)]
+    ordering: Option<Ordering>,
+    /// Where it starts: `now`, `beginning`, an RFC 3339 time, an event id or a position.
+    #[serde(default)]
+    #[schema(example = "now")]
+    start: Option<String>,
+    /// Sends under way at one time: 1 to 1000; 64 when left out.
+    #[serde(default)]
+    max_in_flight: Option<u32>,
+    /// Sends per second at most: 0.01 to 10000. Unlimited when left out.
+    #[serde(default)]
+    rate_limit_per_s: Option<f64>,
+    /// When a failed delivery is tried again; the dialect's way when left out.
+    #[serde(default)]
+    retry: Option<Retry>,
+    /// Seconds without any success after which it is disabled: 60 to 31536000; 5 days when left
+    /// out.
+    #[serde(default)]
+    disable_after_s: Option<u64>,
+    /// Carry the untouched upstream element.
+    #[serde(default)]
+    include_raw: bool,
+    /// What to do with events the dialect has no name for: `skip`, `extended` or `native`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "skip")]
+    fallback: Option<Fallback>,
+    /// Let the dialect carry the keys that decrypt media.
+    #[serde(default)]
+    media_key: bool,
+}
+
+/// What to change of a destination. What is left out stays as it is; `channel` is merged, with
+/// `null` taking a member away.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api::native) struct ChangeDestination {
+    /// A new label.
+    #[serde(default)]
+    label: Option<String>,
+    /// Members of the channel to change. Another `type` replaces the whole.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>, example = json!({"url": "https://example.com/new"}))]
+    channel: Option<Map<String, Value>>,
+    /// Another vocabulary.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    dialect: Option<String>,
+    /// Other events. What waits already is sent by the new choice; a wider one does not look
+    /// back.
+    #[serde(default)]
+    events: Option<Vec<String>>,
+    /// Leave out ephemeral events.
+    #[serde(default)]
+    exclude_ephemeral: Option<bool>,
+    /// Another order.
+    #[serde(default)]
+    #[schema(inline)]
+    ordering: Option<Ordering>,
+    /// 1 to 1000.
+    #[serde(default)]
+    max_in_flight: Option<u32>,
+    /// 0.01 to 10000, or `null` for no limit.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<f64>)]
+    rate_limit_per_s: Option<Option<f64>>,
+    /// Another schedule, as a whole.
+    #[serde(default)]
+    retry: Option<Retry>,
+    /// 60 to 31536000.
+    #[serde(default)]
+    disable_after_s: Option<u64>,
+    /// Carry the untouched upstream element.
+    #[serde(default)]
+    include_raw: Option<bool>,
+    /// `skip`, `extended` or `native`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    fallback: Option<Fallback>,
+    /// Let the dialect carry the keys that decrypt media.
+    #[serde(default)]
+    media_key: Option<bool>,
+}
+
+/// Tells `null` from absent.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// A destination: a push target of an instance, or of a whole account.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Destination)]
+pub(in crate::api::native) struct DestinationAnswer {
+    /// Its id.
+    #[schema(value_type = String, example = "dst_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    pub(super) id: DestinationId,
+    /// Its account.
+    #[schema(value_type = String)]
+    account: AccountId,
+    /// Its instance; `null` for one of the whole account.
+    #[schema(value_type = Option<String>)]
+    instance: Option<InstanceId>,
+    /// Unique for the instance.
+    label: String,
+    /// Where to. Secrets are masked; `secret` is shown when it is made.
+    #[schema(value_type = channels::Config)]
+    channel: Value,
+    /// The vocabulary.
+    #[schema(value_type = String)]
+    dialect: Dialect,
+    /// Which events, in normal form.
+    events: Vec<String>,
+    /// Ephemeral events are left out.
+    exclude_ephemeral: bool,
+    /// Whether events of one chat wait for each other.
+    #[schema(inline)]
+    ordering: Ordering,
+    /// Sends under way at one time.
+    max_in_flight: u32,
+    /// Sends per second at most.
+    rate_limit_per_s: Option<f64>,
+    /// When a failed delivery is tried again.
+    retry: Retry,
+    /// Seconds without any success after which it is disabled.
+    disable_after_s: u64,
+    /// It carries the untouched upstream element.
+    include_raw: bool,
+    /// What becomes of events the dialect has no name for.
+    #[schema(value_type = String)]
+    fallback: Fallback,
+    /// The dialect carries the keys that decrypt media.
+    media_key: bool,
+    /// `active`, `paused` or `disabled`.
+    #[schema(value_type = String, example = "active")]
+    state: &'static str,
+    /// Why it is paused or disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Since when it is paused or disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// How delivery goes; only where one destination is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<StatusAnswer>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+}
+
+/// How delivery goes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DestinationStatus)]
+pub(super) struct StatusAnswer {
+    /// `flowing` or `probing`.
+    #[schema(value_type = String, example = "flowing")]
+    health: &'static str,
+    /// Since when it is probing.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    probing_since: Option<Timestamp>,
+    /// When the next probe is due.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_probe_at: Option<Timestamp>,
+    /// Everything up to this position is settled, skipped or held in the log.
+    #[schema(value_type = u64)]
+    cursor: Position,
+    /// Sends under way.
+    in_flight: u32,
+    /// Deliveries that will be tried again.
+    retrying: u64,
+    /// Deliveries behind an unsettled one of their chat (`strict` only).
+    waiting: u64,
+    /// Deliveries given up that are still in the log.
+    dead: u64,
+    /// When the oldest event was accepted that is neither settled nor skipped.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    oldest_unsettled_at: Option<Timestamp>,
+    /// The last failure, in words.
+    last_error: Option<String>,
+}
+
+impl StatusAnswer {
+    pub(super) fn new(stats: &LaneStats, live: Option<LaneStatus>) -> Self {
+        let live = live.unwrap_or(LaneStatus {
+            health: Health::Flowing,
+            in_flight: 0,
+            cursor: stats.cursor,
+            last_error: None,
+        });
+        let (health, probing_since, next_probe_at) = match live.health {
+            Health::Flowing => ("flowing", None, None),
+            Health::Probing { since, next, .. } => ("probing", Some(since), Some(next)),
+        };
+        Self {
+            health,
+            probing_since,
+            next_probe_at,
+            cursor: live.cursor,
+            in_flight: live.in_flight,
+            retrying: stats.retrying,
+            waiting: stats.waiting,
+            dead: stats.dead,
+            oldest_unsettled_at: stats.oldest_unsettled,
+            last_error: live.last_error,
+        }
+    }
+}
+
+impl DestinationAnswer {
+    /// As everybody who may see it sees it.
+    pub(super) fn new(destination: &Destination) -> Result<Self, ApiError> {
+        let spec = spec_of(destination)?;
+        let (state, reason, since) = match &destination.activity {
+            Activity::Active => ("active", None, None),
+            Activity::Paused { reason, since } => ("paused", Some(reason.clone()), Some(*since)),
+            Activity::Disabled { reason, since } => {
+                ("disabled", Some(reason.clone()), Some(*since))
+            }
+        };
+        Ok(Self {
+            id: destination.id,
+            account: destination.account,
+            instance: destination.instance,
+            label: destination.label.clone(),
+            channel: serde_json::to_value(spec.channel.masked()).map_err(ApiError::internal)?,
+            dialect: spec.dialect,
+            events: destination.filter.patterns(),
+            exclude_ephemeral: destination.exclude_ephemeral,
+            ordering: spec.ordering,
+            max_in_flight: spec.max_in_flight,
+            rate_limit_per_s: spec.rate_limit_per_s,
+            retry: spec.retry,
+            disable_after_s: spec.disable_after_s,
+            include_raw: spec.include_raw,
+            fallback: spec.fallback,
+            media_key: spec.media_key,
+            state,
+            reason,
+            since,
+            status: None,
+            created_at: destination.created_at,
+            updated_at: destination.updated_at,
+        })
+    }
+
+    /// It gets the events of all instances of its account.
+    pub(super) fn is_global(&self) -> bool {
+        self.instance.is_none()
+    }
+
+    /// With the signing secret, for whoever has just made it.
+    pub(super) fn with_secret(mut self, secret: Option<String>) -> Self {
+        if let Some(secret) = secret {
+            self.channel["secret"] = Value::from(secret);
+        }
+        self
+    }
+}
+
+/// How a stored destination delivers.
+pub(in crate::api::native) fn spec_of(destination: &Destination) -> Result<Spec, ApiError> {
+    serde_json::from_value(destination.spec.clone())
+        .map_err(|error| ApiError::internal(format!("{} cannot be read: {error}", destination.id)))
+}
+
+/// What the store keeps of how a destination delivers.
+pub(super) fn document_of(spec: &Spec) -> Result<Value, ApiError> {
+    serde_json::to_value(spec).map_err(ApiError::internal)
+}

@@ -1,0 +1,347 @@
+//! Where events enter: Meta's webhook for one number, or for all numbers of an account's app.
+
+use std::collections::HashSet;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use zapbus_event::{AccountId, InstanceId, data::InstanceAction};
+use zapbus_store::{Append, InstancePatch, NewEvent, StoreError};
+
+use super::{complete, instances, refuse_if_any};
+use crate::{
+    api::{
+        auth::Caller,
+        body::{self, Json, Path},
+        error::{ApiError, Changing, Fault, Named},
+        token,
+    },
+    app::App,
+    source::{CloudApi, Source},
+};
+
+/// Kinds that a later version brings.
+const LATER: [&str; 3] = ["evolution", "wuzapi", "waha"];
+
+/// The fields of Meta's webhook to subscribe to.
+const FIELDS: [&str; 4] = ["messages", "smb_message_echoes", "calls", "account_update"];
+
+/// Where events enter. `native` needs nothing else; `cloud-api` needs the app secret.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "only describes what `read` takes")]
+pub(super) struct SourceRequest {
+    /// `cloud-api` or `native`. `evolution`, `wuzapi` and `waha` come in a later version.
+    #[schema(example = "cloud-api")]
+    r#type: String,
+    /// Meta's app secret: it signs what Meta posts.
+    app_secret: Option<String>,
+    /// The token Meta repeats when the callback URL is set. Made when left out.
+    verify_token: Option<String>,
+    /// The number whose changes are this instance's. Left out: whatever no other instance of
+    /// the account claims.
+    #[schema(example = "900000000000101")]
+    phone_number_id: Option<String>,
+}
+
+/// The members of a `cloud-api` source.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CloudApiMembers {
+    app_secret: String,
+    #[serde(default)]
+    verify_token: Option<String>,
+    #[serde(default)]
+    phone_number_id: Option<String>,
+}
+
+/// The members of a `native` source.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NativeMembers {}
+
+/// A source as it is set, and what to do upstream.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Source)]
+pub(super) struct SourceAnswer {
+    /// `cloud-api` or `native`.
+    #[schema(value_type = String, example = "cloud-api")]
+    r#type: &'static str,
+    /// Where upstream posts to: paste it there.
+    #[schema(example = "https://bus.example.com/sources/cloud-api/ins_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    url: String,
+    /// The number whose changes are this instance's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone_number_id: Option<String>,
+    /// What to enter in Meta's app dashboard; only in the answer that sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paste: Option<Paste>,
+}
+
+/// What to enter under WhatsApp → Configuration → Webhook in Meta's app dashboard.
+#[derive(Debug, Serialize, ToSchema)]
+struct Paste {
+    /// "Callback URL".
+    callback_url: String,
+    /// "Verify token".
+    verify_token: String,
+    /// The fields to subscribe to; others are taken too.
+    #[schema(value_type = Vec<String>)]
+    fields: [&'static str; 4],
+}
+
+impl SourceAnswer {
+    fn new(source: &Source, url: String) -> Self {
+        let phone_number_id = match source {
+            Source::CloudApi(cloud_api) => cloud_api.phone_number_id.clone(),
+            Source::Native => None,
+        };
+        Self { r#type: source.kind(), url, phone_number_id, paste: None }
+    }
+
+    fn with_paste(mut self, source: &Source) -> Self {
+        if let Source::CloudApi(cloud_api) = source {
+            self.paste = Some(Paste {
+                callback_url: self.url.clone(),
+                verify_token: cloud_api.verify_token.clone(),
+                fields: FIELDS,
+            });
+        }
+        self
+    }
+}
+
+/// Reads a source: first its `type`, then what that type takes.
+fn read(document: Value, app_level: bool) -> Result<Source, ApiError> {
+    let Value::Object(mut members) = document else {
+        return Err(ApiError::invalid("", "expected an object with `type`"));
+    };
+    let expected = "expected `cloud-api` or `native`";
+    let kind = match members.shift_remove("type") {
+        Some(Value::String(kind)) => kind,
+        _ => return Err(ApiError::invalid("type", expected)),
+    };
+    let members = Value::Object(members);
+    match kind.as_str() {
+        "native" => {
+            body::convert::<NativeMembers>("", members)?;
+            Ok(Source::Native)
+        }
+        "cloud-api" => cloud_api(members, app_level).map(Source::CloudApi),
+        later if LATER.contains(&later) => Err(ApiError::SourceNotAvailable { kind }),
+        other => {
+            let near = ["cloud-api", "native", "evolution", "wuzapi", "waha"]
+                .into_iter()
+                .find(|name| strsim::damerau_levenshtein(name, other) <= 3);
+            let hint = near.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            Err(ApiError::invalid("type", format!("unknown source, {expected}{hint}")))
+        }
+    }
+}
+
+fn cloud_api(members: Value, app_level: bool) -> Result<CloudApi, ApiError> {
+    let members: CloudApiMembers = body::convert("", members)?;
+    let mut faults = Vec::new();
+    let text = "expected 1 to 256 visible ASCII characters";
+    let fits = |text: &str| {
+        (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if !fits(&members.app_secret) {
+        faults.push(Fault::new("app_secret", text));
+    }
+    if members.verify_token.as_deref().is_some_and(|token| !fits(token)) {
+        faults.push(Fault::new("verify_token", text));
+    }
+    match &members.phone_number_id {
+        Some(_) if app_level => faults.push(Fault::new(
+            "phone_number_id",
+            "belongs to the source of an instance; an app's source serves all numbers",
+        )),
+        Some(id) if !fits(id) || id.len() > 64 => faults.push(Fault::new(
+            "phone_number_id",
+            "expected Meta's id of the number, for example 106540352242922",
+        )),
+        _ => {}
+    }
+    refuse_if_any(faults)?;
+    Ok(CloudApi {
+        app_secret: members.app_secret,
+        verify_token: match members.verify_token {
+            Some(token) => token,
+            None => token::generate()?,
+        },
+        phone_number_id: members.phone_number_id,
+    })
+}
+
+/// Shows where an instance's events enter.
+#[utoipa::path(
+    get, path = "/v1/instances/{instance}/source", tag = "sources",
+    params(("instance" = String, Path, description = "Id in any form, or name.")),
+    responses((status = 200, body = SourceAnswer), Named)
+)]
+pub(super) async fn show_source(
+    State(app): State<App>,
+    caller: Caller,
+    Path(instance): Path<String>,
+) -> Result<axum::Json<SourceAnswer>, ApiError> {
+    let known = caller.instance(&app, &instance).await?;
+    let url = instance_url(&app, &known.source, known.instance.id);
+    Ok(axum::Json(SourceAnswer::new(&known.source, url)))
+}
+
+/// Sets where an instance's events enter. What is posted natively is taken beside any source.
+/// A change is the event `instance.lifecycle` with action `loaded`.
+#[utoipa::path(
+    put, path = "/v1/instances/{instance}/source", tag = "sources", request_body = SourceRequest,
+    params(("instance" = String, Path, description = "Id in any form, or name.")),
+    responses((status = 200, body = SourceAnswer, description = "With what to paste upstream."), Changing)
+)]
+pub(super) async fn set_source(
+    State(app): State<App>,
+    caller: Caller,
+    Path(instance): Path<String>,
+    body: Json<Value>,
+) -> Result<axum::Json<SourceAnswer>, ApiError> {
+    let known = caller.instance(&app, &instance).await?;
+    caller.need_account()?;
+    instances::refuse_reserved(&known.instance)?;
+    let source = read(body.value, false)?;
+    complete(async move {
+        let before = &known.instance;
+        let patch = InstancePatch {
+            source: Some(Some(source.to_document())),
+            route: Some(source.route()),
+            ..InstancePatch::default()
+        };
+        let changed = app.store.update_instance(before.id, patch, &caller.actor()).await;
+        app.directory.forget_instance(before);
+        match changed {
+            Ok(_) => {}
+            Err(StoreError::Exists { what, .. }) if what.contains("route") => {
+                return Err(ApiError::Conflict {
+                    code: "phone_number_id_taken",
+                    reason: "Another instance of this account has that phone_number_id. Change \
+                             its source first, or delete it."
+                        .to_owned(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        app.directory.forget_instance(&instances::current(&app, before.id).await?);
+        if source != known.source {
+            loaded(&app, before.id).await;
+        }
+        let url = instance_url(&app, &source, before.id);
+        Ok(axum::Json(SourceAnswer::new(&source, url).with_paste(&source)))
+    })
+    .await
+}
+
+/// Tells the instance's destinations that its events enter another way from now on. The source is
+/// set whether they are told or not.
+async fn loaded(app: &App, instance: InstanceId) {
+    let draft = instances::lifecycle(app, InstanceAction::Loaded);
+    let append = Append { events: vec![NewEvent { instance, draft }], body: None };
+    if let Err(error) = app.ingest.append(append).await {
+        tracing::warn!(event = "instance.not_announced", %instance, %error, "`loaded` was not written");
+    }
+}
+
+/// Where upstream posts to for one instance. Holds the id: names can change.
+fn instance_url(app: &App, source: &Source, id: InstanceId) -> String {
+    let public = &app.public_url;
+    match source {
+        Source::Native => format!("{public}/v1/instances/{id}/events"),
+        Source::CloudApi(_) => format!("{public}/sources/cloud-api/{id}"),
+    }
+}
+
+/// Shows the source that serves all numbers of an account's Meta app.
+#[utoipa::path(
+    get, path = "/v1/source", tag = "sources",
+    params(("zapbus-account" = Option<String>, Header, description = "With the admin token: the account to act in, by id or name.")),
+    responses((status = 200, body = SourceAnswer), Named)
+)]
+pub(super) async fn show_account_source(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<axum::Json<SourceAnswer>, ApiError> {
+    caller.need_account()?;
+    let account = caller.acting_account(&app).await?;
+    let stored = app.store.account(account).await?.and_then(|account| account.source);
+    let source = match &stored {
+        Some(document) => Source::from_document(document).map_err(ApiError::internal)?,
+        None => Source::Native,
+    };
+    Ok(axum::Json(SourceAnswer::new(&source, account_url(&app, &source, account))))
+}
+
+/// Sets the source that serves all numbers of an account's Meta app: each change goes to the
+/// instance with its `phone_number_id`, all else to the account's instance `_account`.
+/// `native` takes it away.
+#[utoipa::path(
+    put, path = "/v1/source", tag = "sources", request_body = SourceRequest,
+    params(("zapbus-account" = Option<String>, Header, description = "With the admin token: the account to act in, by id or name.")),
+    responses((status = 200, body = SourceAnswer, description = "With what to paste upstream."), Changing)
+)]
+pub(super) async fn set_account_source(
+    State(app): State<App>,
+    caller: Caller,
+    body: Json<Value>,
+) -> Result<axum::Json<SourceAnswer>, ApiError> {
+    caller.need_account()?;
+    let account = caller.acting_account(&app).await?;
+    let source = read(body.value, true)?;
+    refuse_one_too_many(&app, &source, account).await?;
+    complete(async move {
+        let document = match &source {
+            Source::Native => None,
+            Source::CloudApi(_) => Some(source.to_document()),
+        };
+        let set = app.store.set_account_source(account, document, &caller.actor()).await;
+        app.directory.forget_account(account);
+        set?;
+        let url = account_url(&app, &source, account);
+        Ok(axum::Json(SourceAnswer::new(&source, url).with_paste(&source)))
+    })
+    .await
+}
+
+/// Distinct app secrets of app-level sources: each is tried on what comes to the URL that all
+/// accounts share.
+const MAX_SECRETS: usize = 1_000;
+
+/// Refuses a secret that would be one more than are tried.
+async fn refuse_one_too_many(
+    app: &App,
+    source: &Source,
+    account: AccountId,
+) -> Result<(), ApiError> {
+    let Source::CloudApi(new) = source else { return Ok(()) };
+    let sources = app.directory.app_sources().await?;
+    let others: HashSet<&str> = sources
+        .iter()
+        .filter(|other| other.account != account)
+        .map(|other| other.cloud_api.app_secret.as_str())
+        .collect();
+    if others.len() >= MAX_SECRETS && !others.contains(new.app_secret.as_str()) {
+        return Err(ApiError::Conflict {
+            code: "too_many_sources",
+            reason: format!(
+                "{MAX_SECRETS} Meta apps have an app-level source already. Set the source of \
+                 each instance instead, or take one away."
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Where Meta posts to for a whole app. Holds the account's id, so that one secret is tried.
+fn account_url(app: &App, source: &Source, account: AccountId) -> String {
+    let public = &app.public_url;
+    match source {
+        Source::Native => format!("{public}/v1/instances/{{instance}}/events"),
+        Source::CloudApi(_) => format!("{public}/sources/cloud-api/{account}"),
+    }
+}

@@ -1,0 +1,58 @@
+//! `zapbus account …`
+
+use std::io::Write;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{
+    Failure,
+    client::{Call, Connection},
+};
+
+/// Commands on accounts.
+#[derive(Debug, Subcommand)]
+pub(super) enum Account {
+    /// Show all.
+    List,
+    /// Make one.
+    Create {
+        /// Unique for the gateway.
+        name: String,
+    },
+    /// Show one.
+    Show {
+        /// Its id or name.
+        account: String,
+    },
+    /// Rename one.
+    Update {
+        /// Its id or name.
+        account: String,
+        /// The new name.
+        #[arg(long)]
+        name: String,
+    },
+    /// Delete one that has no instances any more.
+    Delete {
+        /// Its id or name.
+        account: String,
+    },
+}
+
+impl Account {
+    pub(super) fn run(self, to: &Connection, out: &mut dyn Write) -> Result<(), Failure> {
+        match self {
+            Self::List => to.list(&["v1", "accounts"], &["id", "name", "created_at"], out),
+            Self::Create { name } => {
+                to.show(Call::post(&["v1", "accounts"], json!({ "name": name })), out)
+            }
+            Self::Show { account } => to.show(Call::get(&["v1", "accounts", &account]), out),
+            Self::Update { account, name } => {
+                let call = Call::patch(&["v1", "accounts", &account], json!({ "name": name }));
+                to.show(call, out)
+            }
+            Self::Delete { account } => to.show(Call::delete(&["v1", "accounts", &account]), out),
+        }
+    }
+}

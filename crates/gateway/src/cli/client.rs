@@ -1,0 +1,277 @@
+//! Asks a running gateway, and turns its refusals into exit codes.
+
+use std::{io::Write, time::Duration};
+
+use clap::Args;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use serde_json::Value;
+use zapbus_store::DEFAULT_ACCOUNT;
+
+use super::{
+    Exit, Failure,
+    output::{write_fields, write_json, write_table},
+};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which gateway, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Connection {
+    /// The gateway.
+    #[arg(
+        // Ids of their own: commands have arguments of these names too.
+        id = "connection_url",
+        long = "url",
+        env = "ZAPBUS_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        global = true,
+        value_name = "URL"
+    )]
+    url: String,
+    /// The admin token, or the token of an account or instance [also: ZAPBUS_ADMIN_TOKEN].
+    #[arg(
+        id = "connection_token",
+        long = "token",
+        env = "ZAPBUS_TOKEN",
+        hide_env_values = true,
+        global = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<String>,
+    /// The account to work in, by id or name, with the admin token [default: the default account].
+    #[arg(id = "connection_account", long = "in-account", global = true, value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// Print the gateway's JSON answer.
+    #[arg(id = "connection_json", long = "json", global = true)]
+    json: bool,
+}
+
+/// One call of the API.
+pub(super) struct Call {
+    method: Method,
+    path: Vec<String>,
+    query: Vec<(&'static str, String)>,
+    body: Option<Value>,
+}
+
+impl Call {
+    /// `path` in segments, which are escaped.
+    pub(super) fn new(method: Method, path: &[&str]) -> Self {
+        let path = path.iter().map(|segment| (*segment).to_owned()).collect();
+        Self { method, path, query: Vec::new(), body: None }
+    }
+
+    pub(super) fn get(path: &[&str]) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(super) fn post(path: &[&str], body: Value) -> Self {
+        Self { body: Some(body), ..Self::new(Method::POST, path) }
+    }
+
+    pub(super) fn patch(path: &[&str], body: Value) -> Self {
+        Self { body: Some(body), ..Self::new(Method::PATCH, path) }
+    }
+
+    pub(super) fn put(path: &[&str], body: Value) -> Self {
+        Self { body: Some(body), ..Self::new(Method::PUT, path) }
+    }
+
+    pub(super) fn delete(path: &[&str]) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+}
+
+impl Connection {
+    /// The account to work in.
+    pub(super) fn account_or_default(&self) -> &str {
+        self.account.as_deref().unwrap_or(DEFAULT_ACCOUNT)
+    }
+
+    /// Makes the call and shows the one thing it answers.
+    pub(super) fn show(&self, call: Call, out: &mut dyn Write) -> Result<(), Failure> {
+        let answer = self.ask(call)?;
+        self.say(&answer, out)
+    }
+
+    /// Shows one thing.
+    pub(super) fn say(&self, answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
+        if self.json {
+            write_json(out, answer)?;
+        } else if answer.is_null() {
+            writeln!(out, "done")?;
+        } else {
+            write_fields(out, answer)?;
+        }
+        Ok(())
+    }
+
+    /// Follows a list to its end and shows it.
+    pub(super) fn list(
+        &self,
+        path: &[&str],
+        columns: &[&str],
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let rows = self.all(path)?;
+        if self.json {
+            write_json(out, &Value::Array(rows))?;
+        } else {
+            write_table(out, &rows, columns)?;
+        }
+        Ok(())
+    }
+
+    /// Everything in a list, page by page.
+    pub(super) fn all(&self, path: &[&str]) -> Result<Vec<Value>, Failure> {
+        let mut rows = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let mut call = Call::get(path);
+            if let Some(after) = after {
+                call = call.query("after", after);
+            }
+            let mut page = self.ask(call)?;
+            if let Value::Array(data) = page["data"].take() {
+                rows.extend(data);
+            }
+            match page["next"].as_str() {
+                Some(next) => after = Some(next.to_owned()),
+                None => return Ok(rows),
+            }
+        }
+    }
+
+    /// The answer's JSON; null when it has none.
+    pub(super) fn ask(&self, call: Call) -> Result<Value, Failure> {
+        let request = self.request(call)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
+        let (status, body) = runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, send(request)).await })
+            .map_err(|_| self.unreachable("no answer within a minute"))?
+            .map_err(|error| self.unreachable(&error))?;
+        let answer = match body.as_slice() {
+            [] => Value::Null,
+            body => serde_json::from_slice(body)
+                .map_err(|_| self.unreachable("the answer is not one of Zapbus"))?,
+        };
+        if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
+    }
+
+    fn request(&self, call: Call) -> Result<Request<Full<bytes::Bytes>>, Failure> {
+        let wrong = |reason: &str| {
+            let message =
+                format!("--url {}: {reason}, for example http://127.0.0.1:8080", self.url);
+            Failure::new(Exit::Usage, message)
+        };
+        let mut url: url::Url = self.url.parse().map_err(|_| wrong("expected a URL"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("expected http:// or https://"));
+        }
+        url.path_segments_mut()
+            .map_err(|()| wrong("expected a URL with a host"))?
+            .pop_if_empty()
+            .extend(&call.path);
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        let given = |token: &String| !token.is_empty();
+        let token = self
+            .token
+            .clone()
+            .filter(given)
+            .or_else(|| std::env::var("ZAPBUS_ADMIN_TOKEN").ok().filter(given))
+            .ok_or_else(|| {
+                Failure::new(
+                    Exit::Usage,
+                    "a token is needed: --token, ZAPBUS_TOKEN or ZAPBUS_ADMIN_TOKEN. `zapbus serve` printed the admin token at its first start.",
+                )
+            })?;
+        let mut request = Request::builder()
+            .method(call.method)
+            .uri(url.as_str())
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::USER_AGENT, concat!("zapbus-cli/", env!("CARGO_PKG_VERSION")));
+        if let Some(account) = &self.account {
+            request = request.header("zapbus-account", account);
+        }
+        let body = match call.body {
+            None => Full::default(),
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Full::from(body.to_string())
+            }
+        };
+        request.body(body).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+    }
+
+    fn unreachable(&self, reason: &str) -> Failure {
+        Failure::new(
+            Exit::Unreachable,
+            format!(
+                "cannot reach {}: {reason}. Is `zapbus serve` running there? (--url, ZAPBUS_URL)",
+                self.url
+            ),
+        )
+    }
+}
+
+async fn send(request: Request<Full<bytes::Bytes>>) -> Result<(StatusCode, Vec<u8>), String> {
+    let connector = HttpsConnectorBuilder::new()
+        .with_native_roots()
+        .map_err(|error| format!("no trusted certificates: {error}"))?
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let response = client.request(request).await.map_err(|error| chain(&error))?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
+    Ok((status, body.to_bytes().to_vec()))
+}
+
+/// An error with its causes: the outermost alone says only that connecting failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// What the problem document says, and its exit code.
+fn refusal(status: StatusCode, problem: &Value) -> Failure {
+    let exit = match status {
+        StatusCode::NOT_FOUND => Exit::NotFound,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
+        _ => Exit::Failure,
+    };
+    let text = |name: &str| problem[name].as_str().map(str::to_owned);
+    let mut message =
+        text("detail").or_else(|| text("title")).unwrap_or_else(|| status.to_string());
+    for error in problem["errors"].as_array().into_iter().flatten() {
+        let part = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+        message.push_str(&format!("\n  {}: {}", part("path"), part("message")));
+    }
+    if let Some(code) = text("code") {
+        message.push_str(&format!(" ({code})"));
+    }
+    Failure::new(exit, message)
+}

@@ -1,0 +1,79 @@
+//! `zapbus credential …`
+
+use std::io::Write;
+
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Failure,
+    client::{Call, Connection},
+};
+
+/// Commands on the credentials of an account: that of `--in-account`, or the default account.
+#[derive(Debug, Subcommand)]
+pub(super) enum Credential {
+    /// Show all, without their secrets.
+    List,
+    /// Make one; its secret is shown only now.
+    Create {
+        /// What you call it.
+        name: String,
+        /// Reach only this instance, by id or name [default: all of the account].
+        #[arg(long)]
+        instance: Option<String>,
+        /// A public id of your own that goes with the secret [default: made].
+        #[arg(long)]
+        client_token: Option<String>,
+        /// From when on it is refused, for example 2027-01-01T00:00:00Z [default: never].
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+    },
+    /// Refuse one from now on.
+    Revoke {
+        /// Its id.
+        credential: String,
+    },
+    /// Make a new secret for one and show it; the old one works beside it for a while.
+    Rotate {
+        /// Its id.
+        credential: String,
+        /// Seconds for which the old secret works too [default: 86400].
+        #[arg(long, value_name = "SECONDS")]
+        overlap_s: Option<u64>,
+    },
+}
+
+impl Credential {
+    pub(super) fn run(self, to: &Connection, out: &mut dyn Write) -> Result<(), Failure> {
+        let account = to.account_or_default();
+        let all = ["v1", "accounts", account, "credentials"];
+        match self {
+            Self::List => to.list(&all, &["id", "name", "role", "client_token", "expires_at"], out),
+            Self::Create { name, instance, client_token, expires_at } => {
+                let mut body = Map::new();
+                body.insert("name".to_owned(), Value::from(name));
+                if instance.is_some() {
+                    body.insert("role".to_owned(), Value::from("instance"));
+                }
+                for (member, value) in [
+                    ("instance", instance),
+                    ("client_token", client_token),
+                    ("expires_at", expires_at),
+                ] {
+                    body.extend(value.map(|value| (member.to_owned(), Value::from(value))));
+                }
+                to.show(Call::post(&all, Value::Object(body)), out)
+            }
+            Self::Revoke { credential } => {
+                let path = [&all[..], &[&credential]].concat();
+                to.show(Call::delete(&path), out)
+            }
+            Self::Rotate { credential, overlap_s } => {
+                let path = [&all[..], &[&credential, "rotate"]].concat();
+                let body = overlap_s.map_or(json!({}), |seconds| json!({ "overlap_s": seconds }));
+                to.show(Call::post(&path, body), out)
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `zapbus serve`: load config, bind, run, wait for a signal, drain.
+
+use std::{io::Write, net::SocketAddr, pin::pin};
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Failure, Local};
+use crate::{Hooks, Listeners, config::Config, run, telemetry::logs, welcome};
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    local: Local,
+}
+
+impl Serve {
+    pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let config = self.local.config()?;
+        logs::start(&config.log);
+        raise_open_files();
+        let runtime = tokio::runtime::Runtime::new()
+            .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
+        runtime.block_on(serve(config, out))
+    }
+}
+
+async fn serve(config: Config, out: &mut dyn Write) -> Result<(), Failure> {
+    let signals = Signals::watch()?;
+    let http = bind(config.listen).await?;
+    let (started, on_start) = oneshot::channel();
+    let hooks = Hooks {
+        // Nobody listens any more only when we are going down already.
+        started: Box::new(move |facts| drop(started.send(facts))),
+        ..Hooks::default()
+    };
+    let stop = signals.first.cancelled();
+    let mut gateway = pin!(run(config, Listeners { http }, hooks, stop));
+    let mut on_start = pin!(on_start);
+    let mut greeted = false;
+    loop {
+        tokio::select! {
+            ended = gateway.as_mut() => {
+                return ended.map_err(|error| Failure::new(Exit::Failure, error.to_string()));
+            }
+            facts = on_start.as_mut(), if !greeted => {
+                greeted = true;
+                if let Ok(facts) = facts {
+                    out.write_all(welcome::text(&facts).as_bytes())?;
+                    out.flush()?;
+                }
+            }
+            () = signals.second.cancelled() => {
+                return Err(Failure::new(
+                    Exit::Failure,
+                    "stopped at once by a second signal; what was in flight is sent again at the next start",
+                ));
+            }
+        }
+    }
+}
+
+/// A connection is an open file, and the usual soft limit is 1,024 of them.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(event = "process.open_files", %error, current = limit.current, "the limit stays");
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "Another process has this port: stop it, or give another one"
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                "Ports below 1024 need a privilege: give a higher one"
+            }
+            _ => "Give an address of this machine",
+        };
+        Failure::new(
+            Exit::Failure,
+            format!("cannot listen on {address}: {error}. {advice} (--listen, ZAPBUS_LISTEN)."),
+        )
+    })
+}
+
+/// SIGTERM and SIGINT, as they come.
+struct Signals {
+    /// Stop in good order.
+    first: CancellationToken,
+    /// Stop now.
+    second: CancellationToken,
+}
+
+impl Signals {
+    fn watch() -> Result<Self, Failure> {
+        let watch = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(Exit::Failure, format!("cannot watch for signals: {error}"))
+            })
+        };
+        let mut terminate = watch(SignalKind::terminate())?;
+        let mut interrupt = watch(SignalKind::interrupt())?;
+        let signals = Self { first: CancellationToken::new(), second: CancellationToken::new() };
+        let tokens = [signals.first.clone(), signals.second.clone()];
+        tokio::spawn(async move {
+            for token in tokens {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                token.cancel();
+            }
+        });
+        Ok(signals)
+    }
+}

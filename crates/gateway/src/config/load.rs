@@ -1,0 +1,487 @@
+//! Defaults < file < Evolution's variables < `ZAPBUS_*` < flags, with every mistake told at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::PathBuf,
+};
+
+use serde_json::{Map, Value};
+
+use super::Config;
+
+/// Variables that begin with `ZAPBUS_` and are not keys of the configuration.
+const OTHER_VARIABLES: &[&str] = &["ZAPBUS_CONFIG", "ZAPBUS_URL", "ZAPBUS_TOKEN"];
+
+/// The file that is read when none is named.
+const DEFAULT_FILE: &str = "./zapbus.toml";
+
+/// The process environment, or what a test says it is.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// That of this process. Variables that are not UTF-8 are left out.
+    pub fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+        )
+    }
+
+    /// A variable; an empty one counts as unset, as compose files leave them.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+}
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// Key, value and the flag's name.
+    pub settings: Vec<(&'static str, String, &'static str)>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// This file.
+    File(PathBuf),
+    /// This variable.
+    Variable(String),
+    /// This flag.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Variable(name) => f.write_str(name),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that is wrong, where, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Who said it.
+    pub origin: Origin,
+    /// The key, for example `http.max_connections`; empty when the whole file is meant.
+    pub key: String,
+    /// What was found and what was expected.
+    pub problem: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.origin, self.key.is_empty()) {
+            (origin, true) => write!(f, "{origin}: {}", self.problem),
+            (Origin::Default, false) => write!(f, "{}: {}", self.key, self.problem),
+            (origin, false) => write!(f, "{origin}: {}: {}", self.key, self.problem),
+        }
+    }
+}
+
+/// Something worth knowing that is no mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note(pub String);
+
+/// One key as it is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// For example `http.max_connections`.
+    pub key: String,
+    /// As TOML would write it; secrets are masked.
+    pub value: String,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+/// What was understood.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration; to be used only when there are no mistakes.
+    pub config: Config,
+    /// Every key.
+    pub settings: Vec<Setting>,
+    /// Everything that is wrong.
+    pub mistakes: Vec<Mistake>,
+    /// Hints.
+    pub notes: Vec<Note>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads file, environment and flags.
+    pub fn load(flags: &Flags, environment: &Environment) -> Loaded {
+        let mut layers = Layers::new();
+        let file = layers.file(flags, environment);
+        layers.evolution(environment);
+        layers.variables(environment);
+        for (key, value, flag) in &flags.settings {
+            layers.set_text(key, value, Origin::Flag(flag));
+        }
+        layers.finish(file)
+    }
+}
+
+/// The tree of values set so far, and who set them.
+struct Layers {
+    known: BTreeMap<String, Value>,
+    tree: Map<String, Value>,
+    origins: BTreeMap<String, Origin>,
+    mistakes: Vec<Mistake>,
+    notes: Vec<Note>,
+}
+
+impl Layers {
+    fn new() -> Self {
+        let mut known = BTreeMap::new();
+        leaves(&default_tree(), "", &mut known);
+        Self {
+            known,
+            tree: Map::new(),
+            origins: BTreeMap::new(),
+            mistakes: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn wrong(&mut self, origin: Origin, key: &str, problem: impl Into<String>) {
+        self.mistakes.push(Mistake { origin, key: key.to_owned(), problem: problem.into() });
+    }
+
+    fn file(&mut self, flags: &Flags, environment: &Environment) -> Option<PathBuf> {
+        let named =
+            flags.config.clone().or_else(|| environment.get("ZAPBUS_CONFIG").map(PathBuf::from));
+        let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+        let origin = Origin::File(path.clone());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return None;
+            }
+            Err(error) => {
+                self.wrong(origin, "", format!("cannot be read: {error}"));
+                return Some(path);
+            }
+        };
+        match text.parse::<toml::Table>() {
+            Ok(table) => self.table(&table, "", &origin),
+            Err(error) => {
+                let place = error.span().map(|span| place_of(&text, span.start));
+                let problem = match place {
+                    // The line itself is not repeated: it may hold a secret.
+                    Some((line, column)) => {
+                        format!("line {line}, column {column}: {}", error.message())
+                    }
+                    None => error.message().to_owned(),
+                };
+                self.wrong(origin, "", problem);
+            }
+        }
+        Some(path)
+    }
+
+    fn table(&mut self, table: &toml::Table, prefix: &str, origin: &Origin) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            if self.known.contains_key(&key) {
+                self.set(&key, from_toml(value), origin.clone());
+            } else if self.is_section(&key) {
+                match value {
+                    toml::Value::Table(inner) => self.table(inner, &key, origin),
+                    other => self.wrong(
+                        origin.clone(),
+                        &key,
+                        format!("found a {}, expected a section [{key}]", other.type_str()),
+                    ),
+                }
+            } else {
+                let problem = self.unknown_key(&key);
+                self.wrong(origin.clone(), &key, problem);
+            }
+        }
+    }
+
+    fn is_section(&self, key: &str) -> bool {
+        let start = format!("{key}.");
+        self.known.keys().any(|known| known.starts_with(&start))
+    }
+
+    /// Says that there is no such key, with the one that was probably meant.
+    fn unknown_key(&self, key: &str) -> String {
+        let name = last_segment(key);
+        let sections: BTreeSet<&str> =
+            self.known.keys().filter_map(|known| known.split_once('.')).map(|(s, _)| s).collect();
+        // The right name in the wrong section comes before a similar one.
+        let elsewhere = self.known.keys().find(|known| last_segment(known) == name);
+        let nearest = elsewhere.map(String::as_str).or_else(|| {
+            nearest(key, self.known.keys().map(String::as_str).chain(sections.iter().copied()))
+        });
+        match nearest {
+            Some(nearest) if sections.contains(nearest) => {
+                format!("unknown section; did you mean [{nearest}]?")
+            }
+            Some(nearest) => format!("unknown key; did you mean {nearest}?"),
+            None => "unknown key".to_owned(),
+        }
+    }
+
+    /// The names other products gave to what we have too.
+    fn evolution(&mut self, environment: &Environment) {
+        for (name, key) in [
+            ("SERVER_URL", "public_url"),
+            ("CORS_ORIGIN", "cors.origins"),
+            ("CORS_METHODS", "cors.methods"),
+            ("CORS_CREDENTIALS", "cors.credentials"),
+        ] {
+            if let Some(value) = environment.get(name) {
+                self.set_text(key, value, Origin::Variable(name.to_owned()));
+            }
+        }
+        if let Some(levels) = environment.get("LOG_LEVEL") {
+            let origin = Origin::Variable("LOG_LEVEL".to_owned());
+            match evolution_level(levels) {
+                Some(level) => self.set("log.level", Value::from(level), origin),
+                // A filter of ours, perhaps; the check of log.level tells.
+                None => self.set_text("log.level", levels, origin),
+            }
+        }
+        for name in ["AUTHENTICATION_API_KEY", "WEBHOOK_GLOBAL_URL", "RABBITMQ_URI"] {
+            if environment.get(name).is_some() {
+                self.notes.push(Note(format!("{name} is set and has no effect in this version")));
+            }
+        }
+    }
+
+    fn variables(&mut self, environment: &Environment) {
+        let names: BTreeMap<String, String> =
+            self.known.keys().map(|key| (variable_of(key), key.clone())).collect();
+        for (name, value) in &environment.0 {
+            if !name.starts_with("ZAPBUS_") || OTHER_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
+            let origin = Origin::Variable(name.clone());
+            match names.get(name) {
+                Some(_) if value.is_empty() => {}
+                Some(key) => self.set_text(key, value, origin),
+                None if is_of_kubernetes(name, value) => {}
+                None => {
+                    let all =
+                        names.keys().map(String::as_str).chain(OTHER_VARIABLES.iter().copied());
+                    let problem = match nearest(name, all) {
+                        Some(nearest) => format!("unknown variable; did you mean {nearest}?"),
+                        None => "unknown variable; `zapbus check-config` lists the keys".to_owned(),
+                    };
+                    self.wrong(origin, "", problem);
+                }
+            }
+        }
+    }
+
+    /// Sets a key from text, read as its type demands.
+    fn set_text(&mut self, key: &str, text: &str, origin: Origin) {
+        let value = match self.known.get(key) {
+            Some(Value::Bool(_)) => text.parse().map_or_else(|_| text.into(), Value::Bool),
+            Some(Value::Number(_)) => number(text).unwrap_or_else(|| text.into()),
+            // Optional numbers have no default that would tell.
+            Some(Value::Null) => match number(text) {
+                Some(number) if fault_of(key, &Value::from(text)).is_some() => number,
+                _ => text.into(),
+            },
+            _ => text.into(),
+        };
+        self.set(key, value, origin);
+    }
+
+    fn set(&mut self, key: &str, value: Value, origin: Origin) {
+        let value = match (self.known.get(key), value) {
+            (Some(Value::Array(_)), Value::String(text)) => list(&text),
+            // An empty text unsets what has no default.
+            (Some(Value::Null), Value::String(text)) if text.is_empty() => Value::Null,
+            (_, value) => value,
+        };
+        if let Some(problem) = fault_of(key, &value) {
+            self.wrong(origin, key, problem);
+            return;
+        }
+        insert(&mut self.tree, key, value);
+        self.origins.insert(key.to_owned(), origin);
+    }
+
+    fn finish(mut self, file: Option<PathBuf>) -> Loaded {
+        let config: Config = match serde_json::from_value(Value::Object(self.tree.clone())) {
+            Ok(config) => config,
+            // Each value was tried alone before: this is not reached, and not hidden either.
+            Err(error) => {
+                self.wrong(Origin::Default, "", error.to_string());
+                Config::default()
+            }
+        };
+        for (key, problem) in config.check() {
+            let origin = self.origins.get(&key).cloned().unwrap_or(Origin::Default);
+            self.wrong(origin, &key, problem);
+        }
+        let mut values = BTreeMap::new();
+        leaves(&serde_json::to_value(&config).unwrap_or_default(), "", &mut values);
+        let settings = values
+            .into_iter()
+            .map(|(key, value)| Setting {
+                origin: self.origins.get(&key).cloned().unwrap_or(Origin::Default),
+                value: value.to_string(),
+                key,
+            })
+            .collect();
+        Loaded { config, settings, mistakes: self.mistakes, notes: self.notes, file }
+    }
+}
+
+fn default_tree() -> Value {
+    serde_json::to_value(Config::default()).unwrap_or_default()
+}
+
+/// Keys with their values; what has no value yet is null.
+fn leaves(tree: &Value, prefix: &str, into: &mut BTreeMap<String, Value>) {
+    let Value::Object(members) = tree else {
+        into.insert(prefix.to_owned(), tree.clone());
+        return;
+    };
+    for (name, value) in members {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        leaves(value, &key, into);
+    }
+}
+
+/// What is wrong with a value for a key, by trying it alone.
+fn fault_of(key: &str, value: &Value) -> Option<String> {
+    let mut tree = Map::new();
+    insert(&mut tree, key, value.clone());
+    serde_json::from_value::<Config>(Value::Object(tree)).err().map(|error| error.to_string())
+}
+
+fn insert(tree: &mut Map<String, Value>, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            tree.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = tree.entry(section).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn from_toml(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Float(number) => (*number).into(),
+        toml::Value::Boolean(yes) => (*yes).into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(items) => items.iter().map(from_toml).collect(),
+        toml::Value::Table(members) => {
+            members.iter().map(|(name, value)| (name.clone(), from_toml(value))).collect()
+        }
+    }
+}
+
+fn number(text: &str) -> Option<Value> {
+    text.parse::<u64>()
+        .map(Value::from)
+        .or_else(|_| text.parse::<i64>().map(Value::from))
+        .or_else(|_| text.parse::<f64>().map(Value::from))
+        .ok()
+}
+
+fn list(text: &str) -> Value {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
+}
+
+fn last_segment(key: &str) -> &str {
+    key.rsplit_once('.').map_or(key, |(_, name)| name)
+}
+
+fn variable_of(key: &str) -> String {
+    format!("ZAPBUS_{}", key.replace('.', "_").to_uppercase())
+}
+
+/// Whether Kubernetes set this variable, as it does in every container for a Service whose name
+/// begins with `zapbus`: `ZAPBUS_SERVICE_HOST`, `ZAPBUS_PORT=tcp://…`, `ZAPBUS_PORT_8080_TCP` and
+/// their like.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let Some(rest) = name.strip_prefix("ZAPBUS") else { return false };
+    if rest.ends_with("_SERVICE_HOST")
+        || rest.ends_with("_SERVICE_PORT")
+        || rest.contains("_SERVICE_PORT_")
+    {
+        return true;
+    }
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    if rest.ends_with("_PORT") && is_url {
+        return true;
+    }
+    rest.split("_PORT_").skip(1).any(|port| {
+        let mut words = port.split('_');
+        words.next().is_some_and(|number| number.parse::<u16>().is_ok())
+            && matches!(words.next(), Some("TCP" | "UDP" | "SCTP"))
+            && matches!(words.next(), None | Some("ADDR" | "PORT" | "PROTO"))
+    })
+}
+
+/// The most similar name, if any is similar at all.
+fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    among
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Line and column, from 1, of a byte offset.
+fn place_of(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+    (line, column)
+}
+
+/// Evolution lists the levels it wants, the order being of no meaning.
+fn evolution_level(levels: &str) -> Option<&'static str> {
+    levels
+        .split(',')
+        .map(|level| match level.trim() {
+            "ERROR" => Some((0, "error")),
+            "WARN" => Some((1, "warn")),
+            "INFO" | "LOG" | "WEBHOOKS" | "WEBSOCKET" => Some((2, "info")),
+            "DEBUG" | "DARK" => Some((3, "debug")),
+            "VERBOSE" => Some((4, "trace")),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?
+        .into_iter()
+        .max()
+        .map(|(_, level)| level)
+}
+
+#[cfg(test)]
+mod tests;

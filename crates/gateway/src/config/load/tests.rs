@@ -1,0 +1,195 @@
+use std::path::Path;
+
+use super::*;
+
+fn load(file: Option<&str>, environment: Environment, flags: &[(&'static str, &str)]) -> Loaded {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zapbus.toml");
+    std::fs::write(&path, file.unwrap_or_default()).unwrap();
+    let settings = flags.iter().map(|(key, value)| (*key, (*value).to_owned(), "--flag")).collect();
+    Config::load(&Flags { config: Some(path), settings }, &environment)
+}
+
+fn only_mistake(loaded: &Loaded) -> &Mistake {
+    assert_eq!(loaded.mistakes.len(), 1, "{:?}", loaded.mistakes);
+    &loaded.mistakes[0]
+}
+
+#[test]
+fn later_layers_win() {
+    let file = "listen = \"127.0.0.1:1\"\npublic_url = \"https://file\"\n[log]\nlevel = \"warn\"";
+    let loaded = load(
+        Some(file),
+        Environment::from([
+            ("SERVER_URL", "https://evolution"),
+            ("LOG_LEVEL", "ERROR,WARN,DEBUG"),
+            ("ZAPBUS_LISTEN", "127.0.0.1:2"),
+        ]),
+        &[("listen", "127.0.0.1:3")],
+    );
+    assert_eq!(loaded.mistakes, []);
+    assert_eq!(loaded.config.listen.port(), 3);
+    assert_eq!(loaded.config.public_url.as_deref(), Some("https://evolution"));
+    assert_eq!(loaded.config.log.level, "debug");
+    let origin = |key: &str| {
+        loaded.settings.iter().find(|setting| setting.key == key).unwrap().origin.to_string()
+    };
+    assert_eq!(origin("listen"), "--flag");
+    assert_eq!(origin("public_url"), "SERVER_URL");
+    assert_eq!(origin("data_dir"), "default");
+}
+
+#[test]
+fn every_key_has_a_variable() {
+    let loaded = load(
+        None,
+        Environment::from([
+            ("ZAPBUS_HTTP_MAX_CONNECTIONS", "12"),
+            ("ZAPBUS_EGRESS_ALLOW", "10.0.0.0/8, n8n"),
+            ("ZAPBUS_TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8"),
+            ("ZAPBUS_BOOTSTRAP_CLIENT_TOKEN", "id"),
+            ("ZAPBUS_BOOTSTRAP_CLIENT_SECRET", "1234567890123456"),
+            ("ZAPBUS_ADMIN_TOKEN", ""),
+        ]),
+        &[],
+    );
+    assert_eq!(loaded.mistakes, []);
+    assert_eq!(loaded.config.http.max_connections, 12);
+    assert_eq!(loaded.config.egress.allow, ["10.0.0.0/8", "n8n"]);
+    assert_eq!(loaded.config.trusted_proxies.len(), 2);
+    // A secret of digits stays text.
+    assert_eq!(
+        loaded.config.bootstrap.client_secret,
+        Some(super::super::Secret::new("1234567890123456"))
+    );
+    assert_eq!(loaded.config.admin_token, None, "an empty variable is an unset one");
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_nearest() {
+    let loaded = load(Some("[http]\nmax_conections = 1"), Environment::default(), &[]);
+    let mistake = only_mistake(&loaded);
+    assert_eq!(mistake.key, "http.max_conections");
+    assert_eq!(mistake.problem, "unknown key; did you mean http.max_connections?");
+
+    let loaded = load(Some("max_connections = 1"), Environment::default(), &[]);
+    assert_eq!(only_mistake(&loaded).problem, "unknown key; did you mean http.max_connections?");
+
+    let loaded = load(Some("[htp]\nx = 1"), Environment::default(), &[]);
+    assert_eq!(only_mistake(&loaded).problem, "unknown section; did you mean [http]?");
+
+    let loaded = load(None, Environment::from([("ZAPBUS_DATADIR", "x")]), &[]);
+    assert_eq!(
+        only_mistake(&loaded).to_string(),
+        "ZAPBUS_DATADIR: unknown variable; did you mean ZAPBUS_DATA_DIR?"
+    );
+}
+
+#[test]
+fn wrong_types_name_path_found_and_expected() {
+    let loaded = load(Some("[http]\nmax_connections = \"many\""), Environment::default(), &[]);
+    let mistake = only_mistake(&loaded);
+    assert_eq!(mistake.key, "http.max_connections");
+    assert!(mistake.problem.contains("string \"many\", expected usize"), "{mistake}");
+
+    let loaded = load(None, Environment::from([("ZAPBUS_LISTEN", "8080")]), &[]);
+    assert!(only_mistake(&loaded).problem.contains("expected an IP address and a port"));
+
+    let loaded = load(Some("tls = 3"), Environment::default(), &[]);
+    assert!(only_mistake(&loaded).problem.contains("expected a section [tls]"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_no_secret_with_them() {
+    let file = "admin_token = 1234567890123456\nlissten = \"x\"\n[log]\nlevel = \"a=b=c\"";
+    let environment = Environment::from([
+        ("ZAPBUS_DATABASE_URL", "postgres://user:hunter2@db/zapbus"),
+        ("ZAPBUS_ENCRYPTION_KEY", "hunter2"),
+    ]);
+    let loaded = load(Some(file), environment, &[]);
+    let text: Vec<String> = loaded.mistakes.iter().map(ToString::to_string).collect();
+    assert_eq!(text.len(), 5, "{text:#?}");
+    let text = format!("{text:?} {:?} {:?}", loaded.settings, loaded.config);
+    assert!(text.contains("PostgreSQL is not part of this version"), "{text}");
+    assert!(!text.contains("hunter2") && !text.contains("1234567890123456"), "{text}");
+}
+
+#[test]
+fn a_broken_file_names_the_place_and_not_the_line() {
+    let loaded =
+        load(Some("listen = \"x\"\nadmin_token = \"hunter2\n"), Environment::default(), &[]);
+    let text = only_mistake(&loaded).to_string();
+    assert!(text.contains("line 2, column"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let flags = Flags { config: Some(PathBuf::from("/nowhere/zapbus.toml")), ..Flags::default() };
+    let loaded = Config::load(&flags, &Environment::default());
+    assert!(only_mistake(&loaded).to_string().contains("cannot be read"));
+}
+
+#[test]
+fn the_example_holds_every_key_at_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../zapbus.example.toml");
+    let example = std::fs::read_to_string(path).unwrap();
+    let uncommented: String = example
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest,
+            _ => line,
+        })
+        .fold(String::new(), |text, line| text + line + "\n");
+    let loaded = load(Some(&uncommented), Environment::default(), &[]);
+    assert_eq!(loaded.mistakes, []);
+    assert_eq!(serde_json::to_value(&loaded.config).unwrap(), default_tree());
+    let missing: Vec<_> = loaded
+        .settings
+        .iter()
+        .filter(|setting| setting.origin == Origin::Default)
+        .map(|setting| &setting.key)
+        .collect();
+    assert!(missing.is_empty(), "not in zapbus.example.toml: {missing:?}");
+}
+
+#[test]
+fn what_kubernetes_sets_for_a_service_is_not_ours() {
+    let loaded = load(
+        None,
+        Environment::from([
+            ("ZAPBUS_SERVICE_HOST", "10.0.0.1"),
+            ("ZAPBUS_SERVICE_PORT", "8080"),
+            ("ZAPBUS_SERVICE_PORT_HTTP", "8080"),
+            ("ZAPBUS_PORT", "tcp://10.0.0.1:8080"),
+            ("ZAPBUS_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+            ("ZAPBUS_PORT_8080_TCP_ADDR", "10.0.0.1"),
+            ("ZAPBUS_PORT_8080_TCP_PORT", "8080"),
+            ("ZAPBUS_PORT_8080_TCP_PROTO", "tcp"),
+            ("ZAPBUS_DEMO_SERVICE_HOST", "10.0.0.1"),
+            ("ZAPBUS_DEMO_PORT", "tcp://10.0.0.1:8080"),
+            ("ZAPBUS_DEMO_PORT_53_UDP", "udp://10.0.0.1:53"),
+        ]),
+        &[],
+    );
+    assert_eq!(loaded.mistakes, []);
+    let loaded = load(None, Environment::from([("ZAPBUS_PORT", "8080")]), &[]);
+    assert!(only_mistake(&loaded).problem.contains("unknown variable"), "a person wrote that");
+}
+
+#[test]
+fn a_weak_bootstrap_secret_is_refused_and_a_password_is_not_repeated() {
+    let loaded = load(
+        None,
+        Environment::from([
+            ("ZAPBUS_BOOTSTRAP_CLIENT_TOKEN", "client"),
+            ("ZAPBUS_BOOTSTRAP_CLIENT_SECRET", "x"),
+        ]),
+        &[],
+    );
+    assert!(only_mistake(&loaded).to_string().contains("16 to 256"), "{:?}", loaded.mistakes);
+    let url = "https://me:hush@bus.example.com";
+    let loaded = load(None, Environment::from([("ZAPBUS_PUBLIC_URL", url)]), &[]);
+    let said = only_mistake(&loaded).to_string();
+    assert!(said.contains("without user") && !said.contains("hush"), "{said}");
+}

@@ -1,0 +1,401 @@
+//! Who is who: instances by id, name or route, callers by token, app-level sources by account.
+//!
+//! Every request asks here, so the answers are kept in memory, bounded, and forgotten when what
+//! they came from changes. A look-up that was under way during a change is not kept: what is in
+//! memory is never older than the last change this process made.
+
+use std::{
+    hash::Hash,
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use lru::LruCache;
+use sha2::{Digest, Sha256};
+use zapbus_event::{AccountId, CredentialId, InstanceId, Timestamp};
+use zapbus_store::{Instance, RESERVED_INSTANCE, Role, Store, StoreError};
+
+use crate::source::{CloudApi, Source};
+
+/// Instances, callers and routes kept in memory at most, each.
+const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
+
+/// An instance as requests need it.
+#[derive(Debug)]
+pub struct Known {
+    /// The instance.
+    pub instance: Instance,
+    /// Its source, read.
+    pub source: Source,
+}
+
+impl Known {
+    fn new(instance: Instance) -> Result<Self, StoreError> {
+        let source = match &instance.source {
+            None => Source::Native,
+            Some(document) => Source::from_document(document).map_err(|error| {
+                StoreError::Corrupt { reason: format!("source of {}: {error}", instance.id) }
+            })?,
+        };
+        Ok(Self { instance, source })
+    }
+}
+
+/// What looking for a name across accounts found.
+#[derive(Debug, Clone)]
+pub enum Named {
+    /// The one.
+    One(Arc<Known>),
+    /// None.
+    Nobody,
+    /// Several accounts have it.
+    Several,
+}
+
+/// Whoever holds a token.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// What they may do.
+    pub role: Role,
+    /// In which account (none for an admin).
+    pub account: Option<AccountId>,
+    /// On which instance, for [`Role::Instance`].
+    pub instance: Option<InstanceId>,
+    /// The credential, unless the token is an instance's own.
+    pub credential: Option<CredentialId>,
+    /// From when on the token is refused.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An account's app-level source.
+#[derive(Debug, Clone)]
+pub struct AppSource {
+    /// Whose.
+    pub account: AccountId,
+    /// Its secrets.
+    pub cloud_api: CloudApi,
+}
+
+/// The cached look-ups of one gateway. Cheap to clone; clones share the cache.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    /// Raised by every change; a look-up that saw another number does not keep its answer.
+    generation: AtomicU64,
+    cache: Mutex<Cache>,
+}
+
+struct Cache {
+    instances: LruCache<InstanceId, Arc<Known>>,
+    /// By account and name; without an account only where one account has the name.
+    names: LruCache<(Option<AccountId>, String), InstanceId>,
+    /// By account and route; without an account the oldest in any.
+    routes: LruCache<(Option<AccountId>, String), InstanceId>,
+    /// Whose number of a business account was seen last, for accounts that share an app.
+    businesses: LruCache<String, AccountId>,
+    holders: LruCache<[u8; 32], Arc<Holder>>,
+    app_sources: Option<Arc<Vec<AppSource>>>,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// An empty one in front of `store`.
+    pub fn new(store: Store) -> Self {
+        let cache = Cache {
+            instances: LruCache::new(CAPACITY),
+            names: LruCache::new(CAPACITY),
+            routes: LruCache::new(CAPACITY),
+            businesses: LruCache::new(CAPACITY),
+            holders: LruCache::new(CAPACITY),
+            app_sources: None,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                generation: AtomicU64::new(0),
+                cache: Mutex::new(cache),
+            }),
+        }
+    }
+
+    /// The instance with this id, unless it is being deleted.
+    pub async fn instance(&self, id: InstanceId) -> Result<Option<Arc<Known>>, StoreError> {
+        if let Some(known) = self.cache().instances.get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        let generation = self.generation();
+        let Some(instance) = self.inner.store.instance(id).await? else {
+            return Ok(None);
+        };
+        if instance.deleted_at.is_some() {
+            return Ok(None);
+        }
+        let known = Arc::new(Known::new(instance)?);
+        self.keep(generation, |cache| cache.instances.put(id, known.clone()));
+        Ok(Some(known))
+    }
+
+    /// The instance of an account with this name.
+    pub async fn instance_named(
+        &self,
+        account: AccountId,
+        name: &str,
+    ) -> Result<Option<Arc<Known>>, StoreError> {
+        match self.find_named(Some(account), name).await? {
+            Named::One(known) => Ok(Some(known)),
+            Named::Nobody | Named::Several => Ok(None),
+        }
+    }
+
+    /// The only instance with this name in any account.
+    pub async fn only_instance_named(&self, name: &str) -> Result<Named, StoreError> {
+        self.find_named(None, name).await
+    }
+
+    /// The account's instance for events that belong to no number.
+    pub async fn reserved(&self, account: AccountId) -> Result<Arc<Known>, StoreError> {
+        self.instance_named(account, RESERVED_INSTANCE)
+            .await?
+            .ok_or(StoreError::NotFound { what: "instance" })
+    }
+
+    async fn find_named(
+        &self,
+        account: Option<AccountId>,
+        name: &str,
+    ) -> Result<Named, StoreError> {
+        let key = (account, name.to_owned());
+        let kept = self.cache().names.get(&key).copied();
+        if let Some(id) = kept
+            && let Some(known) = self.instance(id).await?
+        {
+            return Ok(Named::One(known));
+        }
+        let generation = self.generation();
+        let mut found = self.inner.store.instances_named(name).await?;
+        found.retain(|instance| {
+            instance.deleted_at.is_none()
+                && account.is_none_or(|account| account == instance.account)
+        });
+        let Some(instance) = found.pop() else {
+            return Ok(Named::Nobody);
+        };
+        if !found.is_empty() {
+            return Ok(Named::Several);
+        }
+        let known = Arc::new(Known::new(instance)?);
+        self.keep(generation, |cache| {
+            cache.names.put(key, known.instance.id);
+            cache.instances.put(known.instance.id, known.clone());
+        });
+        Ok(Named::One(known))
+    }
+
+    /// The instance of one of these accounts that a source finds by `route`.
+    pub async fn instance_routed(
+        &self,
+        accounts: &[AccountId],
+        route: &str,
+    ) -> Result<Option<Arc<Known>>, StoreError> {
+        if let [account] = accounts {
+            return self.find_routed(Some(*account), route).await;
+        }
+        // One look-up tells for nearly all, however many accounts there are.
+        match self.find_routed(None, route).await? {
+            None => return Ok(None),
+            Some(known) if accounts.contains(&known.instance.account) => return Ok(Some(known)),
+            Some(_) => {}
+        }
+        for account in accounts {
+            if let Some(known) = self.find_routed(Some(*account), route).await? {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn find_routed(
+        &self,
+        account: Option<AccountId>,
+        route: &str,
+    ) -> Result<Option<Arc<Known>>, StoreError> {
+        let key = (account, route.to_owned());
+        let kept = self.cache().routes.get(&key).copied();
+        if let Some(id) = kept
+            && let Some(known) = self.instance(id).await?
+        {
+            return Ok(Some(known));
+        }
+        let generation = self.generation();
+        let found = self.inner.store.instance_by_route(account, route).await?;
+        let Some(instance) = found.filter(|instance| instance.deleted_at.is_none()) else {
+            return Ok(None);
+        };
+        let known = Arc::new(Known::new(instance)?);
+        self.keep(generation, |cache| {
+            cache.routes.put(key, known.instance.id);
+            cache.instances.put(known.instance.id, known.clone());
+        });
+        Ok(Some(known))
+    }
+
+    /// A number of this business account is this account's.
+    pub fn saw_business_account(&self, waba: &str, account: AccountId) {
+        let mut cache = self.cache();
+        if cache.businesses.get(waba) != Some(&account) {
+            cache.businesses.put(waba.to_owned(), account);
+        }
+    }
+
+    /// The account with a number of this business account, as far as one was seen.
+    pub fn account_of_business(&self, waba: &str) -> Option<AccountId> {
+        self.cache().businesses.get(waba).copied()
+    }
+
+    /// Whoever holds the token with this hash; nobody once it has expired.
+    pub async fn holder(
+        &self,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Arc<Holder>>, StoreError> {
+        let kept = self.cache().holders.get(&hash).cloned();
+        let holder = match kept {
+            Some(holder) => holder,
+            None => {
+                let generation = self.generation();
+                let Some(holder) = self.find_holder(hash, now).await? else {
+                    return Ok(None);
+                };
+                let holder = Arc::new(holder);
+                self.keep(generation, |cache| cache.holders.put(hash, holder.clone()));
+                holder
+            }
+        };
+        Ok(holder.expires_at.is_none_or(|at| at > now).then_some(holder))
+    }
+
+    async fn find_holder(
+        &self,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Holder>, StoreError> {
+        if let Some(instance) = self.inner.store.instance_by_token_hash(hash).await? {
+            return Ok(instance.deleted_at.is_none().then_some(Holder {
+                role: Role::Instance,
+                account: Some(instance.account),
+                instance: Some(instance.id),
+                credential: None,
+                expires_at: None,
+            }));
+        }
+        let found = self.inner.store.credential_by_hash(hash, now).await?;
+        Ok(found.map(|credential| Holder {
+            role: credential.role,
+            account: credential.account,
+            instance: credential.instance,
+            credential: Some(credential.id),
+            expires_at: credential.expires_at,
+        }))
+    }
+
+    /// The app-level sources of all accounts.
+    pub async fn app_sources(&self) -> Result<Arc<Vec<AppSource>>, StoreError> {
+        if let Some(sources) = self.cache().app_sources.clone() {
+            return Ok(sources);
+        }
+        let generation = self.generation();
+        let mut sources = Vec::new();
+        for account in self.inner.store.accounts().await? {
+            let Some(document) = &account.source else {
+                continue;
+            };
+            let source = Source::from_document(document).map_err(|error| StoreError::Corrupt {
+                reason: format!("source of {}: {error}", account.id),
+            })?;
+            if let Source::CloudApi(cloud_api) = source {
+                sources.push(AppSource { account: account.id, cloud_api });
+            }
+        }
+        let sources = Arc::new(sources);
+        self.keep(generation, |cache| cache.app_sources = Some(sources.clone()));
+        Ok(sources)
+    }
+
+    /// Forgets an instance: call it with what it was before a change, and with what it is after.
+    pub fn forget_instance(&self, instance: &Instance) {
+        let mut cache = self.forgetting();
+        cache.instances.pop(&instance.id);
+        cache.names.pop(&(Some(instance.account), instance.name.clone()));
+        cache.names.pop(&(None, instance.name.clone()));
+        if let Some(route) = &instance.route {
+            cache.routes.pop(&(Some(instance.account), route.clone()));
+            cache.routes.pop(&(None, route.clone()));
+        }
+        cache.holders.pop(&token_hash(&instance.token));
+        // Credentials that reach only this instance go with it.
+        drop_where(&mut cache.holders, |holder| holder.instance == Some(instance.id));
+    }
+
+    /// Forgets every token of a credential.
+    pub fn forget_credential(&self, id: CredentialId) {
+        let mut cache = self.forgetting();
+        drop_where(&mut cache.holders, |holder| holder.credential == Some(id));
+    }
+
+    /// Forgets an account with everybody in it.
+    pub fn forget_account(&self, id: AccountId) {
+        let mut cache = self.forgetting();
+        cache.app_sources = None;
+        drop_where(&mut cache.holders, |holder| holder.account == Some(id));
+        // Names and routes lead to instances, which are looked up again.
+        drop_where(&mut cache.instances, |known| known.instance.account == id);
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Nothing here panics half-way through a change.
+        self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
+    /// The cache, with the answers of look-ups under way made void.
+    fn forgetting(&self) -> MutexGuard<'_, Cache> {
+        let cache = self.cache();
+        self.inner.generation.fetch_add(1, Ordering::AcqRel);
+        cache
+    }
+
+    fn keep<T>(&self, generation: u64, keep: impl FnOnce(&mut Cache) -> T) {
+        let mut cache = self.cache();
+        // Under the lock, as `forgetting` raises it under the lock.
+        if self.generation() == generation {
+            keep(&mut cache);
+        }
+    }
+}
+
+fn drop_where<K: Copy + Eq + Hash, V>(cache: &mut LruCache<K, Arc<V>>, gone: impl Fn(&V) -> bool) {
+    let keys: Vec<K> = cache.iter().filter(|(_, value)| gone(value)).map(|(key, _)| *key).collect();
+    for key in keys {
+        cache.pop(&key);
+    }
+}
+
+/// What a token is found by.
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}

@@ -1,0 +1,374 @@
+//! Lanes: how destinations get their events.
+//!
+//! The journal is the queue. A lane is a cursor on it: [`roster`] holds every destination of the
+//! node in a few bytes and wakes a [`runner`] when something that its filter takes is committed,
+//! or when a retry or a probe is due. The runner asks pure parts what to do: [`track`] (cursor and
+//! order), [`gate`] (health, window, rate), [`schedule`] and [`verdict`] (what follows from an
+//! attempt).
+
+mod announce;
+mod changes;
+mod config;
+mod gate;
+mod opening;
+mod roster;
+mod runner;
+mod schedule;
+mod send;
+mod track;
+mod upkeep;
+mod verdict;
+mod waking;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use zapbus_channel::{Message, Opening, Report};
+use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Kind, Position, Timestamp};
+use zapbus_store::{
+    Activity, Actor, Clock, Destination, DestinationHead, Health, LaneId, Store, StoreError,
+};
+
+pub use self::config::Config;
+use self::{
+    announce::Voice,
+    gate::{Memory, Patience},
+    roster::{Command, Mode, Rest, Roster},
+    send::render_options,
+};
+use crate::{rendering::Rendering, spec::Spec, telemetry::Telemetry};
+
+/// How often the cursors of resting lanes are written, and figures brought up to date.
+const FLUSH_EVERY: Duration = Duration::from_secs(60);
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// Pause before the store is asked again after it could not answer.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Lanes that look for a backlog at the same time when the node starts.
+const ASK_AT_ONCE: usize = 16;
+
+/// Cursors written in one commit.
+const FLUSH_STEP: usize = 500;
+
+/// What lanes are built from.
+pub struct Parts {
+    /// The journal and everything durable.
+    pub store: Store,
+    /// What channels share.
+    pub opening: Arc<Opening>,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Bounds.
+    pub config: Config,
+    /// Figures.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// How a lane is.
+#[derive(Debug, Clone)]
+pub struct LaneStatus {
+    /// Whether the endpoint is trusted.
+    pub health: Health,
+    /// Sends whose settlement is not durable yet.
+    pub in_flight: u32,
+    /// Everything at or below is settled, skipped or held in rows.
+    pub cursor: Position,
+    /// What the last failure said.
+    pub last_error: Option<String>,
+}
+
+/// All lanes of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Lanes {
+    shared: Arc<Shared>,
+}
+
+/// What the lanes of a node share.
+pub(crate) struct Shared {
+    store: Store,
+    opening: Arc<Opening>,
+    clock: Clock,
+    config: Config,
+    telemetry: Arc<Telemetry>,
+    rendering: Rendering,
+    /// The node's cap on sends.
+    sends: Arc<Semaphore>,
+    /// Read-ahead of all lanes, in KiB.
+    read_ahead: Arc<Semaphore>,
+    roster: Mutex<Roster>,
+    /// The earliest time on the roster may have changed.
+    timer: Notify,
+    /// Resting lanes have skipped much.
+    flush: Notify,
+    /// One change of configuration at a time.
+    changing: AsyncMutex<()>,
+    reserved: Mutex<HashMap<AccountId, InstanceId>>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    random: AtomicU64,
+}
+
+impl Lanes {
+    /// Loads the roster and starts delivering. Returns as soon as the roster is read: what each
+    /// lane has behind it is found out in the background.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
+        let Parts { store, opening, clock, config, telemetry } = parts;
+        let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
+        let shared = Arc::new(Shared {
+            rendering: Rendering::new(store.clone()),
+            sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),
+            read_ahead: Arc::new(Semaphore::new(read_ahead)),
+            roster: Mutex::default(),
+            timer: Notify::new(),
+            flush: Notify::new(),
+            changing: AsyncMutex::default(),
+            reserved: Mutex::default(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            random: AtomicU64::new(seed()),
+            store,
+            opening,
+            clock,
+            config,
+            telemetry,
+        });
+        // Commits from here on are seen by the router; what came before, by asking each lane.
+        let head = shared.store.head();
+        let from = *head.borrow();
+        shared.load().await?;
+        shared.spawn(waking::route(Arc::clone(&shared), from));
+        shared.spawn(upkeep::keep_time(Arc::clone(&shared)));
+        shared.spawn(upkeep::keep_cursors(Arc::clone(&shared)));
+        shared.spawn(upkeep::count(Arc::clone(&shared)));
+        shared.spawn(upkeep::ask_all(Arc::clone(&shared)));
+        Ok(Self { shared })
+    }
+
+    /// Stops the lane of `id` at its true cursor (what is in flight goes on), runs `change` with
+    /// that cursor, then goes on as the store says by then: with another config or filter, not at
+    /// all when it is paused or disabled, gone when it was deleted.
+    pub async fn reconfigure<T, F, Fut>(&self, id: DestinationId, change: F) -> T
+    where
+        F: FnOnce(Option<Position>) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let shared = &self.shared;
+        let _one_at_a_time = shared.changing.lock().await;
+        let cursor = shared.hold(id).await;
+        let result = change(cursor).await;
+        shared.release(id).await;
+        result
+    }
+
+    /// A destination was created and starts after `cursor`.
+    pub fn created(&self, head: DestinationHead, cursor: Position) {
+        let id = head.id;
+        self.shared.roster().put(head, cursor, Health::Flowing);
+        self.shared.wake(id);
+    }
+
+    /// Due rows were written for this lane.
+    pub fn rows_changed(&self, lane: LaneId) {
+        self.look_at(lane);
+    }
+
+    /// A replay was created, paused, resumed or called off.
+    pub fn run_changed(&self, lane: LaneId) {
+        self.look_at(lane);
+    }
+
+    fn look_at(&self, lane: LaneId) {
+        {
+            let mut roster = self.shared.roster();
+            let Some(entry) = roster.get_mut(lane.destination) else { return };
+            if let Mode::Running(mail) = &entry.mode
+                && mail.tell(Command::LookAt(lane.run))
+            {
+                return;
+            }
+            entry.runs.get_or_insert_default().insert(lane.run);
+        }
+        self.shared.wake(lane.destination);
+    }
+
+    /// An instance was renamed or is gone.
+    pub fn instance_changed(&self, id: InstanceId) {
+        self.shared.rendering.forget(id);
+    }
+
+    /// How the lane is; `None` when there is no such destination.
+    pub async fn status(&self, id: DestinationId) -> Option<LaneStatus> {
+        let answer = {
+            let roster = self.shared.roster();
+            let entry = roster.get(id)?;
+            let resting = LaneStatus {
+                health: entry.rest.as_ref().map_or(Health::Flowing, |rest| rest.memory.health),
+                in_flight: 0,
+                cursor: entry.cursor,
+                last_error: entry.rest.as_ref().and_then(|rest| rest.last_error.clone()),
+            };
+            let (sender, receiver) = oneshot::channel();
+            match &entry.mode {
+                Mode::Running(mail) if mail.tell(Command::Status(sender)) => {
+                    Err((receiver, resting))
+                }
+                _ => Ok(resting),
+            }
+        };
+        match answer {
+            Ok(status) => Some(status),
+            // A lane that ends at this moment is as it was left.
+            Err((receiver, resting)) => Some(receiver.await.unwrap_or(resting)),
+        }
+    }
+
+    /// Sends one event past the lane: nothing is logged and no cursor moves. One report for each
+    /// part that was sent.
+    pub async fn send_test(
+        &self,
+        spec: &Spec,
+        event: &Event,
+        instance_name: &str,
+    ) -> Result<Vec<Report>, String> {
+        let channel = self.shared.open_channel(spec).map_err(|error| error.to_string())?;
+        let context = zapbus_event::dialect::Context { instance_name };
+        let parts = spec
+            .dialect
+            .encode(event, &context, &render_options(spec))
+            .map_err(|error| error.to_string())?;
+        let mut reports = Vec::with_capacity(parts.len());
+        for (index, part) in parts.into_iter().enumerate() {
+            let id =
+                if index == 0 { event.id.to_string() } else { format!("{}.{index}", event.id) };
+            let message = Message {
+                id,
+                event_name: part.name,
+                body: part.body,
+                ordering_key: event.ordering_key(),
+                timestamp: (self.shared.clock)(),
+                hops: event.hops.saturating_add(1),
+                replay: None,
+            };
+            reports.extend(channel.send(&[message]).await);
+        }
+        Ok(reports)
+    }
+
+    /// Finishes what is in flight, writes it and all cursors, and stops; gives up after
+    /// `deadline`. Returns whether everything was written.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        let shared = &self.shared;
+        shared.closing.cancel();
+        {
+            let roster = shared.roster();
+            for (_, entry) in roster.iter() {
+                if let Mode::Running(mail) = &entry.mode {
+                    mail.tell(Command::Stop);
+                }
+            }
+        }
+        shared.tasks.close();
+        let drained = tokio::time::timeout(deadline, shared.tasks.wait()).await.is_ok();
+        drained && shared.write_cursors().await.is_ok()
+    }
+}
+
+impl Shared {
+    pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
+        // The roster holds hints and positions that are checked against the store: a panic while
+        // it was locked leaves nothing that could do harm.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    pub(super) fn linger(&self) -> Duration {
+        Duration::from_secs_f64(self.config.linger_s.max(0.0))
+    }
+
+    pub(super) fn patience(&self, spec: &Spec) -> Patience {
+        Patience {
+            first: Duration::from_secs_f64(self.config.probe_first_s),
+            max: Duration::from_secs_f64(self.config.probe_max_s),
+            disable_after: spec.disable_after(),
+        }
+    }
+
+    /// Uniform in 0..1; good enough to spread retries.
+    pub(super) fn random(&self) -> f64 {
+        // SplitMix64 over a counter.
+        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Who changes destinations when nobody asked for it.
+pub(super) fn actor() -> Actor {
+    Actor("gateway".to_owned())
+}
+
+/// What the roster keeps of a destination.
+pub(crate) fn head_of(destination: &Destination) -> DestinationHead {
+    DestinationHead {
+        id: destination.id,
+        account: destination.account,
+        instance: destination.instance,
+        filter: destination.filter.clone(),
+        exclude_ephemeral: destination.exclude_ephemeral,
+        active: destination.activity == Activity::Active,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    // Without a random seed retries are spread all the same, only alike on every node.
+    if getrandom::fill(&mut bytes).is_err() {
+        return 0;
+    }
+    u64::from_le_bytes(bytes)
+}
+
+impl Rest {
+    fn new(health: Health) -> Self {
+        Self { memory: Memory::new(health), voice: Voice::default(), last_error: None }
+    }
+
+    /// What is remembered of a lane by the store alone; `None` if there is nothing to remember.
+    fn stored(health: Health, active: bool) -> Option<Self> {
+        let voice = match health {
+            // Why and since when it stands still is of no use here: only that it was told.
+            _ if !active => Voice::known(Kind::DestinationPaused, Timestamp::default()),
+            Health::Probing { since, .. } => Voice::known(Kind::DestinationProbing, since),
+            Health::Flowing => return None,
+        };
+        Some(Self { voice, ..Self::new(health) })
+    }
+}

@@ -1,0 +1,86 @@
+//! From what the store keeps of a destination to something that can be sent to.
+
+use super::runner::Opened;
+use super::schedule::{Schedule, preset_timeout};
+use super::send::Outlet;
+use super::{Shared, lock};
+use crate::spec::Spec;
+use std::sync::Arc;
+use std::time::Duration;
+use zapbus_channel::Channel;
+use zapbus_event::{AccountId, DestinationId, InstanceId};
+use zapbus_store::{RESERVED_INSTANCE, StoreError};
+
+impl Shared {
+    pub(super) fn open_channel(&self, spec: &Spec) -> Result<Channel, zapbus_channel::OpenError> {
+        let timeout = spec
+            .retry
+            .timeout_s
+            .map_or_else(|| preset_timeout(spec.retry.preset), Duration::from_secs_f64);
+        Channel::open(&spec.channel, &self.opening.as_ref().clone().with_timeout(timeout))
+    }
+
+    /// Reads a destination and opens its channel. `None`: it is gone, or its config cannot be
+    /// used and it has been paused for that.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        id: DestinationId,
+    ) -> Result<Option<Opened>, StoreError> {
+        let destination = match self.store.destination(id).await {
+            Ok(Some(destination)) => destination,
+            Ok(None) => return Ok(None),
+            Err(StoreError::Sealed { what }) => {
+                self.suspend(id, format!("{what} cannot be decrypted with the keys given"));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let spec: Spec = match serde_json::from_value(destination.spec.clone()) {
+            Ok(spec) => spec,
+            Err(error) => {
+                self.suspend(id, format!("its configuration cannot be read: {error}"));
+                return Ok(None);
+            }
+        };
+        let channel = match self.open_channel(&spec) {
+            Ok(channel) => channel,
+            Err(error) => {
+                self.suspend(id, error.to_string());
+                return Ok(None);
+            }
+        };
+        let notice_instance = match destination.instance {
+            Some(instance) => instance,
+            None => self.reserved_instance(destination.account).await?,
+        };
+        let schedule = Schedule::of(&spec.retry);
+        let has_neighbours = match destination.instance {
+            Some(instance) => self.roster().is_shared(instance),
+            None => true,
+        };
+        let outlet = Outlet {
+            shared: Arc::clone(self),
+            channel: Arc::new(channel),
+            spec: Arc::new(spec),
+            has_neighbours,
+        };
+        Ok(Some(Opened { destination, outlet, schedule, notice_instance }))
+    }
+
+    pub(super) async fn reserved_instance(
+        &self,
+        account: AccountId,
+    ) -> Result<InstanceId, StoreError> {
+        let known = lock(&self.reserved).get(&account).copied();
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let named = self.store.instances_named(RESERVED_INSTANCE).await?;
+        let instance = named
+            .into_iter()
+            .find(|instance| instance.account == account)
+            .ok_or(StoreError::NotFound { what: "account" })?;
+        lock(&self.reserved).insert(account, instance.id);
+        Ok(instance.id)
+    }
+}

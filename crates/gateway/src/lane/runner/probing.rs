@@ -1,0 +1,63 @@
+//! One probe at a time, by the lane's own clock.
+
+use super::Lane;
+use super::{FREE_READ, PROBE_KEYS, PROBE_ROWS, Read};
+use crate::lane::track::Track;
+use zapbus_event::Timestamp;
+
+impl Lane {
+    /// One probe at a time, by the lane's own clock.
+    pub(super) fn probe(&mut self, now: Timestamp) {
+        if !self.gate.probe_due(now) || self.store_from.is_some() || self.nothing_to_probe {
+            return;
+        }
+        // A row on its way into the store could not be found: there would seem to be nothing.
+        if self.write.is_some() || self.tracks.iter().any(Track::is_dirty) {
+            return;
+        }
+        for index in 0..self.tracks.len() {
+            let lane = self.tracks[index].lane();
+            if self.looking.contains(&lane.run) || self.paging.contains(&lane.run) {
+                return;
+            }
+            let rows = match self.probe_rows.take() {
+                Some((run, rows)) if run == lane.run => rows,
+                Some(other) if other.0 > lane.run => {
+                    // This run had nothing to offer when it was asked a moment ago.
+                    self.probe_rows = Some(other);
+                    continue;
+                }
+                _ => {
+                    self.looking.insert(lane.run);
+                    self.tracks[index].ask();
+                    let store = self.shared.store.clone();
+                    self.reads.push(Box::pin(async move {
+                        let rows =
+                            store.due(lane, Timestamp::from_millis(i64::MAX), PROBE_ROWS).await;
+                        Read::Probe { run: lane.run, rows }
+                    }));
+                    return;
+                }
+            };
+            self.read_pages(index, now, Some(FREE_READ));
+            if self.paging.contains(&lane.run) {
+                self.probe_rows = Some((lane.run, rows));
+                return;
+            }
+            let candidates = self.tracks[index].probe_candidates(&rows, PROBE_KEYS);
+            if candidates.is_empty() {
+                continue;
+            }
+            if !self.take_permit() {
+                self.probe_rows = Some((lane.run, rows));
+                return;
+            }
+            let turn = self.gate.probe_number() as usize % candidates.len();
+            if let Some(sending) = self.tracks[index].probe(candidates[turn], rows) {
+                self.start(lane.run, sending, true);
+            }
+            return;
+        }
+        self.nothing_to_probe = true;
+    }
+}

@@ -1,0 +1,92 @@
+//! Settlements: one write at a time; what gathers meanwhile goes with the next.
+
+use super::Lane;
+use super::{FLUSH_AFTER, FLUSH_EVERY, Phase, Write, WritePart, announce};
+use tokio::time::Instant;
+use zapbus_event::Timestamp;
+use zapbus_store::{LIVE, NewEvent, Settlement, Urgency};
+
+impl Lane {
+    /// One write at a time: what gathers meanwhile goes with the next.
+    pub(super) fn write(&mut self, now: Timestamp) {
+        if self.write.is_some() || self.store_from.is_some() {
+            return;
+        }
+        let health = self.gate.memory.health;
+        if let Some(change) = self.voice.take(now) {
+            let draft = announce::draft(self.id, &self.label, change);
+            self.notices.push(NewEvent { instance: self.notice_instance, draft });
+        }
+        let mut settlements = Vec::new();
+        let mut parts = Vec::new();
+        let flush = self.flushed_at.elapsed() >= FLUSH_EVERY || self.phase != Phase::Open;
+        for track in &mut self.tracks {
+            let lane = track.lane();
+            let skips = track.unwritten_skips();
+            let live = lane.run == LIVE;
+            let health = (live && Some(health) != self.stored_health).then_some(health);
+            let events = if live { std::mem::take(&mut self.notices) } else { Vec::new() };
+            let due = skips >= FLUSH_AFTER || (flush && skips > 0);
+            if !track.is_dirty() && health.is_none() && events.is_empty() && !due {
+                continue;
+            }
+            let (rows, cursor) = track.take_outbox();
+            let settlement =
+                Settlement { lane, cursor, health, rows: rows.clone(), events: events.clone() };
+            settlements.push(settlement);
+            parts.push(WritePart { run: lane.run, rows, cursor, events });
+        }
+        if settlements.is_empty() {
+            return;
+        }
+        if flush {
+            self.flushed_at = Instant::now();
+        }
+        self.stored_health = Some(health);
+        let urgency = if self.gate.is_full() || self.phase != Phase::Open {
+            Urgency::Now
+        } else {
+            Urgency::CanRide
+        };
+        let store = self.shared.store.clone();
+        self.write = Some(Box::pin(async move {
+            let result = store.settle(settlements, urgency).await;
+            Write { parts, result }
+        }));
+    }
+
+    pub(super) fn wrote(&mut self, write: Write) {
+        match write.result {
+            Ok(()) => {
+                self.store_troubled = false;
+                // Chosen from rows as they were before this write.
+                self.probe_rows = None;
+                // There may be rows now that were not there when probes were looked for.
+                self.nothing_to_probe = false;
+                self.probe_rows = None;
+                for part in write.parts {
+                    if let Some(track) = self.track(part.run) {
+                        let settled = track.written(part.cursor);
+                        self.settled(settled);
+                    }
+                }
+            }
+            Err(error) => {
+                // The store knows nothing of it: the outcomes stay here and are written later.
+                for part in write.parts {
+                    if let Some(track) = self.track(part.run) {
+                        track.not_written(part.rows);
+                    }
+                    self.notices.extend(part.events);
+                }
+                self.stored_health = None;
+                self.store_failed(&error);
+            }
+        }
+    }
+
+    pub(super) fn settled(&mut self, count: u32) {
+        self.gate.settled(count);
+        self.shared.telemetry.in_flight.dec_by(i64::from(count));
+    }
+}

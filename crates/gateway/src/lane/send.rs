@@ -1,0 +1,135 @@
+//! One attempt: render, send part after part, report.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use zapbus_channel::{Channel, Message, Outcome, Report};
+use zapbus_event::{Position, Timestamp, dialect::Options};
+use zapbus_store::LIVE;
+
+use super::{
+    Shared,
+    track::{Task, key_of},
+};
+use crate::{rendering::RenderFailure, spec::Spec};
+
+/// How long to wait before an event is read again that could not be rendered for want of the store.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    /// It was sent.
+    Reported(Report),
+    /// The dialect has nothing to say about this event.
+    Nothing,
+    /// The dialect cannot write it.
+    RenderFailed(String),
+}
+
+/// A finished attempt.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) run: u32,
+    pub(crate) seq: Position,
+    pub(crate) key: u64,
+    pub(crate) task: Task,
+    pub(crate) probe: bool,
+    pub(crate) started: Timestamp,
+    /// Parts accepted by now.
+    pub(crate) parts_done: u16,
+    pub(crate) tried: Tried,
+}
+
+/// What an attempt needs besides the event.
+#[derive(Clone)]
+pub(crate) struct Outlet {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) spec: Arc<Spec>,
+    /// Others may want the same rendering of the same events at the same time.
+    pub(crate) has_neighbours: bool,
+}
+
+impl Outlet {
+    pub(crate) async fn attempt(
+        self,
+        task: Task,
+        run: u32,
+        probe: bool,
+        permit: OwnedSemaphorePermit,
+    ) -> Sent {
+        let started = (self.shared.clock)();
+        let mut parts_done = task.parts_done;
+        let tried = self.try_parts(&task, run, started, &mut parts_done).await;
+        drop(permit);
+        let (seq, key) = (task.event.seq, key_of(&task.event));
+        Sent { run, seq, key, task, probe, started, parts_done, tried }
+    }
+
+    async fn try_parts(
+        &self,
+        task: &Task,
+        run: u32,
+        started: Timestamp,
+        parts_done: &mut u16,
+    ) -> Tried {
+        let event = &task.event;
+        let options = render_options(&self.spec);
+        let shared = self.has_neighbours && task.attempts == 0 && run == LIVE;
+        let parts = loop {
+            let rendering = &self.shared.rendering;
+            match rendering.parts(event, self.spec.dialect, &options, shared).await {
+                Ok(parts) => break parts,
+                Err(RenderFailure::Dialect(error)) => {
+                    return Tried::RenderFailed(error.to_string());
+                }
+                // The window stays taken: a store that cannot be read stops the lane by itself.
+                Err(RenderFailure::Store(_)) => tokio::time::sleep(STORE_PAUSE).await,
+            }
+        };
+        let mut last = None;
+        for (index, part) in parts.iter().enumerate().skip(usize::from(*parts_done)) {
+            let id = match index {
+                0 => event.id.to_string(),
+                n => format!("{}.{n}", event.id),
+            };
+            let message = Message {
+                id,
+                event_name: part.name.clone(),
+                body: part.body.clone(),
+                ordering_key: event.ordering_key(),
+                timestamp: started,
+                hops: event.hops.saturating_add(1),
+                replay: (run != LIVE).then(|| run.to_string()),
+            };
+            let report = self.channel.send(&[message]).await.pop().unwrap_or_else(no_report);
+            let accepted = report.outcome == Outcome::Accepted;
+            last = Some(report);
+            if !accepted {
+                break;
+            }
+            *parts_done = u16::try_from(index + 1).unwrap_or(u16::MAX);
+        }
+        last.map_or(Tried::Nothing, Tried::Reported)
+    }
+}
+
+/// What the dialect is asked for, by this destination.
+pub(crate) fn render_options(spec: &Spec) -> Options {
+    Options { include_raw: spec.include_raw, fallback: spec.fallback, media_key: spec.media_key }
+}
+
+/// A channel gives one report for each message; should it ever not, the event is tried again.
+fn no_report() -> Report {
+    Report {
+        outcome: Outcome::Retry { after: None, scope: zapbus_channel::Scope::Event },
+        status: None,
+        latency: Duration::ZERO,
+        error: Some("the channel gave no report".to_owned()),
+        request_headers: Vec::new(),
+        response_headers: Vec::new(),
+        excerpt: Bytes::new(),
+    }
+}

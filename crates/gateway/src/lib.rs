@@ -1,0 +1,317 @@
+//! The Zapbus gateway: everything that has a lifetime.
+//!
+//! [`run`] is the whole server as a function: it opens the store, starts lanes and listener, and
+//! returns when everything is put away again. The parts meet only in the store and in wake-ups:
+//!
+//! - [`config`]: what it can be told; [`app`]: what every handler gets
+//! - [`api`] and [`directory`]: the HTTP API and its cached look-ups
+//! - [`ingest`]: the door to the journal; [`lane`]: how events leave it again
+//! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness
+//! - [`first_start`], [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
+//!   newcomer is told
+//!
+//! Nothing is global: two gateways run in one process.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod directory;
+pub mod first_start;
+pub mod ingest;
+pub mod lane;
+mod rendering;
+pub mod server;
+pub mod source;
+pub mod spec;
+pub mod telemetry;
+pub mod upkeep;
+pub mod welcome;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use zapbus_channel as channel;
+use zapbus_store::Clock;
+
+use crate::{
+    api::body::Bodies,
+    app::{App, Inner},
+    config::{Config, Secret},
+    directory::Directory,
+    ingest::Ingest,
+    lane::Lanes,
+    server::{Front, Server, tls::Tls},
+    telemetry::{Telemetry, readiness::Readiness},
+};
+
+/// Bytes of large request bodies that are read at one time; further ones are answered 503.
+const ROOM_FOR_BODIES: usize = 48 << 20;
+
+/// Where a gateway takes connections. Bound by the caller: a test binds port 0.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Serves everything.
+    pub http: TcpListener,
+}
+
+/// What else a gateway takes from whoever runs it.
+pub struct Hooks {
+    /// What time it is.
+    pub clock: Clock,
+    /// Told once, when events are taken.
+    pub started: Box<dyn FnOnce(Started) + Send>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { clock: clock::system(), started: Box::new(drop) }
+    }
+}
+
+/// A gateway that takes events.
+#[derive(Debug)]
+pub struct Started {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where its store is.
+    pub data_dir: PathBuf,
+    /// There was no store before.
+    pub first_start: bool,
+    /// The operator's token, if it was made just now: nobody will be told again.
+    pub new_admin_token: Option<Secret>,
+    /// Webhooks to this machine are allowed because the listener is reachable only from it.
+    pub loopback_targets: bool,
+    /// Its parts.
+    pub app: App,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] zapbus_store::OpenError),
+    /// The store was opened and then failed.
+    #[error("cannot start: {0}")]
+    Store(#[from] zapbus_store::StoreError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] server::tls::TlsError),
+    /// An entry of the egress allow-list cannot be read.
+    #[error("egress.allow: {0}")]
+    Egress(#[from] channel::egress::AllowError),
+    /// The system has no randomness.
+    #[error("cannot make a token: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The listener is not what it should be.
+    #[error("the listener cannot be used: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// Runs a gateway until `shutdown`, then puts it away: what is in flight finishes within
+/// `shutdown.deadline_s`, and what does not is sent again at the next start.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    hooks: Hooks,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    #[cfg(feature = "fault-injection")]
+    tracing::error!(
+        event = "gateway.faulty",
+        "this build answers before it stores: it is for one test only"
+    );
+    let tls = Tls::load(&config.tls)?;
+    let opened = zapbus_store::Store::open(config.store.options(
+        config.data_dir.clone(),
+        config.encryption_keys()?,
+        hooks.clock.clone(),
+    ))
+    .await?;
+    for migration in opened.migrated.iter().filter(|_| !opened.first_start) {
+        tracing::info!(event = "store.migrated", migration = migration.as_str(), "schema changed");
+    }
+    if opened.restored {
+        tracing::warn!(
+            event = "store.restored",
+            "this store was restored from a backup: its destinations are paused until `zapbus destination resume --all`"
+        );
+    }
+    let store = opened.store.clone();
+    let result = match Running::start(config, listeners, hooks, opened, tls).await {
+        Ok(running) => {
+            shutdown.await;
+            running.stop().await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    store.close().await;
+    result
+}
+
+/// How long connections may take to close when nothing is being answered on them any more.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// How long a body that is on its way may take to arrive when the gateway goes down.
+const BODY_GRACE: Duration = Duration::from_secs(2);
+
+/// A gateway between its start and its stop.
+struct Running {
+    app: App,
+    server: Server,
+    stopping: CancellationToken,
+    upkeep: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(
+        config: Config,
+        listeners: Listeners,
+        hooks: Hooks,
+        opened: zapbus_store::Opened,
+        tls: Option<Tls>,
+    ) -> Result<Self, RunError> {
+        let store = opened.store;
+        let address = listeners.http.local_addr()?;
+        let telemetry = Arc::new(Telemetry::new(&store));
+        let readiness = Readiness::starting(store.health());
+        let admin = first_start::admin_token(&store, config.admin_token.as_ref()).await?;
+        first_start::bootstrap(&store, &config.bootstrap, (hooks.clock)()).await?;
+
+        let (egress, loopback_targets) = egress_guard(&config, address)?;
+        let opening = Arc::new(channel::Opening::new(egress.clone()));
+        let ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
+        let lanes = Lanes::start(lane::Parts {
+            store: store.clone(),
+            opening: opening.clone(),
+            clock: hooks.clock.clone(),
+            config: config.lanes.clone(),
+            telemetry: telemetry.clone(),
+        })
+        .await?;
+        let app = App::new(Inner {
+            public_url: config.public_url(address),
+            directory: Directory::new(store.clone()),
+            bodies: Bodies::new(
+                ROOM_FOR_BODIES.max(config.ingest.max_body_bytes),
+                config.http.body_patience(),
+            ),
+            admin_token_hash: admin.hash,
+            clock: hooks.clock,
+            config,
+            store,
+            ingest,
+            lanes,
+            telemetry,
+            egress,
+            opening,
+            readiness,
+        });
+
+        let server = Server::start(listeners.http, front(&app), &app.config.http, tls);
+        app.readiness.set_ready();
+        tracing::info!(
+            event = "gateway.started",
+            %address,
+            data_dir = %app.config.data_dir.display(),
+            version = env!("CARGO_PKG_VERSION"),
+            "taking events"
+        );
+        first_start::announce(&app).await;
+        let stopping = CancellationToken::new();
+        let upkeep = tokio::spawn(upkeep::run(app.clone(), stopping.clone()));
+        (hooks.started)(Started {
+            address,
+            data_dir: app.config.data_dir.clone(),
+            first_start: opened.first_start,
+            new_admin_token: admin.made,
+            loopback_targets,
+            app: app.clone(),
+        });
+        Ok(Self { app, server, stopping, upkeep })
+    }
+
+    /// Nothing more is taken; what is being answered and what is being sent finishes; then the
+    /// rest.
+    async fn stop(self) {
+        let deadline = Instant::now() + self.app.config.shutdown_deadline();
+        tracing::info!(event = "gateway.stopping", "nothing more is taken");
+        self.app.readiness.set_draining();
+        self.stopping.cancel();
+        // One slow request does not use up the time that sends have to finish.
+        let (answered, sent) = tokio::join!(
+            self.finish_requests(deadline),
+            self.app.lanes.drain(deadline.saturating_duration_since(Instant::now())),
+        );
+        if !answered {
+            tracing::warn!(event = "gateway.requests_cut", "requests were still being answered");
+        }
+        if !sent {
+            tracing::warn!(
+                event = "gateway.sends_cut",
+                "sends were cut off; they are repeated at the next start"
+            );
+        }
+        // Every request is answered or cut off by now: this is for the last bytes of answers.
+        let last_bytes = Instant::now() + LAST_BYTES;
+        if !self.server.stop(last_bytes).await {
+            tracing::warn!(event = "gateway.connections_cut", "connections were still open");
+        }
+        if let Err(error) = self.upkeep.await {
+            tracing::error!(event = "upkeep.failed", %error, "upkeep ended early");
+        }
+        tracing::info!(event = "gateway.stopped", "everything accepted is in the store");
+    }
+}
+
+impl Running {
+    /// Waits for the answers to what was asked. A body that has not arrived after a short while
+    /// is waited for no longer.
+    async fn finish_requests(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if self.server.finish_requests(Instant::now() + BODY_GRACE.min(left / 2)).await {
+            return true;
+        }
+        self.app.bodies.give_up();
+        self.server.finish_requests(deadline).await
+    }
+}
+
+fn front(app: &App) -> Front {
+    let routes = api::router(app.clone()).merge(telemetry::routes::router(app.clone()));
+    let mut router = server::counted(routes, app.telemetry.clone());
+    if let Some(cors) = app.config.cors.layer() {
+        router = router.layer(cors);
+    }
+    Front {
+        router,
+        trusted_proxies: app.config.trusted_proxies.clone().into(),
+        readiness: app.readiness.clone(),
+        telemetry: app.telemetry.clone(),
+    }
+}
+
+/// While only this machine can reach us, a newcomer's first webhook to this machine works.
+fn egress_guard(
+    config: &Config,
+    address: SocketAddr,
+) -> Result<(Arc<channel::egress::Guard>, bool), RunError> {
+    let allow = config.allow_list()?;
+    let loopback = allow.is_empty() && address.ip().is_loopback();
+    if loopback {
+        tracing::info!(
+            event = "egress.loopback_allowed",
+            "webhooks to this machine are allowed while only this machine can reach the gateway; set egress.allow to decide yourself"
+        );
+    }
+    Ok((Arc::new(channel::egress::Guard::new(allow.with_loopback(loopback))), loopback))
+}

@@ -1,0 +1,110 @@
+//! What a destination is set to do: the part of it that the store keeps as a sealed document.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zapbus_channel as channel;
+use zapbus_event::Dialect;
+
+/// Whether events of one chat wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ordering {
+    /// No order at all.
+    None,
+    /// First attempts in order per chat; a retry holds nobody up.
+    #[default]
+    Key,
+    /// A chat waits until its unsettled event is delivered or dead.
+    Strict,
+}
+
+/// Whose retry schedule and reading of answers to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Eleven attempts over a day and more; 410 disables the destination.
+    #[default]
+    Native,
+    /// Ten attempts, 1 s doubling to 1 h; 410 disables the destination.
+    Vzaps,
+    /// Five attempts, 1 s growing to 1 h; 410 is a dead letter.
+    Ryze,
+    /// Ten attempts, 5 s doubling to 300 s; 400, 401, 403, 404 and 422 end an event whose
+    /// neighbours succeed; 410 is an ordinary failure.
+    Evolution,
+}
+
+/// When a failed delivery is tried again.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// The schedule to start from.
+    #[serde(default)]
+    pub preset: Preset,
+    /// Seconds to wait before the second, third, … attempt; the last one repeats.
+    /// 1 to 50 values of 0 to 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_s: Option<Vec<f64>>,
+    /// Attempts in all, the first included: 1 to 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Seconds one attempt may take: 0.1 to 120.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<f64>,
+}
+
+/// How a destination delivers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Where to, and how to get in.
+    pub channel: channel::Config,
+    /// In whose vocabulary.
+    pub dialect: Dialect,
+    /// In which order.
+    pub ordering: Ordering,
+    /// Sends whose settlement is not durable yet: 1 to 1,000.
+    pub max_in_flight: u32,
+    /// Sends per second at most, if limited: 0.01 to 10,000.
+    pub rate_limit_per_s: Option<f64>,
+    /// When a failed delivery is tried again.
+    pub retry: Retry,
+    /// Seconds of probing without success after which the destination is disabled.
+    pub disable_after_s: u64,
+    /// Carry the untouched upstream element.
+    pub include_raw: bool,
+    /// What to do with events the dialect has no name for.
+    pub fallback: zapbus_event::dialect::Fallback,
+    /// Let dialects carry the keys that decrypt media.
+    pub media_key: bool,
+}
+
+/// Sends in flight when a destination does not say.
+pub const DEFAULT_MAX_IN_FLIGHT: u32 = 64;
+
+/// Five days.
+pub const DEFAULT_DISABLE_AFTER_S: u64 = 5 * 24 * 3600;
+
+impl Spec {
+    /// The default choices for a channel.
+    pub fn new(channel: channel::Config) -> Self {
+        Self {
+            channel,
+            dialect: Dialect::Native,
+            ordering: Ordering::default(),
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            rate_limit_per_s: None,
+            retry: Retry::default(),
+            disable_after_s: DEFAULT_DISABLE_AFTER_S,
+            include_raw: false,
+            fallback: zapbus_event::dialect::Fallback::default(),
+            media_key: false,
+        }
+    }
+
+    /// How long probing may last before the destination is disabled.
+    pub fn disable_after(&self) -> Duration {
+        Duration::from_secs(self.disable_after_s)
+    }
+}

@@ -1,0 +1,71 @@
+//! What the process writes to its standard error.
+
+use std::io::IsTerminal;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// One JSON object per line, or text for people.
+    pub format: Format,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,zapbus_gateway=debug`.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { format: Format::Text, level: "info".to_owned() }
+    }
+}
+
+impl Config {
+    /// What is wrong with it, by key.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        match EnvFilter::builder().parse(&self.level) {
+            Ok(_) => Vec::new(),
+            Err(_) => vec![(
+                "level",
+                format!(
+                    "found {:?}, expected error, warn, info, debug, trace, or a filter such as info,zapbus_gateway=debug",
+                    self.level
+                ),
+            )],
+        }
+    }
+}
+
+/// Starts logging for the whole process: for `main` only.
+pub fn start(config: &Config) {
+    // Checked when the configuration was read.
+    let filter = EnvFilter::builder().parse_lossy(&config.level);
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.format {
+        Format::Text => {
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
+            registry.with(layer.with_ansi(colours)).init();
+        }
+        Format::Json => registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(false)
+                    .with_writer(std::io::stderr),
+            )
+            .init(),
+    }
+}

@@ -1,0 +1,70 @@
+//! `/healthz`, `/readyz`, `/metrics`: for operators, without credentials.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{StatusCode, header};
+use serde_json::json;
+
+use super::readiness::NotReady;
+use crate::app::App;
+
+/// The content type `/metrics` answers with.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The three routes.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/healthz", get(show_health))
+        .route("/readyz", get(show_readiness))
+        .route("/metrics", get(show_metrics))
+        .with_state(app)
+}
+
+/// The process is alive and answers.
+async fn show_health() -> Json<serde_json::Value> {
+    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn show_readiness(State(app): State<App>) -> Response {
+    match app.readiness.check().and_then(|()| has_room(&app)) {
+        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
+        Err(why) => {
+            let body = json!({ "status": "not_ready", "reason": why.reason, "detail": why.detail });
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(body))
+                .into_response()
+        }
+    }
+}
+
+/// Whether an event of the largest size would be taken now, not answered 503.
+fn has_room(app: &App) -> Result<(), NotReady> {
+    let busy = |detail: &str| Err(NotReady { reason: "busy", detail: detail.to_owned() });
+    if app.ingest.is_full() {
+        return busy("more events wait for the disk than the gateway takes");
+    }
+    if app.bodies.lacks_room_for(app.config.ingest.max_event_bytes) {
+        return busy("more large requests are being read than there is room for");
+    }
+    Ok(())
+}
+
+async fn show_metrics(State(app): State<App>) -> Response {
+    match app.store.sizes().await {
+        Ok(sizes) => app.telemetry.measured(&sizes),
+        // The gauges keep their last values; the rest is still worth scraping.
+        Err(error) => {
+            tracing::warn!(event = "metrics.sizes_unknown", %error, "cannot measure the data folder");
+        }
+    }
+    match app.telemetry.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(event = "metrics.failed", %error, "cannot write the metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What must be done now and then: pruning, and putting deleted instances away.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use zapbus_store::{
+    Actor, Budget, DestinationScope, Instance, LIVE, LaneId, Limit, Reader, StoreError,
+};
+
+use crate::{api::MAX_POSITION, app::App};
+
+/// Between two steps of pruning: everybody else gets their turn.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// How long lanes may take to deliver what a deleted instance still had.
+const DELETED_FOR_AT_MOST: Duration = Duration::from_secs(600);
+
+/// Destinations looked at in one read.
+const PAGE: usize = 500;
+
+/// Goes round until `stop`.
+pub async fn run(app: App, stop: CancellationToken) {
+    let every = Duration::from_secs(app.config.retention.every_s);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = prune(&app, &stop).await {
+            tracing::warn!(event = "upkeep.prune_failed", %error, "pruning goes on later");
+        }
+        if let Err(error) = put_away_deleted(&app).await {
+            tracing::warn!(event = "upkeep.delete_failed", %error, "deleting goes on later");
+        }
+    }
+}
+
+async fn prune(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
+    let policy = app.config.retention.policy();
+    let (mut events, mut deliveries, mut gaps) = (0, 0, 0);
+    while !stop.is_cancelled() {
+        let pruned = app.store.prune(&policy, Budget::default()).await?;
+        events += pruned.events;
+        deliveries += pruned.deliveries;
+        gaps += pruned.gaps;
+        if !pruned.more {
+            break;
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+    if gaps > 0 {
+        tracing::warn!(
+            event = "upkeep.gap",
+            events,
+            gaps,
+            "no space: events that were owed are gone"
+        );
+    } else if events + deliveries > 0 {
+        tracing::debug!(event = "upkeep.pruned", events, deliveries, "pruned");
+    }
+    Ok(())
+}
+
+/// Drops the instances whose last event has gone out, or that have had their time.
+async fn put_away_deleted(app: &App) -> Result<(), StoreError> {
+    for instance in app.store.deleted_instances().await? {
+        let Some(deleted_at) = instance.deleted_at else {
+            continue;
+        };
+        let overdue = (app.clock)().since(deleted_at) >= DELETED_FOR_AT_MOST;
+        if overdue || is_drained(app, &instance).await? {
+            drop_instance(app, &instance).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether every active lane has settled the instance's last event.
+async fn is_drained(app: &App, instance: &Instance) -> Result<bool, StoreError> {
+    let newest = app
+        .store
+        .read_before(
+            Reader::Instance(instance.id),
+            MAX_POSITION,
+            Limit { events: 1, bytes: usize::MAX },
+        )
+        .await?;
+    let Some(last) = newest.events.first().map(|event| event.seq) else {
+        return Ok(true);
+    };
+    for scope in [DestinationScope::Instance(instance.id), DestinationScope::Global] {
+        let mut after = None;
+        loop {
+            let page = app.store.destinations(Some(instance.account), scope, after, PAGE).await?;
+            for destination in &page {
+                let lane = LaneId { destination: destination.id, run: LIVE };
+                let stats = app.store.lane_stats(lane).await?;
+                let own_rows =
+                    scope != DestinationScope::Global && stats.retrying + stats.waiting > 0;
+                if stats.cursor < last || own_rows {
+                    return Ok(false);
+                }
+            }
+            match page.last() {
+                Some(destination) if page.len() == PAGE => after = Some(destination.id),
+                _ => break,
+            }
+        }
+    }
+    Ok(true)
+}
+
+async fn drop_instance(app: &App, instance: &Instance) -> Result<(), StoreError> {
+    let actor = Actor("upkeep".to_owned());
+    loop {
+        // Each deletion takes its destination off the first page.
+        let scope = DestinationScope::Instance(instance.id);
+        let page = app.store.destinations(Some(instance.account), scope, None, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        for destination in page {
+            let (store, actor) = (app.store.clone(), actor.clone());
+            app.lanes
+                .reconfigure(destination.id, move |_| async move {
+                    store.delete_destination(destination.id, &actor).await
+                })
+                .await?;
+        }
+    }
+    app.store.drop_instance(instance.id).await?;
+    app.directory.forget_instance(instance);
+    tracing::info!(event = "instance.dropped", instance = %instance.id, "a deleted instance is gone");
+    Ok(())
+}

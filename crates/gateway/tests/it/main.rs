@@ -1,0 +1,30 @@
+//! Stories told through the doors that users use: a real gateway, a real receiver, HTTP.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod api;
+mod api_access;
+mod api_bodies;
+mod api_cloud_api;
+mod api_deliveries;
+mod api_description;
+mod api_destinations;
+mod api_events;
+mod api_ingest;
+mod api_registry;
+mod binary;
+mod command_line;
+mod configuration;
+mod connections;
+mod first_start;
+mod lane;
+mod lane_change;
+mod lane_delivery;
+mod lane_limits;
+mod lane_order;
+mod lane_outage;
+mod lane_replay;
+mod operations;
+mod receiver;
+mod server;
+mod shutdown;
