@@ -30,10 +30,15 @@ impl Draft {
     }
 
     /// Makes the draft recognisable by the `Idempotency-Key` of the request that carries it, among
-    /// those of the same caller (a credential's id or a role, without `|`). Such a key is never
-    /// shown.
-    pub fn idempotency(&mut self, caller: &str, key: &str) {
-        self.keys.push(format!("{REQUEST}{caller}|{key}"));
+    /// those of the same caller (a credential's id or a role, without `|`), for at least 24 hours
+    /// and less than 48 from `now`. Such a key is never shown.
+    pub fn idempotency(&mut self, caller: &str, key: &str, now: Timestamp) {
+        // Two days' keys: whatever comes within 24 hours shares one of them, whatever comes two
+        // days later none.
+        let today = now.as_secs().div_euclid(24 * 3600);
+        for day in [today, today + 1] {
+            self.keys.push(format!("{REQUEST}{caller}|{day}|{key}"));
+        }
     }
 
     /// The key that is shown with the event: the first that does not stand for a request.

@@ -63,13 +63,28 @@ fn keys_of_callers_cannot_be_mistaken_for_others() {
         let mut draft =
             Draft::native(&with(Kind::SystemStarted, "dedup_key", json!(given))).unwrap();
         assert_eq!(draft.keys, [format!("d|{given}")]);
-        draft.idempotency("crd_1", "x");
-        assert_eq!(draft.keys[1..], ["k|crd_1|x"]);
+        draft.idempotency("crd_1", "x", Timestamp::from_millis(0));
+        assert_eq!(draft.keys[1..], ["k|crd_1|0|x", "k|crd_1|1|x"]);
         assert_eq!(draft.dedup_key(), Some(&*format!("d|{given}")));
     }
     let mut draft = Draft::native(posted(Kind::SystemStarted).to_string().as_bytes()).unwrap();
-    draft.idempotency("admin", "x");
-    assert_eq!((draft.keys.len(), draft.dedup_key()), (1, None));
+    draft.idempotency("admin", "x", Timestamp::from_millis(0));
+    assert_eq!((draft.keys.len(), draft.dedup_key()), (2, None));
+}
+
+#[test]
+fn a_request_is_recognised_for_a_day_and_forgotten_after_two() {
+    let keys = |hours: i64| {
+        let mut draft = Draft::native(posted(Kind::SystemStarted).to_string().as_bytes()).unwrap();
+        draft.idempotency("admin", "x", Timestamp::from_millis(hours * 3_600_000));
+        draft.keys
+    };
+    for start in 0..24 {
+        let first = keys(start);
+        let known = |later: i64| keys(start + later).iter().any(|key| first.contains(key));
+        assert!((0..=24).all(known), "from {start}");
+        assert!(!known(48), "from {start}");
+    }
 }
 
 #[test]

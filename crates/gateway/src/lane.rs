@@ -35,14 +35,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zapbus_channel::{Message, Opening, Report};
 use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Kind, Position, Timestamp};
 use zapbus_store::{
-    Activity, Actor, Clock, Destination, DestinationHead, Health, LaneId, Store, StoreError,
+    Activity, Actor, Clock, Destination, DestinationHead, Health, LaneId, Settlement, Store,
+    StoreError, Urgency,
 };
 
 pub use self::config::Config;
 use self::{
     announce::Voice,
     gate::{Memory, Patience},
-    roster::{Command, Mode, Rest, Roster},
+    roster::{Command, Mode, Rest, Roster, live},
     send::render_options,
 };
 use crate::{rendering::Rendering, spec::Spec, telemetry::Telemetry};
@@ -184,6 +185,23 @@ impl Lanes {
     /// Due rows were written for this lane.
     pub fn rows_changed(&self, lane: LaneId) {
         self.look_at(lane);
+    }
+
+    /// Writes how far the live run has truly come: a lane writes what it skipped only lazily.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot write.
+    pub async fn write_cursor(&self, id: DestinationId) -> Result<(), StoreError> {
+        let Some(status) = self.status(id).await else { return Ok(()) };
+        let settlement = Settlement {
+            lane: live(id),
+            cursor: Some(status.cursor),
+            health: None,
+            rows: Vec::new(),
+            events: Vec::new(),
+        };
+        self.shared.store.settle(vec![settlement], Urgency::Now).await
     }
 
     /// A replay was created, paused, resumed or called off.

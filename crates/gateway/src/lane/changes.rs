@@ -1,13 +1,15 @@
 //! Changes of a destination: from outside, and those a lane decides on itself.
 
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use zapbus_event::{DestinationId, Kind, Position, Timestamp};
+use zapbus_store::{Activity, Health, NewEvent, Settlement, StoreError, Urgency};
+
 use super::announce::Change;
 use super::gate::Memory;
 use super::roster::{Command, Mail, Mode, Rest, live};
 use super::{STORE_PAUSE, Shared, actor, announce};
-use std::sync::Arc;
-use tokio::sync::oneshot;
-use zapbus_event::{DestinationId, Kind, Position, Timestamp};
-use zapbus_store::{Activity, Health, NewEvent, Settlement, StoreError, Urgency};
 
 impl Shared {
     /// Makes the lane stand still; returns its true cursor.

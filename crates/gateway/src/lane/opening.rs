@@ -1,15 +1,17 @@
 //! From what the store keeps of a destination to something that can be sent to.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use zapbus_channel::Channel;
+use zapbus_event::{AccountId, DestinationId, InstanceId};
+use zapbus_store::{RESERVED_INSTANCE, StoreError};
+
 use super::runner::Opened;
 use super::schedule::{Schedule, preset_timeout};
 use super::send::Outlet;
 use super::{Shared, lock};
 use crate::spec::Spec;
-use std::sync::Arc;
-use std::time::Duration;
-use zapbus_channel::Channel;
-use zapbus_event::{AccountId, DestinationId, InstanceId};
-use zapbus_store::{RESERVED_INSTANCE, StoreError};
 
 impl Shared {
     pub(super) fn open_channel(&self, spec: &Spec) -> Result<Channel, zapbus_channel::OpenError> {

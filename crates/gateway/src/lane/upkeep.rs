@@ -1,11 +1,13 @@
 //! What goes on beside deliveries: loading the roster, times, cursors of resting lanes, figures.
 
-use super::roster::Mode;
-use super::{ASK_AT_ONCE, COUNT_EVERY, FLUSH_EVERY, FLUSH_STEP, STORE_PAUSE, Shared};
 use std::sync::Arc;
 use std::time::Duration;
+
 use zapbus_event::{DestinationId, Position};
 use zapbus_store::{Health, Limit, Reader, Settlement, StoreError, Urgency};
+
+use super::roster::Mode;
+use super::{ASK_AT_ONCE, COUNT_EVERY, FLUSH_EVERY, FLUSH_STEP, STORE_PAUSE, Shared};
 
 impl Shared {
     pub(super) async fn load(&self) -> Result<(), StoreError> {

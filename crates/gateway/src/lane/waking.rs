@@ -1,12 +1,14 @@
 //! Who wakes a lane: the journal, by way of the router.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Position, Timestamp};
+use zapbus_store::{Activity, Health, Limit, Reader, StoreError};
+
 use super::roster::{Calls, Command, Mail, Mode, Rest};
 use super::runner::Lane;
 use super::{STORE_PAUSE, Shared};
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Position, Timestamp};
-use zapbus_store::{Activity, Health, Limit, Reader, StoreError};
 
 impl Shared {
     /// Starts the lane of `id` unless it runs already, is held, or must not send.

@@ -277,7 +277,7 @@ async fn one(
     headers: &Headers,
     body: &Bytes,
 ) -> Result<Appended, ApiError> {
-    let (draft, asked) = draft(body, headers, None)?;
+    let (draft, asked) = draft(app, body, headers, None)?;
     let append = Append { events: vec![NewEvent { instance, draft }], body: None };
     let appended = app.ingest.append(append).await?;
     let first = appended.first().copied();
@@ -358,12 +358,13 @@ fn item_draft(
     if item.len() > limit {
         return Err(ApiError::TooLarge { what: "An event", limit });
     }
-    draft(item, headers, Some(index))
+    draft(app, item, headers, Some(index))
 }
 
 /// Reads an event, the `index`th of a batch; and what it must be if its `Idempotency-Key` is all
 /// that it is known by.
 fn draft(
+    app: &App,
     item: &[u8],
     headers: &Headers,
     index: Option<usize>,
@@ -375,7 +376,7 @@ fn draft(
     };
     let asked = draft.keys.is_empty().then(|| Asked { kind: draft.kind, data: draft.data.clone() });
     let place = index.map(|index| format!("#{index}")).unwrap_or_default();
-    draft.idempotency(caller, &format!("{key}{place}"));
+    draft.idempotency(caller, &format!("{key}{place}"), (app.clock)());
     Ok((draft, asked))
 }
 

@@ -165,6 +165,8 @@ pub(super) async fn replay_destination(
     };
     refuse_if_any(faults)?;
     let from = request.start(&app, &caller).await?;
+    // A replay ends where live delivery is, and a lane writes what it skipped only lazily.
+    app.lanes.write_cursor(destination.id).await?;
     if request.dry_run {
         let count = app.store.count_run(destination.id, from, filter).await?;
         let answer = ReplayCount {

@@ -1,14 +1,15 @@
 //! Commands, changes of configuration, and the end of a lane.
 
-use super::Lane;
-use super::{LaneStatus, Phase, STORE_PAUSE, roster, selection};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use zapbus_event::Timestamp;
+use zapbus_store::{Activity, LIVE, RunState, StoreError};
+
+use super::{Lane, LaneStatus, Phase, STORE_PAUSE, roster, selection};
 use crate::lane::gate::Memory;
 use crate::lane::roster::{Command, Mode, Rest};
 use crate::lane::track::Track;
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
-use zapbus_event::Timestamp;
-use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
 impl Lane {
     /// Lets go of replays that are over.

@@ -1,17 +1,18 @@
 //! What follows from a finished attempt, for the event and for the lane.
 
-use super::Lane;
-use super::{Phase, verdict};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use zapbus_channel::Outcome;
+use zapbus_event::{Kind, Position, Timestamp};
+use zapbus_store::{Attempt, DeadReason, Row, State};
+
+use super::{Lane, Phase, verdict};
 use crate::lane::announce::Change;
 use crate::lane::gate::Turn;
 use crate::lane::send::{Sent, Tried};
 use crate::lane::track::{Origin, Task, Track};
 use crate::lane::verdict::{Outage, Verdict, judge, scope_of};
-use std::sync::Arc;
-use tokio::time::Instant;
-use zapbus_channel::Outcome;
-use zapbus_event::{Kind, Position, Timestamp};
-use zapbus_store::{Attempt, DeadReason, Row, State};
 
 impl Lane {
     pub(super) fn finish(&mut self, sent: Sent) {

@@ -1,9 +1,9 @@
 //! One probe at a time, by the lane's own clock.
 
-use super::Lane;
-use super::{FREE_READ, PROBE_KEYS, PROBE_ROWS, Read};
-use crate::lane::track::Track;
 use zapbus_event::Timestamp;
+
+use super::{FREE_READ, Lane, PROBE_KEYS, PROBE_ROWS, Read};
+use crate::lane::track::Track;
 
 impl Lane {
     /// One probe at a time, by the lane's own clock.

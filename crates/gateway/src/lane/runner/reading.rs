@@ -1,12 +1,13 @@
 //! What a lane reads: pages of the journal, due rows, waiting rows.
 
-use super::Lane;
-use super::{FREE_READ, Read, STORE_PAUSE, WIDE_PERMITS, WIDE_READ};
-use crate::lane::track::Track;
 use std::sync::Arc;
+
 use tokio::time::Instant;
 use zapbus_event::Timestamp;
 use zapbus_store::{Limit, StoreError};
+
+use super::{FREE_READ, Lane, Read, STORE_PAUSE, WIDE_PERMITS, WIDE_READ};
+use crate::lane::track::Track;
 
 impl Lane {
     /// Reads what the tracks want: from memory at once, else in the background.

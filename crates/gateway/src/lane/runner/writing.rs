@@ -1,10 +1,10 @@
 //! Settlements: one write at a time; what gathers meanwhile goes with the next.
 
-use super::Lane;
-use super::{FLUSH_AFTER, FLUSH_EVERY, Phase, Write, WritePart, announce};
 use tokio::time::Instant;
 use zapbus_event::Timestamp;
 use zapbus_store::{LIVE, NewEvent, Settlement, Urgency};
+
+use super::{FLUSH_AFTER, FLUSH_EVERY, Lane, Phase, Write, WritePart, announce};
 
 impl Lane {
     /// One write at a time: what gathers meanwhile goes with the next.
@@ -59,9 +59,8 @@ impl Lane {
         match write.result {
             Ok(()) => {
                 self.store_troubled = false;
-                // Chosen from rows as they were before this write.
-                self.probe_rows = None;
-                // There may be rows now that were not there when probes were looked for.
+                // There may be rows now that were not there when probes were looked for, and those
+                // that were chosen from may have changed.
                 self.nothing_to_probe = false;
                 self.probe_rows = None;
                 for part in write.parts {
