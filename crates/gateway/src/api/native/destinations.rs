@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use zapbus_event::{AccountId, DestinationId, InstanceId};
-use zapbus_store::{Activity, Destination, DestinationHead, DestinationScope, LIVE, LaneId};
+use zapbus_store::{Activity, Destination, DestinationScope, LIVE, LaneId};
 
 use self::document::{
     ChangeDestination, CreateDestination, DestinationAnswer, StatusAnswer, document_of,
@@ -188,7 +188,7 @@ async fn create(
     complete(async move {
         let answer = DestinationAnswer::new(&destination)?.with_secret(secret);
         let remember = creation.remember(StatusCode::CREATED, &answer)?;
-        let head = head_of(&destination);
+        let head = crate::lane::head_of(&destination);
         match app.store.create_destination(destination, start, &caller.actor(), remember).await {
             Ok(cursor) => {
                 app.lanes.created(head, cursor);
@@ -198,17 +198,6 @@ async fn create(
         }
     })
     .await
-}
-
-fn head_of(destination: &Destination) -> DestinationHead {
-    DestinationHead {
-        id: destination.id,
-        account: destination.account,
-        instance: destination.instance,
-        filter: destination.filter.clone(),
-        exclude_ephemeral: destination.exclude_ephemeral,
-        active: destination.activity == Activity::Active,
-    }
 }
 
 /// Shows a destination and how delivery goes.
