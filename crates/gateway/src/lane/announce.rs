@@ -27,7 +27,7 @@ pub(crate) struct Voice(Arc<Mutex<Announcer>>);
 impl Voice {
     /// Of a destination whose state was told before the gateway started.
     pub(crate) fn known(kind: Kind, since: Timestamp) -> Self {
-        let announcer = Announcer { said: Some((kind, since)), pending: None };
+        let announcer = Announcer { said: Some((kind, since)), ..Announcer::default() };
         Self(Arc::new(Mutex::new(announcer)))
     }
 
@@ -45,6 +45,13 @@ impl Voice {
         self.announcer().take(now)
     }
 
+    /// What was taken could not be written: nobody was told.
+    pub(crate) fn unsaid(&self, change: Change) {
+        let mut announcer = self.announcer();
+        announcer.said = announcer.before;
+        announcer.pending.get_or_insert(change);
+    }
+
     fn announcer(&self) -> MutexGuard<'_, Announcer> {
         // Every change of it is one assignment: a panic leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,6 +62,8 @@ impl Voice {
 #[derive(Debug, Default)]
 struct Announcer {
     said: Option<(Kind, Timestamp)>,
+    /// What had been said before that.
+    before: Option<(Kind, Timestamp)>,
     pending: Option<Change>,
 }
 
@@ -75,7 +84,7 @@ impl Announcer {
         if known == change.kind {
             return None;
         }
-        self.said = Some((change.kind, now));
+        self.before = self.said.replace((change.kind, now));
         Some(change)
     }
 }

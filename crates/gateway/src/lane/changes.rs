@@ -172,12 +172,27 @@ impl Shared {
             change
         };
         let Some(change) = change else { return };
-        let Ok(Some(destination)) = self.store.destination(id).await else { return };
+        if !self.tell(id, change.clone()).await {
+            // Nobody was told: it is said again when the lane speaks next.
+            let mut roster = self.roster();
+            if let Some(rest) = roster.get_mut(id).and_then(|entry| entry.rest.as_mut()) {
+                rest.voice.unsaid(change);
+            }
+        }
+    }
+
+    /// Writes the event that tells of a change; whether it is written, or nobody is left to tell.
+    async fn tell(&self, id: DestinationId, change: Change) -> bool {
+        let destination = match self.store.destination(id).await {
+            Ok(Some(destination)) => destination,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
         let instance = match destination.instance {
             Some(instance) => instance,
             None => match self.reserved_instance(destination.account).await {
                 Ok(instance) => instance,
-                Err(_) => return,
+                Err(_) => return false,
             },
         };
         let draft = announce::draft(id, &destination.label, change);
@@ -188,9 +203,11 @@ impl Shared {
             rows: Vec::new(),
             events: vec![NewEvent { instance, draft }],
         };
-        if let Err(error) = self.store.settle(vec![settlement], Urgency::CanRide).await {
+        let written = self.store.settle(vec![settlement], Urgency::CanRide).await;
+        if let Err(error) = &written {
             tracing::warn!(event = "lane.announce", destination = %id, %error, "a change of state could not be told");
         }
+        written.is_ok()
     }
 }
 

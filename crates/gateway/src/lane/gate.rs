@@ -10,6 +10,9 @@ use zapbus_store::Health;
 /// Results in a row that are not "accepted" before the endpoint as a whole is doubted.
 const FAILURES_TO_PROBE: u32 = 5;
 
+/// What a destination's `Retry-After` may ask for at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
 /// What a gate must not forget while its lane rests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -137,9 +140,14 @@ impl Gate {
     /// A probe may start now.
     pub(crate) fn probe_due(&self, now: Timestamp) -> bool {
         match self.memory.health {
-            Health::Probing { next, .. } => next <= now && !self.probe_out,
+            Health::Probing { next, .. } => self.sane(next, now) <= now && !self.probe_out,
             Health::Flowing => false,
         }
+    }
+
+    /// No probe is further away than the longest wait there is, unless the clock went back.
+    fn sane(&self, next: Timestamp, now: Timestamp) -> Timestamp {
+        if next > now + self.patience.max.max(LONGEST_WAIT) { now } else { next }
     }
 
     /// Which probe comes next, counted from 0.
@@ -153,7 +161,7 @@ impl Gate {
     /// When the gate opens by itself, if time is what keeps it shut.
     pub(crate) fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
         match (self.memory.health, &self.rate) {
-            (Health::Probing { next, .. }, _) => (!self.probe_out).then_some(next),
+            (Health::Probing { next, .. }, _) => (!self.probe_out).then_some(self.sane(next, now)),
             (Health::Flowing, Some(rate)) if !self.is_full() => rate.next(now),
             (Health::Flowing, _) => None,
         }
@@ -396,6 +404,15 @@ mod tests {
         }
         assert_eq!(sent, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
         assert_eq!(gate.opens_at(at(999)), Some(at(1_000)));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_stop_probing() {
+        let mut gate = gate(64, None);
+        (0..5).for_each(|_| {
+            fail(&mut gate, false, at(0));
+        });
+        assert!(gate.probe_due(at(-86_400_000)));
     }
 
     #[test]

@@ -171,12 +171,9 @@ impl Roster {
     pub(crate) fn remove(&mut self, id: DestinationId) -> Option<Entry> {
         self.set_wake(id, None);
         let entry = self.entries.remove(&id)?;
-        let list = match entry.head.instance {
-            Some(instance) => self.of_instance.get_mut(&instance),
-            None => self.of_account.get_mut(&entry.head.account),
-        };
-        if let Some(list) = list {
-            list.retain(|other| *other != id);
+        match entry.head.instance {
+            Some(instance) => take_out(&mut self.of_instance, instance, id),
+            None => take_out(&mut self.of_account, entry.head.account, id),
         }
         Some(entry)
     }
@@ -294,6 +291,20 @@ impl Roster {
             due.push(id);
         }
         due
+    }
+}
+
+/// Takes a destination out of a list, and an empty list out of the map.
+fn take_out<K: Eq + std::hash::Hash>(
+    lists: &mut HashMap<K, Vec<DestinationId>>,
+    key: K,
+    id: DestinationId,
+) {
+    if let Some(list) = lists.get_mut(&key) {
+        list.retain(|other| *other != id);
+        if list.is_empty() {
+            lists.remove(&key);
+        }
     }
 }
 

@@ -65,7 +65,7 @@ const REPLAY_SHARE: u64 = 10;
 
 /// A result of the store.
 enum Read {
-    Page(u32, Result<Page, StoreError>),
+    Page { run: u32, after: Position, page: Result<Page, StoreError> },
     Due { run: u32, limit: usize, rows: Result<Vec<DueRow>, StoreError> },
     Probe { run: u32, rows: Result<Vec<DueRow>, StoreError> },
     Waiting { run: u32, key: u64, rows: Result<Vec<DueRow>, StoreError> },
@@ -119,6 +119,8 @@ pub(super) struct Lane {
     tracks: Vec<Track>,
     sends: FuturesUnordered<Boxed<Sent>>,
     reads: FuturesUnordered<Boxed<Read>>,
+    /// Runs that are to be looked at as soon as the store answers again.
+    missed_runs: HashSet<u32>,
     /// Runs with a journal read under way, and with a look for rows under way.
     paging: HashSet<u32>,
     looking: HashSet<u32>,
@@ -198,6 +200,7 @@ impl Lane {
             outlet,
             sends: FuturesUnordered::new(),
             reads: FuturesUnordered::new(),
+            missed_runs: HashSet::new(),
             paging: HashSet::new(),
             looking: HashSet::new(),
             write: None,
@@ -329,6 +332,7 @@ impl Lane {
             self.store_from = None;
         }
         if self.phase == Phase::Open {
+            self.load_missed_runs().await;
             if self.gate.is_probing() {
                 self.probe(now);
             } else {

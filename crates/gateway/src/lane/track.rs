@@ -85,6 +85,8 @@ pub(crate) struct Track {
     /// Everything at or below has been looked at.
     scanned: Position,
     at_head: bool,
+    /// More was committed since a page was last asked for: it may not be in it.
+    more: bool,
     /// Nothing more is to be sent: its run was paused or called off.
     stopped: bool,
     skipped: u64,
@@ -139,6 +141,7 @@ impl Track {
             stored: start.cursor,
             scanned: start.cursor.max(scanned),
             at_head: false,
+            more: false,
             stopped: false,
             skipped: 0,
             slots: BTreeMap::new(),
@@ -168,10 +171,6 @@ impl Track {
         self.stored
     }
 
-    pub(crate) fn scanned(&self) -> Position {
-        self.scanned
-    }
-
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -182,13 +181,14 @@ impl Track {
 
     /// More was committed.
     pub(crate) fn wake(&mut self) {
+        self.more = true;
         // A replay that has passed its end has nothing to expect.
         self.at_head = self.stopped || self.end.is_some_and(|end| self.scanned >= end);
     }
 
     /// A page of the journal would be of use.
     pub(crate) fn wants_page(&self) -> bool {
-        !self.at_head && self.ready.is_empty() && self.slots.len() < MAX_BEYOND
+        !self.stopped && !self.at_head && self.ready.is_empty() && self.slots.len() < MAX_BEYOND
     }
 
     /// How many more events may be taken.
@@ -196,7 +196,26 @@ impl Track {
         MAX_BEYOND.saturating_sub(self.slots.len())
     }
 
-    /// Takes a page read after [`Self::scanned`].
+    /// A page is asked for; returns after which position.
+    pub(crate) fn ask_page(&mut self) -> Position {
+        self.more = false;
+        self.scanned
+    }
+
+    /// Takes a page that was read after `after`, unless it is of no use any more: what was read
+    /// ahead was forgotten meanwhile, and the page would leave a hole.
+    pub(crate) fn offer_after(
+        &mut self,
+        after: Position,
+        page: &zapbus_store::Page,
+        now: Timestamp,
+    ) {
+        if after == self.scanned && !self.stopped {
+            self.offer(page, now);
+        }
+    }
+
+    /// Takes a page that was read after what was scanned so far.
     pub(crate) fn offer(&mut self, page: &zapbus_store::Page, now: Timestamp) {
         for event in &page.events {
             if event.seq <= self.scanned || self.end.is_some_and(|end| event.seq > end) {
@@ -217,7 +236,8 @@ impl Track {
         }
         let upto = self.end.map_or(page.upto, |end| page.upto.min(end));
         self.scanned = self.scanned.max(upto);
-        self.at_head = page.at_head || self.end.is_some_and(|end| self.scanned >= end);
+        self.at_head =
+            (page.at_head && !self.more) || self.end.is_some_and(|end| self.scanned >= end);
         self.advance();
     }
 
@@ -274,6 +294,11 @@ impl Track {
     /// `complete`: there are no others.
     pub(crate) fn offer_due(&mut self, rows: Vec<DueRow>, complete: bool, now: Timestamp) {
         let meanwhile = self.answered();
+        if self.stopped {
+            return;
+        }
+        // Rows come by due time: if the last one is not due yet, all that are have been seen.
+        let saw_all = complete || rows.last().is_some_and(|row| row.due > now);
         if complete && meanwhile.is_empty() && self.misses_rows(&rows) {
             self.recount = true;
         }
@@ -287,7 +312,7 @@ impl Track {
                 self.retries.insert(row.seq, (row, origin));
             }
         }
-        if !complete {
+        if !saw_all {
             self.look_again(now);
         }
     }
@@ -308,7 +333,12 @@ impl Track {
     /// Takes the next waiting row of a key that [`Self::wants_waiting`] named.
     pub(crate) fn offer_waiting(&mut self, key: u64, row: Option<DueRow>) {
         let meanwhile = self.answered();
+        if self.stopped {
+            return;
+        }
         match row {
+            // It is on its way, or has come back meanwhile.
+            Some(row) if self.busy.contains(&row.seq) || meanwhile.contains_key(&row.seq) => {}
             Some(row) => {
                 self.holds.fetched(key);
                 self.retries.insert(row.seq, (row, Origin::Waited));
@@ -348,7 +378,7 @@ impl Track {
 
     /// A key whose next waiting row should be fetched now.
     pub(crate) fn wants_waiting(&self) -> Option<u64> {
-        if self.stopped {
+        if self.stopped || self.recount {
             return None;
         }
         self.holds.next_free(|key| {
@@ -374,6 +404,7 @@ impl Track {
 
     fn start_row(&mut self, row: DueRow, origin: Origin) -> Sending {
         self.busy.insert(row.seq);
+        self.retries.remove(&row.seq);
         if !row.manual {
             self.holds.sent(row.key);
         }
@@ -403,7 +434,8 @@ impl Track {
     /// `rows` are retrying rows of the store, due or not.
     pub(crate) fn probe_candidates(&self, rows: &[DueRow], keys: usize) -> Vec<Position> {
         let mut oldest = BTreeMap::new();
-        for row in rows.iter().filter(|row| !self.busy.contains(&row.seq)) {
+        let at_hand = self.retries.values().map(|(row, _)| row);
+        for row in rows.iter().chain(at_hand).filter(|row| !self.busy.contains(&row.seq)) {
             oldest.insert(row.seq, row.key);
         }
         for seq in &self.ready {
@@ -424,6 +456,9 @@ impl Track {
     pub(crate) fn probe(&mut self, seq: Position, rows: Vec<DueRow>) -> Option<Sending> {
         if self.ready.remove(&seq) {
             return self.start(seq).map(Sending::Task);
+        }
+        if let Some((row, origin)) = self.retries.remove(&seq) {
+            return Some(self.start_row(row, origin));
         }
         let row = rows.into_iter().find(|row| row.seq == seq)?;
         let origin = origin_of_due(&row);
@@ -606,7 +641,8 @@ impl Track {
     pub(crate) fn select(&mut self, selection: Selection, held: &[HeldKey]) {
         self.holds = Holds::new(held, selection.ordering);
         // What is on its way now may still change what is held.
-        self.recount = selection.ordering == Ordering::Strict && !self.is_still();
+        let holds = selection.ordering == Ordering::Strict || !self.holds.is_empty();
+        self.recount = holds && !self.is_still();
         self.selection = selection;
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use zapbus_event::{DestinationId, Position};
+use zapbus_event::{DestinationId, Position, Timestamp};
 use zapbus_store::{Health, Limit, Reader, Settlement, StoreError, Urgency};
 
 use super::roster::Mode;
@@ -68,12 +68,20 @@ impl Shared {
 pub(super) async fn keep_time(shared: Arc<Shared>) {
     // No sleep is longer: the wall clock may jump.
     const LONGEST: Duration = Duration::from_secs(30);
+    // Beyond this, the clock was set back: what looked far away may be due.
+    const BACK: Duration = Duration::from_secs(60);
+    let mut before = (shared.clock)();
     loop {
         let now = (shared.clock)();
-        let due = shared.roster().take_due(now);
+        let until = if now + BACK < before { Timestamp::from_millis(i64::MAX) } else { now };
+        before = now;
+        // Not in the loop's head: the lock would be held all through it.
+        let due = shared.roster().take_due(until);
         for id in due {
-            shared.announce_due(id, now).await;
             shared.wake(id);
+            // Telling needs the store; nobody's retry waits for it.
+            let telling = Arc::clone(&shared);
+            shared.tasks.spawn(async move { telling.announce_due(id, now).await });
         }
         let next = shared.roster().next_time();
         // Rounded up: wall-clock times have steps of a millisecond.

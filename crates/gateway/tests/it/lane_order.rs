@@ -301,3 +301,48 @@ async fn sent_again_while_it_is_under_way_is_sent_once() {
     has(&gateway, &id, "delivered", 1).await;
     receiver.stays_at(2).await;
 }
+
+#[tokio::test]
+async fn a_chat_whose_blocking_event_died_in_an_outage_goes_on_after_it() {
+    let gateway = start().await;
+    let receiver = Receiver::replying([Reply::status(500)]).await;
+    // The fifth failure ends the event and begins the probing: what is left only waits.
+    let retry = json!({ "waits_s": [0.02], "max_attempts": 5 });
+    let more = json!({ "ordering": "strict", "retry": retry });
+    let id = hook(&gateway, &receiver.url("/"), more).await;
+    post(&gateway, &[("a", "a1"), ("a", "a2"), ("a", "a3")]).await;
+    has(&gateway, &id, "dead", 1).await;
+    receiver.script(|_| Reply::ok());
+    has(&gateway, &id, "delivered", 2).await;
+    let arrived = of_chat(&receiver.received(), "a");
+    assert_eq!(arrived[arrived.len() - 2..], ["a2", "a3"]);
+}
+
+#[tokio::test]
+async fn what_waits_for_nothing_any_more_is_sent_after_a_restart() {
+    let gateway = Gateway::start(|config| {
+        impatient(config);
+        config.shutdown.deadline_s = 1;
+    })
+    .await;
+    gateway.create_instance("shop").await;
+    let receiver =
+        Receiver::scripted(|request| match (client_id(request).as_str(), request.index) {
+            ("a1", 0) => Reply::status(400),
+            ("a2", _) => Reply::hang(),
+            _ => Reply::ok(),
+        })
+        .await;
+    let more = json!({ "ordering": "strict" });
+    let id = hook(&gateway, &receiver.url("/"), more).await;
+    post(&gateway, &[("a", "a1"), ("a", "a2"), ("a", "a3")]).await;
+    has(&gateway, &id, "delivered", 1).await;
+    has(&gateway, &id, "waiting", 2).await;
+    // a2 hangs; nothing of the chat is being retried when the gateway stops.
+    receiver.wait_until("a2 is under way", |all| all.iter().any(|it| client_id(it) == "a2")).await;
+    let gateway = gateway.restart().await;
+    receiver.script(|_| Reply::ok());
+    has(&gateway, &id, "delivered", 3).await;
+    let arrived = of_chat(&receiver.received(), "a");
+    assert_eq!(arrived[arrived.len() - 2..], ["a2", "a3"]);
+}

@@ -140,7 +140,8 @@ fn due_rows(view: View<'_>, query: &str, params: impl Params) -> Result<Vec<DueR
     Ok(found)
 }
 
-/// Each lane with retrying rows and when the first of them is due. Steps from lane to lane through
+/// Each lane with retrying rows and when the first of them is due; those with waiting rows are due
+/// at once. Steps from lane to lane through
 /// the index, so that 200,000 rows of one cost no more than one row.
 pub(crate) fn lanes_due(view: View<'_>) -> Result<Vec<(LaneId, Timestamp)>> {
     let mut found = Vec::new();
@@ -157,7 +158,7 @@ pub(crate) fn lanes_due(view: View<'_>) -> Result<Vec<(LaneId, Timestamp)>> {
             .query_row([last.0, last.1], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
         let Some((number, run, due)) = step else {
-            return Ok(found);
+            break;
         };
         last = (number, run);
         let destination: Option<[u8; 16]> = id.query_row([number], |row| row.get(0)).optional()?;
@@ -166,6 +167,22 @@ pub(crate) fn lanes_due(view: View<'_>) -> Result<Vec<(LaneId, Timestamp)>> {
             found.push((LaneId { destination, run }, Timestamp::from_millis(due)));
         }
     }
+    // Rows that wait for their turn have no time of their own: if nothing of their key is being
+    // retried, it is their turn at once.
+    let mut waiting = view.conn.prepare(
+        "SELECT DISTINCT destination, run FROM delivery INDEXED BY delivery_held \
+         WHERE status IN (1, 2) AND status = 2",
+    )?;
+    let mut rows = waiting.query([])?;
+    while let Some(row) = rows.next()? {
+        let (number, run): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let destination: Option<[u8; 16]> = id.query_row([number], |row| row.get(0)).optional()?;
+        if let (Some(destination), Ok(run)) = (destination, u32::try_from(run)) {
+            let destination = DestinationId::from_bytes(destination);
+            found.push((LaneId { destination, run }, Timestamp::default()));
+        }
+    }
+    Ok(found)
 }
 
 /// Where a lane stands, in numbers.

@@ -1,6 +1,6 @@
 //! Commands, changes of configuration, and the end of a lane.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use zapbus_event::Timestamp;
@@ -57,10 +57,9 @@ impl Lane {
                 if let Some(track) = self.track(run) {
                     track.look_again(now);
                 }
-                if run != LIVE
-                    && let Err(error) = self.load_runs(&HashSet::from([run])).await
-                {
-                    self.store_failed(&error);
+                if run != LIVE {
+                    self.missed_runs.insert(run);
+                    self.load_missed_runs().await;
                 }
             }
             Command::Status(answer) => {
@@ -72,11 +71,27 @@ impl Lane {
         }
     }
 
+    /// Takes up runs that were made or changed, as soon as the store answers.
+    pub(super) async fn load_missed_runs(&mut self) {
+        if self.missed_runs.is_empty() || self.store_from.is_some() {
+            return;
+        }
+        let runs = std::mem::take(&mut self.missed_runs);
+        if let Err(error) = self.load_runs(&runs).await {
+            self.missed_runs.extend(runs);
+            self.store_failed(&error);
+        }
+    }
+
     /// Goes on as the store now says.
     pub(super) async fn reload(&mut self) {
         let opened = loop {
             match self.shared.open(self.id).await {
                 Ok(opened) => break opened,
+                Err(_) if self.shared.is_closing() => {
+                    self.phase = Phase::Closing;
+                    return;
+                }
                 Err(error) => {
                     self.store_failed(&error);
                     tokio::time::sleep(STORE_PAUSE).await;
@@ -112,7 +127,8 @@ impl Lane {
         live.look_again(now);
         self.tracks.iter_mut().for_each(Track::rewind);
         self.nothing_to_probe = false;
-        self.phase = Phase::Open;
+        // A shutdown that came meanwhile is not undone.
+        self.phase = if self.shared.is_closing() { Phase::Closing } else { Phase::Open };
     }
 
     pub(super) fn status(&self) -> LaneStatus {

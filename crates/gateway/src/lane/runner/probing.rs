@@ -46,6 +46,12 @@ impl Lane {
             }
             let candidates = self.tracks[index].probe_candidates(&rows, PROBE_KEYS);
             if candidates.is_empty() {
+                // `strict`: what is left may only wait, the event that it waited for being dead.
+                if let Some(key) = self.tracks[index].wants_waiting() {
+                    self.probe_rows = Some((lane.run, rows));
+                    self.look_for_waiting(index, key);
+                    return;
+                }
                 continue;
             }
             if !self.take_permit() {

@@ -31,7 +31,7 @@ impl Lane {
             let Some(limit) = limit.or_else(|| self.read_limit()) else { return };
             let track = &mut self.tracks[index];
             let limit = Limit { events: limit.events.min(track.page_room()), ..limit };
-            let after = track.scanned();
+            let after = track.ask_page();
             if let Some(page) = self.shared.store.tail_after(self.reader, after, limit) {
                 track.offer(&page, now);
                 continue;
@@ -42,7 +42,7 @@ impl Lane {
             self.paging.insert(run);
             let (store, reader) = (self.shared.store.clone(), self.reader);
             self.reads.push(Box::pin(async move {
-                Read::Page(run, store.read_after(reader, after, limit).await)
+                Read::Page { run, after, page: store.read_after(reader, after, limit).await }
             }));
             return;
         }
@@ -83,22 +83,29 @@ impl Lane {
                 Read::Due { run: lane.run, limit, rows }
             }));
         } else if let Some(key) = track.wants_waiting() {
-            track.ask();
-            self.looking.insert(lane.run);
-            self.reads.push(Box::pin(async move {
-                Read::Waiting { run: lane.run, key, rows: store.waiting(lane, key, 1).await }
-            }));
+            self.look_for_waiting(index, key);
         }
+    }
+
+    /// Asks for the next waiting row of a key.
+    pub(super) fn look_for_waiting(&mut self, index: usize, key: u64) {
+        let track = &mut self.tracks[index];
+        let (lane, store) = (track.lane(), self.shared.store.clone());
+        track.ask();
+        self.looking.insert(lane.run);
+        self.reads.push(Box::pin(async move {
+            Read::Waiting { run: lane.run, key, rows: store.waiting(lane, key, 1).await }
+        }));
     }
 
     pub(super) async fn take(&mut self, read: Read) {
         let now = self.now();
         let mut failed = None;
         match read {
-            Read::Page(run, page) => {
+            Read::Page { run, after, page } => {
                 self.paging.remove(&run);
                 match (page, self.track(run)) {
-                    (Ok(page), Some(track)) => track.offer(&page, now),
+                    (Ok(page), Some(track)) => track.offer_after(after, &page, now),
                     (Err(error), _) => failed = Some(error),
                     (Ok(_), None) => {}
                 }

@@ -153,7 +153,10 @@ impl Model {
 #[derive(Debug, Clone)]
 enum Step {
     Commit { chat: u8 },
-    Read { events: usize },
+    AskPage { events: usize },
+    TakePage,
+    Stop,
+    GoOn,
     Send,
     Outcome { pick: usize, accepted: bool },
     TakeOutbox,
@@ -167,7 +170,10 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..4_u8).prop_map(|chat| Step::Commit { chat }),
-        3 => (1..5_usize).prop_map(|events| Step::Read { events }),
+        3 => (1..5_usize).prop_map(|events| Step::AskPage { events }),
+        3 => Just(Step::TakePage),
+        1 => Just(Step::Stop),
+        2 => Just(Step::GoOn),
         5 => Just(Step::Send),
         5 => (any::<usize>(), prop::bool::weighted(0.6))
             .prop_map(|(pick, accepted)| Step::Outcome { pick, accepted }),
@@ -196,6 +202,12 @@ struct Run {
     writing: Option<(Vec<Row>, Option<Position>)>,
     /// What the store was asked, as it was then: the answer may come late.
     asked: Option<Answer>,
+    /// A page on its way, and after which position it was asked for.
+    paged: Option<(Position, Page)>,
+    /// Nothing happened since the store was asked that may call for another look.
+    undisturbed: bool,
+    /// When it is: rows that failed are due an hour later.
+    now: Timestamp,
     /// First arrivals at the destination, by key.
     arrived: HashMap<u64, Vec<Position>>,
     ever: HashSet<Position>,
@@ -212,24 +224,35 @@ impl Run {
             sent: Vec::new(),
             writing: None,
             asked: None,
+            paged: None,
+            undisturbed: false,
+            now: now(),
             arrived: HashMap::new(),
             ever: HashSet::new(),
         }
     }
 
     fn step(&mut self, step: Step) {
+        self.undisturbed &= matches!(step, Step::Ask | Step::Answer | Step::TakePage);
         match step {
             Step::Commit { chat } => {
                 let seq = self.model.journal.last().map_or(0, |event| event.seq.0) + 2;
                 self.model.journal.push(event(seq, chat));
                 self.track.wake();
             }
-            Step::Read { events } => {
-                if self.track.wants_page() {
-                    let page = self.model.page(self.track.scanned(), events);
-                    self.track.offer(&page, now());
+            Step::AskPage { events } => {
+                if self.track.wants_page() && self.paged.is_none() {
+                    let after = self.track.ask_page();
+                    self.paged = Some((after, self.model.page(after, events)));
                 }
             }
+            Step::TakePage => {
+                if let Some((after, page)) = self.paged.take() {
+                    self.track.offer_after(after, &page, now());
+                }
+            }
+            Step::Stop => self.track.stop(),
+            Step::GoOn => self.track.go_on(self.now),
             Step::Send => self.send(),
             Step::Outcome { pick, accepted } => self.outcome(pick, accepted),
             Step::TakeOutbox => {
@@ -245,6 +268,7 @@ impl Run {
                 self.sent.clear();
                 self.writing = None;
                 self.asked = None;
+                self.paged = None;
                 self.track = open(&self.model, self.ordering);
             }
         }
@@ -252,7 +276,9 @@ impl Run {
     }
 
     fn send(&mut self) {
+        let stopped = self.track.is_stopped();
         let Some(Sending::Task(task)) = self.track.next() else { return };
+        assert!(!stopped, "a stopped run sends");
         let (seq, key) = (task.event.seq, key_of(&task.event));
         assert!(!self.model.is_settled(seq), "{seq} was settled and is sent again");
         assert!(!self.sent.iter().any(|other| other.event.seq == seq), "{seq} is on its way twice");
@@ -294,6 +320,7 @@ impl Run {
         let state = match (accepted, attempts) {
             (true, _) => State::Delivered,
             (false, 3..) => State::Dead { reason: DeadReason::Attempts },
+            (false, 2) => State::Retrying { due: now() + std::time::Duration::from_secs(3_600) },
             (false, _) => State::Retrying { due: now() },
         };
         let row = Row {
@@ -328,10 +355,11 @@ impl Run {
         if self.asked.is_some() {
             return;
         }
+        self.undisturbed = true;
         self.asked = if self.track.wants_recount() {
             self.track.ask();
             Some(Answer::Held(self.model.start().held))
-        } else if self.track.wants_due(now()) {
+        } else if self.track.wants_due(self.now) {
             let limit = self.track.begin_look();
             let rows = self.model.due(limit);
             Some(Answer::Due { complete: rows.len() < limit, rows })
@@ -345,7 +373,12 @@ impl Run {
 
     fn answer(&mut self) {
         match self.asked.take() {
-            Some(Answer::Due { rows, complete }) => self.track.offer_due(rows, complete, now()),
+            Some(Answer::Due { rows, complete }) => {
+                self.track.offer_due(rows, complete, self.now);
+                let due = self.model.due(usize::MAX).into_iter().any(|row| row.due <= self.now);
+                let again = self.undisturbed && !due && self.track.wants_due(self.now);
+                assert!(!again, "it looks for rows without end");
+            }
             Some(Answer::Waiting { key, row }) => self.track.offer_waiting(key, row),
             Some(Answer::Held(held)) => self.track.recount(&held),
             None => {}
@@ -354,8 +387,11 @@ impl Run {
 
     /// Lets everything end well, and checks that it does.
     fn finish(mut self) {
+        self.now = self.now + std::time::Duration::from_secs(7_200);
         for _ in 0..10_000 {
-            self.step(Step::Read { events: 100 });
+            self.step(Step::GoOn);
+            self.step(Step::AskPage { events: 100 });
+            self.step(Step::TakePage);
             self.step(Step::Ask);
             self.step(Step::Answer);
             self.step(Step::Send);
@@ -430,12 +466,12 @@ fn a_run_holds_no_more_than_a_thousand_events_beyond_its_cursor() {
     let mut track = open(&model, Ordering::Key);
     assert!(track.next().is_none());
     while track.wants_page() {
-        let page = model.page(track.scanned(), track.page_room());
+        let page = model.page(track.scanned, track.page_room());
         track.offer(&page, now());
         let sent = track.next();
         assert!(sent.is_some() || !track.wants_page() || track.page_room() > 0);
     }
-    assert_eq!(track.scanned(), Position(MAX_BEYOND as u64));
+    assert_eq!(track.scanned, Position(MAX_BEYOND as u64));
 }
 
 #[test]
@@ -459,7 +495,8 @@ fn a_chat_is_not_freed_by_an_answer_that_is_out_of_date() {
         run.step(Step::Written { ok: true });
     };
     run.step(Step::Commit { chat: 0 });
-    run.step(Step::Read { events: 1 });
+    run.step(Step::AskPage { events: 1 });
+    run.step(Step::TakePage);
     run.step(Step::Send);
     run.step(Step::Outcome { pick: 0, accepted: false });
     write(&mut run);
@@ -471,8 +508,36 @@ fn a_chat_is_not_freed_by_an_answer_that_is_out_of_date() {
     // Nothing waits in this chat, says the store; before it has said so, something does.
     run.step(Step::Ask);
     run.step(Step::Commit { chat: 0 });
-    run.step(Step::Read { events: 1 });
+    run.step(Step::AskPage { events: 1 });
+    run.step(Step::TakePage);
     write(&mut run);
     run.step(Step::Answer);
     run.finish();
+}
+
+#[test]
+fn many_rows_that_are_due_later_are_looked_for_once() {
+    let mut model = Model::default();
+    let later = now() + std::time::Duration::from_secs(3_600);
+    for seq in 1..=100 {
+        model.journal.push(event(seq, 0));
+        let row = Row {
+            seq: Position(seq),
+            state: State::Retrying { due: later },
+            attempts: 1,
+            parts_done: 0,
+            key: seq,
+            manual: false,
+            attempt: None,
+        };
+        model.rows.insert(Position(seq), row);
+    }
+    let mut track = open(&model, Ordering::Key);
+    track.look_again(now());
+    let limit = track.begin_look();
+    let rows = model.due(limit);
+    assert!(rows.len() == limit, "there are more than one look finds");
+    track.offer_due(rows, false, now());
+    assert!(!track.wants_due(now()));
+    assert_eq!(track.look_at(), Some(later));
 }
