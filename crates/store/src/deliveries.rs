@@ -5,8 +5,8 @@ use zapbus_event::{DestinationId, Filter, Timestamp};
 
 use crate::{
     Actor, Attempt, BulkRedelivery, Delivery, DeliveryId, DeliveryPage, DeliveryQuery, DueRow,
-    LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement, Start,
-    Store, Urgency,
+    LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement, Store,
+    Stretch, Urgency,
     sqlite::{accounts, lanes, redeliver, runs, search},
 };
 
@@ -178,20 +178,22 @@ impl Store {
         Ok(())
     }
 
-    /// Starts a replay. It ends at the live cursor in the commit that makes it, so that it sends
-    /// nothing that live delivery will send.
+    /// Starts a replay. It ends at the live cursor in the commit that makes it, or before, so that
+    /// it sends nothing that live delivery will send.
     ///
     /// # Errors
     /// When the destination is gone or has too many unfinished replays.
     pub async fn create_run(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: impl Into<Stretch>,
         filter: Filter,
         actor: &Actor,
     ) -> Result<Run> {
-        let actor = actor.clone();
-        self.engine.write(move |tx| runs::create_run(tx, destination, from, &filter, &actor)).await
+        let (stretch, actor) = (stretch.into(), actor.clone());
+        self.engine
+            .write(move |tx| runs::create_run(tx, destination, stretch, &filter, &actor))
+            .await
     }
 
     /// [`Store::create_run`] for a request with an `Idempotency-Key`: what `answer` makes of the
@@ -202,16 +204,16 @@ impl Store {
     pub async fn create_run_once(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: impl Into<Stretch>,
         filter: Filter,
         actor: &Actor,
         remember: Remember,
         answer: impl Fn(&Run) -> Value + Send + 'static,
     ) -> Result<Run> {
-        let actor = actor.clone();
+        let (stretch, actor) = (stretch.into(), actor.clone());
         self.engine
             .write(move |tx| {
-                let run = runs::create_run(tx, destination, from, &filter, &actor)?;
+                let run = runs::create_run(tx, destination, stretch, &filter, &actor)?;
                 let remember = Remember { answer: answer(&run), ..remember.clone() };
                 accounts::keep_answer(tx, Some(&remember))?;
                 Ok(run)
@@ -226,10 +228,11 @@ impl Store {
     pub async fn count_run(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: impl Into<Stretch>,
         filter: Filter,
     ) -> Result<RunCount> {
-        self.engine.read(move |view| runs::count_run(view, destination, from, &filter)).await
+        let stretch = stretch.into();
+        self.engine.read(move |view| runs::count_run(view, destination, stretch, &filter)).await
     }
 
     /// All replays of a destination, oldest first.

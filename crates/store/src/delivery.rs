@@ -8,7 +8,7 @@ use zapbus_event::{
     AccountId, DestinationId, Event, EventId, Filter, InstanceId, Position, Timestamp,
 };
 
-use crate::journal::NewEvent;
+use crate::{journal::NewEvent, registry::Start};
 
 /// The live run of every destination.
 pub const LIVE: u32 = 0;
@@ -246,6 +246,21 @@ pub struct DueRow {
     pub key: u64,
     /// Redelivered by hand.
     pub manual: bool,
+}
+
+/// Which stretch of the past a replay sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where it starts.
+    pub from: Start,
+    /// Only what was received before; everything up to the live cursor when there is none.
+    pub until: Option<Timestamp>,
+}
+
+impl From<Start> for Stretch {
+    fn from(from: Start) -> Self {
+        Self { from, until: None }
+    }
 }
 
 /// Where a run stands.

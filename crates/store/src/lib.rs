@@ -43,7 +43,7 @@ use tokio::sync::watch;
 pub use delivery::{
     Attempt, BulkRedelivery, DeadReason, Delivery, DeliveryId, DeliveryIdError, DeliveryPage,
     DeliveryQuery, DueRow, EventSummary, Health, HeldKey, LIVE, LaneId, LaneStart, LaneStats, Row,
-    Run, RunCount, RunState, Settlement, State, Status, Urgency,
+    Run, RunCount, RunState, Settlement, State, Status, Stretch, Urgency,
 };
 pub use error::{AppendError, OpenError, StoreError};
 pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
@@ -55,7 +55,10 @@ pub use registry::{
     Start,
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
-pub use upkeep::{Appends, BackupReport, Erase, Erased, MigrationPlan, Sizes, StoreHealth};
+pub use upkeep::{
+    Appends, BackupReport, Dropped, Erase, Erased, MigrationPlan, Rekeyed, Restore, Restored,
+    Sizes, StoreHealth,
+};
 
 use sqlite::Engine;
 
@@ -79,8 +82,11 @@ pub struct Opened {
     /// Steps of the schema that were taken.
     pub migrated: Vec<String>,
     /// It is a copy that [`Store::backup`] made, opened for the first time: its positions have
-    /// jumped, and unless [`Options::live`] was set its destinations are paused.
+    /// jumped, and unless [`Options::live`] or [`Restore::live`] was set its destinations are
+    /// paused.
     pub restored: bool,
+    /// Of these, destinations that were paused until somebody resumes them.
+    pub paused: u64,
 }
 
 impl std::fmt::Debug for Store {
@@ -104,6 +110,7 @@ impl Store {
             first_start: opened.first_start,
             migrated: opened.migrated,
             restored: opened.restored,
+            paused: opened.paused,
         })
     }
 
@@ -174,6 +181,36 @@ impl Store {
         progress: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<BackupReport> {
         sqlite::back_up(&self.engine, to, progress).await
+    }
+
+    /// Puts a backup into an empty data folder. Nothing is in the folder before all of it is
+    /// copied and checked, and nothing stays in it when that fails. Blocks. `progress` is told
+    /// bytes copied and bytes in all, and answers whether to go on.
+    ///
+    /// # Errors
+    /// When it is no whole backup, the folder is not empty, or the key is not the one it needs.
+    pub fn restore(
+        restore: &Restore,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> std::result::Result<Restored, OpenError> {
+        sqlite::restore::restore(restore, progress)
+    }
+
+    /// Encrypts with the first key what another one has encrypted, in steps. The other keys are
+    /// not needed any more when it returns.
+    ///
+    /// # Errors
+    /// When the store cannot write; what was rewritten until then stays so.
+    pub async fn rekey(&self, actor: &Actor) -> Result<Rekeyed> {
+        sqlite::secrets::rekey(&self.engine, actor).await
+    }
+
+    /// Ids of the keys that encrypted something here, the one that encrypts first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn key_ids(&self) -> Result<Vec<String>> {
+        sqlite::secrets::key_ids(&self.engine).await
     }
 
     /// Erases, in steps. What was asked for is gone from database, log file and blob folder when

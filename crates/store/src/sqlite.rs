@@ -17,11 +17,13 @@ pub(crate) mod lanes;
 mod queue;
 pub(crate) mod read;
 pub(crate) mod redeliver;
+pub(crate) mod restore;
 pub(crate) mod retention;
 mod row;
 pub(crate) mod runs;
 mod schema;
 pub(crate) mod search;
+pub(crate) mod secrets;
 mod settle;
 mod space;
 mod writer;
@@ -170,6 +172,7 @@ pub(crate) struct Opened {
     pub(crate) first_start: bool,
     pub(crate) migrated: Vec<String>,
     pub(crate) restored: bool,
+    pub(crate) paused: u64,
 }
 
 impl Engine {
@@ -188,7 +191,7 @@ impl Engine {
         let unkeyed = schema::key_ids(&conn).map_err(wrong)?.is_empty();
         let keys = schema::keys(&data_dir, &options.keys, unkeyed)?;
         let sealer = schema::check_keys(&conn, &data_dir, &keys)?;
-        let restored = generation::begin(&conn, options.live, (options.clock)()).map_err(wrong)?;
+        let begun = generation::begin(&conn, options.live, (options.clock)()).map_err(wrong)?;
         let kinds = Kinds::load(&conn).map_err(wrong)?;
         schema::make_default_account(&conn, &sealer, (options.clock)()).map_err(wrong)?;
 
@@ -258,7 +261,7 @@ impl Engine {
             threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
         };
-        Ok(Opened { engine, first_start, migrated, restored })
+        Ok(Opened { engine, first_start, migrated, restored: begun.restored, paused: begun.paused })
     }
 
     /// Writes what waits, moves the write-ahead log into the database, releases the folder.

@@ -30,6 +30,8 @@ mod pruning_model;
 mod records;
 #[path = "contract/registry.rs"]
 mod registry;
+#[path = "contract/restoring.rs"]
+mod restoring;
 #[path = "contract/retention.rs"]
 mod retention;
 #[path = "contract/runs.rs"]

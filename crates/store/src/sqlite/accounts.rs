@@ -284,11 +284,11 @@ pub(crate) fn audit(
     Ok(found)
 }
 
-fn answer_place<'a>(id: &'a [u8; 32]) -> Place<'a> {
+pub(crate) fn answer_place<'a>(id: &'a [u8; 32]) -> Place<'a> {
     Place { table: "answer", id, column: "answer" }
 }
 
-fn answer_id(caller: &str, key: &str) -> [u8; 32] {
+pub(crate) fn answer_id(caller: &str, key: &str) -> [u8; 32] {
     super::sha256(format!("{}:{caller}{key}", caller.len()).as_bytes())
 }
 

@@ -25,13 +25,18 @@ const MIGRATIONS: &[(&str, &str)] =
     &[("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
 
 const DATABASE: &str = "zapbus.db";
-const KEY_FILE: &str = "encryption.key";
-const LOCK_FILE: &str = "zapbus.lock";
+pub(super) const KEY_FILE: &str = "encryption.key";
+pub(super) const LOCK_FILE: &str = "zapbus.lock";
 const PROOF: &[u8] = b"zapbus";
 
 /// The database file in a data folder.
 pub(crate) fn database(data_dir: &Path) -> PathBuf {
     data_dir.join(DATABASE)
+}
+
+/// The file by which a process holds a data folder.
+pub(super) fn lock_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(LOCK_FILE)
 }
 
 /// Keeps other processes out of the folder as long as it lives.
@@ -48,7 +53,7 @@ pub(crate) fn lock_folder(data_dir: &Path) -> Result<FolderLock, OpenError> {
             "others could read the data folder: now only its owner can"
         );
     }
-    let mut file = private::open(&data_dir.join(LOCK_FILE)).map_err(unusable)?;
+    let mut file = private::open(&lock_file(data_dir)).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -105,7 +110,7 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-fn version(conn: &Connection) -> Result<usize> {
+pub(super) fn version(conn: &Connection) -> Result<usize> {
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     usize::try_from(version).map_err(|_| Fault::malformed(format!("schema version {version}")))
 }
@@ -176,10 +181,17 @@ pub(crate) fn keys(data_dir: &Path, given: &[Key], new: bool) -> Result<Vec<Key>
         Err(error) => return Err(unusable(error)),
     }
     let key = Key::generate()?;
+    write_key(data_dir, &key)?;
+    Ok(vec![key])
+}
+
+/// Keeps a key in the folder, where [`keys`] finds it.
+pub(super) fn write_key(data_dir: &Path, key: &Key) -> Result<(), OpenError> {
+    let path = data_dir.join(KEY_FILE);
+    let unusable = |source| OpenError::Folder { path: path.clone(), source };
     let mut file = private::create_new(&path).map_err(unusable)?;
     writeln!(file, "{}", key.expose()).and_then(|()| file.sync_all()).map_err(unusable)?;
-    File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(unusable)?;
-    Ok(vec![key])
+    File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(unusable)
 }
 
 /// Checks that every key that encrypted something here is among those given, and notes the first.

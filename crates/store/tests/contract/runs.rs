@@ -1,7 +1,7 @@
 //! Replays.
 
 use zapbus_event::Position;
-use zapbus_store::{DeliveryId, LaneId, Row, RunState, Start, State, StoreError};
+use zapbus_store::{DeliveryId, LaneId, Row, RunState, Start, State, StoreError, Stretch};
 
 use crate::engine::*;
 
@@ -31,6 +31,30 @@ async fn a_replay_ends_where_live_delivery_stood_when_it_began() {
     let start = store.lane(run.lane).await.unwrap().unwrap();
     assert_eq!(start.cursor, said[3].seq);
     assert_eq!(store.lane(live).await.unwrap().unwrap().cursor, said[9].seq);
+}
+
+#[tokio::test]
+async fn a_replay_may_end_before_live_delivery_stands() {
+    let engine = Engine::start().await;
+    let instance = engine.instance("shop").await;
+    let live = engine.lane(instance, Start::Now).await;
+    let mut said = Vec::new();
+    for text in ["a", "b", "c", "d"] {
+        said.push(engine.say(instance, text).await);
+        engine.advance(HOUR);
+    }
+    engine.settle(live, Some(said[2].seq), Vec::new()).await;
+    let create = async |until| {
+        let stretch = Stretch { from: Start::Beginning, until };
+        let everything = filter(&["*"]);
+        let store = engine.store();
+        let counted = store.count_run(live.destination, stretch, filter(&["message.*"])).await;
+        let run = store.create_run(live.destination, stretch, everything, &actor()).await.unwrap();
+        (counted.unwrap().events, run.to)
+    };
+    assert_eq!(create(Some(said[1].received_at)).await, (1, said[0].seq));
+    assert_eq!(create(Some(engine.now())).await, (3, said[2].seq));
+    assert_eq!(create(None).await, (3, said[2].seq));
 }
 
 #[tokio::test]
