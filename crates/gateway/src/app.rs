@@ -7,6 +7,7 @@ use zapbus_store::{Clock, Store};
 
 use crate::{
     api::body::Bodies,
+    backups::Backups,
     config::Config,
     directory::Directory,
     ingest::Ingest,
@@ -24,6 +25,8 @@ pub struct App {
 pub struct Inner {
     /// The whole configuration, already checked.
     pub config: Config,
+    /// Copies of it.
+    pub backups: Backups,
     /// The durable state.
     pub store: Store,
     /// The door to the journal.

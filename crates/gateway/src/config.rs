@@ -20,7 +20,7 @@ pub use self::{
     load::{Environment, Flags, Loaded, Mistake, Note, Origin, Setting},
     secret::Secret,
 };
-use crate::{lane, server, telemetry::logs};
+use crate::{backups, lane, server, telemetry::logs};
 
 /// Everything the gateway can be told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +58,8 @@ pub struct Config {
     pub store: Store,
     /// How long things are kept.
     pub retention: Retention,
+    /// Backups.
+    pub backup: backups::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
     /// Logs.
@@ -84,6 +86,7 @@ impl Default for Config {
             ingest: Ingest::default(),
             store: Store::default(),
             retention: Retention::default(),
+            backup: backups::Config::default(),
             lanes: lane::Config::default(),
             log: logs::Config::default(),
             shutdown: Shutdown::default(),
@@ -354,6 +357,13 @@ impl Config {
         if let Err(error) = self.allow_list() {
             say("egress.allow", error.to_string());
         }
+        for (key, folder) in
+            [("data_dir", Some(&self.data_dir)), ("backup.dir", self.backup.dir.as_ref())]
+        {
+            if let Some(folder) = folder.filter(|folder| folder.exists() && !folder.is_dir()) {
+                say(key, format!("{} is a file, expected a folder", folder.display()));
+            }
+        }
         if self.store.readers == 0 || self.store.readers > 64 {
             say("store.readers", format!("found {}, expected 1 to 64", self.store.readers));
         }
@@ -387,6 +397,7 @@ impl Config {
             ("http", self.http.check()),
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
+            ("lanes", self.lanes.check()),
             ("log", self.log.check()),
         ] {
             for (key, problem) in problems {

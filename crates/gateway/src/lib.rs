@@ -6,6 +6,7 @@
 //! - [`config`]: what it can be told; [`app`]: what every handler gets
 //! - [`api`] and [`directory`]: the HTTP API and its cached look-ups
 //! - [`ingest`]: the door to the journal; [`lane`]: how events leave it again
+//! - [`backups`]: copies of the running store
 //! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness
 //! - [`first_start`], [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
 //!   newcomer is told
@@ -14,6 +15,7 @@
 
 pub mod api;
 pub mod app;
+pub mod backups;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -44,6 +46,7 @@ use zapbus_store::Clock;
 use crate::{
     api::body::Bodies,
     app::{App, Inner},
+    backups::Backups,
     config::{Config, Secret},
     directory::Directory,
     ingest::Ingest,
@@ -142,7 +145,8 @@ pub async fn run(
     if opened.restored {
         tracing::warn!(
             event = "store.restored",
-            "this store was restored from a backup: its destinations are paused until `zapbus destination resume --all`"
+            paused = opened.paused,
+            "this store was restored from a backup: destinations that were paused for that wait until `zapbus resume --all`"
         );
     }
     let store = opened.store.clone();
@@ -198,6 +202,12 @@ impl Running {
             telemetry: telemetry.clone(),
         })
         .await?;
+        let backups = Backups::new(
+            store.clone(),
+            hooks.clock.clone(),
+            config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups")),
+            config.store.min_free_bytes,
+        );
         let app = App::new(Inner {
             public_url: config.public_url(address),
             directory: Directory::new(store.clone()),
@@ -208,6 +218,7 @@ impl Running {
             admin_token_hash: admin.hash,
             clock: hooks.clock,
             config,
+            backups,
             store,
             ingest,
             lanes,

@@ -101,39 +101,43 @@ impl Store {
         self.engine.write(move |tx| redeliver::redeliver(tx, id, now, &actor)).await
     }
 
-    /// Sends again, or with `dry_run` only counts, up to `limit` deliveries that match. In steps.
+    /// Sends again, or with `dry_run` only counts, up to `limit` deliveries that match, from the
+    /// newest on, or after the `next` of an earlier call. In steps.
     ///
     /// # Errors
     /// When the store cannot write; steps done until then stay done.
     pub async fn redeliver_where(
         &self,
         query: DeliveryQuery,
+        mut after: Option<u64>,
         limit: usize,
         dry_run: bool,
         now: Timestamp,
         actor: &Actor,
     ) -> Result<BulkRedelivery> {
         let mut done = BulkRedelivery::default();
-        let mut after = None;
         loop {
             let left = limit.saturating_sub(usize::try_from(done.matched).unwrap_or(usize::MAX));
             if left == 0 {
                 // Whether anything is left only another look tells.
                 let page = self.search(query.clone(), after, 1).await?;
                 done.more = !page.deliveries.is_empty() || page.next.is_some();
+                done.next = after.filter(|_| done.more);
                 return Ok(done);
             }
             let page = self.search(query.clone(), after, left.min(REDELIVERED_AT_ONCE)).await?;
             let mut found = page.deliveries;
             let cut = found.len() > left;
-            found.truncate(left);
+            if cut {
+                // A page holds all deliveries of an event: what does not fit comes with the next.
+                done.next = fit(&mut found, left, after.filter(|_| done.matched > 0));
+                done.more = true;
+            }
             self.redeliver_page(found, dry_run, now, actor, &mut done).await?;
             match page.next {
-                Some(next) if !cut => after = Some(next),
-                next => {
-                    done.more = cut || next.is_some();
-                    return Ok(done);
-                }
+                _ if cut => return Ok(done),
+                Some(next) => after = Some(next),
+                None => return Ok(done),
             }
         }
     }
@@ -259,4 +263,16 @@ impl Store {
         let actor = actor.clone();
         self.engine.write(move |tx| runs::set_run_state(tx, lane, state, &actor)).await
     }
+}
+
+/// Cuts a page to `limit`, at the end of an event's deliveries where that is possible. Where the
+/// rest begins, if that can be said; `begin` is where the page began, if there was one before.
+fn fit(found: &mut Vec<Delivery>, limit: usize, begin: Option<u64>) -> Option<u64> {
+    let first_left = found.get(limit)?.id.seq;
+    found.truncate(limit);
+    let whole = found.iter().position(|delivery| delivery.id.seq == first_left)?;
+    if whole > 0 || begin.is_some() {
+        found.truncate(whole);
+    }
+    if whole > 0 { found.last().map(|delivery| delivery.id.seq.0) } else { begin }
 }

@@ -389,6 +389,9 @@ pub struct BulkRedelivery {
     pub expired: u64,
     /// The limit was reached: there are more.
     pub more: bool,
+    /// Where they begin, for a further call; unknown when one event alone has more deliveries
+    /// than the limit.
+    pub next: Option<u64>,
     /// The lanes that have something to send now.
     pub lanes: Vec<LaneId>,
 }
