@@ -19,6 +19,7 @@ mod command_line;
 mod configuration;
 mod connections;
 mod doctor;
+mod documentation;
 mod first_start;
 mod lane;
 mod lane_change;
