@@ -17,14 +17,16 @@ mod load;
 mod clock;
 #[cfg(target_os = "linux")]
 mod disk;
-//mod outage;
+#[cfg(target_os = "linux")]
+mod gauge;
+mod outage;
 #[cfg(target_os = "linux")]
 mod rig;
 #[cfg(target_os = "linux")]
-//mod soak;
+mod soak;
 #[cfg(target_os = "linux")]
 mod sync;
-//mod vices;
+mod vices;
 
 #[cfg(not(target_os = "linux"))]
 #[test]

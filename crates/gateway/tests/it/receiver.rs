@@ -138,9 +138,15 @@ impl Reply {
         Self { delay: Duration::ZERO, form: Form::Hang }
     }
 
-    /// Whether whoever gets it may take it for success: the whole of a 2xx.
+    /// Whether whoever gets it may take it for success: the head of a 2xx, within a second. What
+    /// becomes of the body after it does not matter.
     pub(crate) fn is_good(&self) -> bool {
-        matches!(&self.form, Form::Answer { status: 200..300, every: None, .. })
+        let answers = match &self.form {
+            Form::Answer { status, every, .. } => (200..300).contains(status) && every.is_none(),
+            Form::Bytes(bytes) | Form::Reset(bytes) => bytes.starts_with(b"HTTP/1.1 2"),
+            Form::Close | Form::Hang => false,
+        };
+        answers && self.delay < Duration::from_secs(1)
     }
 
     /// With a header more.
@@ -423,9 +429,11 @@ async fn answer(stream: &mut BufReader<TcpStream>, reply: Reply) -> bool {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
             head.push_str("\r\n");
+            let closes =
+                headers.iter().any(|(name, value)| name == "connection" && value == "close");
             let bytes = [head.into_bytes(), body].concat();
             match every {
-                None => stream.write_all(&bytes).await.is_ok(),
+                None => stream.write_all(&bytes).await.is_ok() && !closes,
                 Some(pause) => {
                     for byte in bytes {
                         if stream.write_all(&[byte]).await.is_err() {

@@ -21,7 +21,7 @@ use tokio::process::Command;
 use self::binary::Served;
 pub(crate) use self::{
     target::{MAX_IN_FLIGHT, Target},
-    writers::{Load, Shape},
+    writers::{Load, Shape, message},
 };
 
 pub(crate) const ADMIN_TOKEN: &str = "zb_admin_of_the_fault_tests_0123456789";

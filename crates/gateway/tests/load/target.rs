@@ -12,7 +12,7 @@ use super::{
 pub(crate) const MAX_IN_FLIGHT: usize = 8;
 
 /// How long nothing new may arrive while something is still owed.
-const QUIET: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(60);
 
 /// A destination, its receiver, and what arrived there.
 pub(crate) struct Target {
@@ -56,11 +56,13 @@ impl Target {
         self.receiver.script(tallied(&self.tally, script));
     }
 
-    pub(super) fn path(&self) -> &'static str {
+    /// Where its destination is made.
+    pub(crate) fn path(&self) -> &'static str {
         if self.name == "global" { "/v1/destinations" } else { "/v1/instances/shop/destinations" }
     }
 
-    pub(super) fn destination(&self) -> Value {
+    /// The body that makes its destination.
+    pub(crate) fn destination(&self) -> Value {
         let mut body = json!({
             "label": self.name,
             "channel": { "type": "webhook", "url": self.receiver.url("/") },

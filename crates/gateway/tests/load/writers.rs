@@ -178,8 +178,14 @@ impl Shared {
 }
 
 fn native(client: &Client, base: &str, chat: usize, id: &str, text: usize) -> RequestBuilder {
+    let path = format!("{base}/v1/instances/shop/events");
+    client.post(path).bearer_auth(ADMIN_TOKEN).json(&message(chat, id, text))
+}
+
+/// A message with so many characters of text.
+pub(crate) fn message(chat: usize, id: &str, text: usize) -> Value {
     let address = json!({ "id": format!("{}@s.whatsapp.net", phone(chat)), "kind": "user" });
-    let event = json!({
+    json!({
         "type": "message.received",
         "id": id,
         "data": {
@@ -188,8 +194,7 @@ fn native(client: &Client, base: &str, chat: usize, id: &str, text: usize) -> Re
             "sender": address,
             "content": { "kind": "text", "body": "n".repeat(text) },
         },
-    });
-    client.post(format!("{base}/v1/instances/shop/events")).bearer_auth(ADMIN_TOKEN).json(&event)
+    })
 }
 
 fn cloud_api(client: &Client, base: &str, chat: usize, id: &str) -> RequestBuilder {
