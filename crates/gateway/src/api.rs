@@ -3,6 +3,9 @@
 pub mod auth;
 pub mod body;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod idempotency;
 mod native;
 mod openapi;

@@ -3,15 +3,15 @@
 mod accounts;
 mod audit;
 mod credentials;
-mod deliveries;
-mod destinations;
+pub(super) mod deliveries;
+pub(super) mod destinations;
 mod erasures;
 mod event_types;
 mod events;
-mod ingest;
+pub(super) mod ingest;
 mod instances;
 mod runs;
-mod source;
+pub(super) mod source;
 
 use std::future::Future;
 

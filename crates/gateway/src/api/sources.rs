@@ -1,6 +1,6 @@
 //! Where upstreams post to: one file per product.
 
-mod cloud_api;
+pub(super) mod cloud_api;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 

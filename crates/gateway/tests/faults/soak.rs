@@ -131,7 +131,7 @@ impl Soak {
             "type": "presence.chat",
             "data": {
                 "chat": { "id": "5511999900000@s.whatsapp.net", "kind": "user" },
-                "sender": { "id": "5511999900000@s.whatsapp.net", "kind": "user" },
+                "participant": { "id": "5511999900000@s.whatsapp.net", "kind": "user" },
                 "state": "typing",
             },
         });

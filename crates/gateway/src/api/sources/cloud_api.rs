@@ -205,7 +205,7 @@ fn verifies(app_secret: &str, body: &[u8], signature: &[u8]) -> bool {
 }
 
 /// The bytes of `sha256=<hex>`.
-fn signature(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
+pub(in crate::api) fn signature(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
     let refuse = |reason| ApiError::WrongSignature { reason };
     let value = headers
         .get(&SIGNATURE_HEADER)
