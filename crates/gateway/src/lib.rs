@@ -42,7 +42,7 @@ use zapbus_channel as channel;
 use zapbus_store::Clock;
 
 use crate::{
-    api::body::Bodies,
+    api::{Guesses, body::Bodies},
     app::{App, Inner},
     config::{Config, Secret},
     directory::Directory,
@@ -217,6 +217,7 @@ impl Running {
             telemetry,
             egress,
             opening,
+            guesses: Guesses::default(),
             readiness,
         });
 

@@ -11,7 +11,7 @@ use std::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::load::{Api, Target, from_environment, message, receiver::Reply, start};
+use crate::load::{Api, Target, from_environment, receiver::Reply, start, writers::message};
 
 const EVENTS: usize = 5_000;
 const CHATS: usize = 100;

@@ -17,8 +17,8 @@ use tempfile::TempDir;
 use crate::{
     gauge::{Usage, bytes_below, usage},
     load::{
-        Api, Load, Shape, Target, binary::Served, configure, from_environment, message,
-        receiver::Reply,
+        Api, Load, Shape, Target, binary::Served, configure, from_environment, receiver::Reply,
+        writers::message,
     },
 };
 

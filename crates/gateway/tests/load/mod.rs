@@ -10,7 +10,7 @@ pub(crate) mod receiver;
 
 mod tally;
 mod target;
-mod writers;
+pub(crate) mod writers;
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use tokio::process::Command;
 use self::binary::Served;
 pub(crate) use self::{
     target::{MAX_IN_FLIGHT, Target},
-    writers::{Load, Shape, message},
+    writers::{Load, Shape},
 };
 
 pub(crate) const ADMIN_TOKEN: &str = "zb_admin_of_the_fault_tests_0123456789";
