@@ -2,7 +2,7 @@
 //!
 //! Everything that comes must go again: instances and destinations are made and deleted, receivers
 //! fail and recover, stretches are replayed, pruning keeps half a minute. `ZAPBUS_SOAK_MINUTES`
-//! makes it last; every look is a line of `target/tmp/soak.csv`.
+//! makes it last, `ZAPBUS_SOAK_PAUSE_MS` (40) sets the pause after each post; every look is a line of `target/tmp/soak.csv`.
 
 use std::{
     fmt::Write as _,
@@ -103,7 +103,8 @@ impl Soak {
         let guest = Target::good("guest", "key").await;
         let api = Api::new(&gateway.url);
         api.set_up(&steady).await;
-        let pause = Duration::from_millis(40);
+        let pause = from_environment("ZAPBUS_SOAK_PAUSE_MS").unwrap_or(40);
+        let pause = Duration::from_millis(pause);
         let shape = Shape { writers: 2, chats_per_writer: 10, pause, text: 500 };
         let load = Load::start(&gateway.url, shape);
         let data = folder.path().join("data");

@@ -26,6 +26,8 @@ const MIGRATIONS: &[(&str, &str)] =
 
 const DATABASE: &str = "zapbus.db";
 const KEY_FILE: &str = "encryption.key";
+/// What the key is written to first: a start that is killed leaves no half of a key.
+const KEY_DRAFT: &str = "encryption.key.new";
 const LOCK_FILE: &str = "zapbus.lock";
 const PROOF: &[u8] = b"zapbus";
 
@@ -176,9 +178,19 @@ pub(crate) fn keys(data_dir: &Path, given: &[Key], new: bool) -> Result<Vec<Key>
         Err(error) => return Err(unusable(error)),
     }
     let key = Key::generate()?;
-    let mut file = private::create_new(&path).map_err(unusable)?;
-    writeln!(file, "{}", key.expose()).and_then(|()| file.sync_all()).map_err(unusable)?;
-    File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(unusable)?;
+    let draft = data_dir.join(KEY_DRAFT);
+    let kept = (|| {
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = private::create_new(&draft)?;
+        writeln!(file, "{}", key.expose())?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        File::open(data_dir)?.sync_all()
+    })();
+    kept.map_err(unusable)?;
     Ok(vec![key])
 }
 
