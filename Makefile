@@ -5,7 +5,7 @@ CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt deny crash crash-can-fail
+.PHONY: help run build test lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,9 +39,11 @@ deny:
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
 
-crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS, ZAPBUS_CRASH_SEED)
-	ZAPBUS_CRASH_ROUNDS=$${ZAPBUS_CRASH_ROUNDS:-200} \
-		$(CARGO) test --locked --release --package zapbus --test crash -- --nocapture
+crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS or _MINUTES, ZAPBUS_CRASH_SEED)
+	@if [ -z "$$ZAPBUS_CRASH_MINUTES" ]; then \
+		export ZAPBUS_CRASH_ROUNDS=$${ZAPBUS_CRASH_ROUNDS:-200}; \
+	fi; \
+	$(CARGO) test --locked --release --package zapbus --test crash -- --nocapture
 
 crash-can-fail: ## Show that the crash test fails when events are answered before they are stored
 	$(CARGO) test --locked --package zapbus --features fault-injection --test crash --no-run
@@ -52,3 +54,35 @@ crash-can-fail: ## Show that the crash test fails when events are answered befor
 		echo "The crash test did not notice that events were answered too early: it proves nothing."; \
 		exit 1; }
 	@echo "Good: the crash test noticed."
+
+FAULTS = $(CARGO) test --locked --release --package zapbus --test faults -- --nocapture
+
+faults: ## Failing disk, sync and clock; receivers with vices; an outage; growth: the short forms
+	$(FAULTS)
+
+vices: ## Receivers with every vice at once for ten minutes (ZAPBUS_VICES_MINUTES)
+	ZAPBUS_VICES_MINUTES=$${ZAPBUS_VICES_MINUTES:-10} $(FAULTS) vices::
+
+outage: ## One destination away with 50,000 events behind it (ZAPBUS_OUTAGE_EVENTS)
+	ZAPBUS_OUTAGE_EVENTS=$${ZAPBUS_OUTAGE_EVENTS:-50000} $(FAULTS) outage::
+
+soak: ## Half an hour of mixed load; fails if memory, files, threads or store grow (ZAPBUS_SOAK_MINUTES)
+	ZAPBUS_SOAK_MINUTES=$${ZAPBUS_SOAK_MINUTES:-30} $(FAULTS) soak::
+
+FUZZ_SECONDS ?= 20
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+fuzz: ## Every reader of what comes from outside, FUZZ_SECONDS (20) each (FUZZ_TARGETS='filter …')
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
+		echo "cargo-fuzz is missing: cargo install --locked cargo-fuzz"; exit 1; }
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || { \
+		echo "A nightly compiler is missing: rustup toolchain install nightly"; exit 1; }
+	@$(MAKE) --no-print-directory fuzz-corpus
+	@for target in $(FUZZ_TARGETS); do \
+		echo "== $$target"; \
+		$(CARGO) +nightly fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
+fuzz-corpus: ## Write what the fuzz targets start from into fuzz/corpus
+	$(CARGO) run --locked --manifest-path fuzz/Cargo.toml --bin corpus

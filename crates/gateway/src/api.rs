@@ -3,6 +3,9 @@
 pub mod auth;
 pub mod body;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod idempotency;
 mod native;
 mod openapi;
@@ -13,6 +16,7 @@ pub mod token;
 
 pub(crate) use native::MAX_POSITION;
 pub use openapi::document;
+pub(crate) use sources::Guesses;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;

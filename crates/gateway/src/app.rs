@@ -6,7 +6,7 @@ use zapbus_channel as channel;
 use zapbus_store::{Clock, Store};
 
 use crate::{
-    api::body::Bodies,
+    api::{Guesses, body::Bodies},
     backups::Backups,
     config::Config,
     directory::Directory,
@@ -45,6 +45,8 @@ pub struct Inner {
     pub opening: Arc<channel::Opening>,
     /// Reads request bodies.
     pub bodies: Bodies,
+    /// What strangers may cost at the URL that all apps share.
+    pub(crate) guesses: Guesses,
     /// Whether traffic is taken.
     pub readiness: Readiness,
     /// SHA-256 of the operator's token.

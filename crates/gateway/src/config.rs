@@ -3,7 +3,7 @@
 //! Built once by [`Config::load`] from defaults, file, environment and flags; nobody reads the
 //! environment later. Every key is described in `zapbus.example.toml`.
 
-mod load;
+pub(crate) mod load;
 mod secret;
 
 use std::{

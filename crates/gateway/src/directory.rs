@@ -4,7 +4,10 @@
 //! they came from changes. A look-up that was under way during a change is not kept: what is in
 //! memory is never older than the last change this process made.
 
+mod businesses;
+
 use std::{
+    collections::HashSet,
     hash::Hash,
     num::NonZeroUsize,
     sync::{
@@ -16,8 +19,9 @@ use std::{
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 use zapbus_event::{AccountId, CredentialId, InstanceId, Timestamp};
-use zapbus_store::{Instance, RESERVED_INSTANCE, Role, Store, StoreError};
+use zapbus_store::{Clock, Instance, RESERVED_INSTANCE, Role, Store, StoreError};
 
+use self::businesses::Businesses;
 use crate::source::{CloudApi, Source};
 
 /// Instances, callers and routes kept in memory at most, each.
@@ -90,6 +94,7 @@ struct Inner {
     /// Raised by every change; a look-up that saw another number does not keep its answer.
     generation: AtomicU64,
     cache: Mutex<Cache>,
+    learning: tokio::sync::Mutex<()>,
 }
 
 struct Cache {
@@ -100,6 +105,8 @@ struct Cache {
     routes: LruCache<(Option<AccountId>, String), InstanceId>,
     /// Whose number of a business account was seen last, for accounts that share an app.
     businesses: LruCache<String, AccountId>,
+    /// Accounts whose kept business accounts are in `businesses`.
+    recalled: HashSet<AccountId>,
     holders: LruCache<[u8; 32], Arc<Holder>>,
     app_sources: Option<Arc<Vec<AppSource>>>,
 }
@@ -118,6 +125,7 @@ impl Directory {
             names: LruCache::new(CAPACITY),
             routes: LruCache::new(CAPACITY),
             businesses: LruCache::new(CAPACITY),
+            recalled: HashSet::new(),
             holders: LruCache::new(CAPACITY),
             app_sources: None,
         };
@@ -126,6 +134,7 @@ impl Directory {
                 store,
                 generation: AtomicU64::new(0),
                 cache: Mutex::new(cache),
+                learning: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -251,17 +260,70 @@ impl Directory {
         Ok(Some(known))
     }
 
-    /// A number of this business account is this account's.
-    pub fn saw_business_account(&self, waba: &str, account: AccountId) {
-        let mut cache = self.cache();
-        if cache.businesses.get(waba) != Some(&account) {
-            cache.businesses.put(waba.to_owned(), account);
-        }
+    /// The oldest instance of any account that a source finds by `route`.
+    pub async fn oldest_routed(&self, route: &str) -> Result<Option<Arc<Known>>, StoreError> {
+        self.find_routed(None, route).await
     }
 
-    /// The account with a number of this business account, as far as one was seen.
-    pub fn account_of_business(&self, waba: &str) -> Option<AccountId> {
+    /// A number of this business account is this account's. Kept in the store: what concerns the
+    /// business account as a whole must find its way after a restart too.
+    pub async fn saw_business(
+        &self,
+        waba: &str,
+        account: AccountId,
+        clock: &Clock,
+    ) -> Result<(), StoreError> {
+        // No id of Meta's is nearly as long.
+        if self.account_seen_with(waba) == Some(account) || waba.len() > 64 {
+            return Ok(());
+        }
+        // One at a time: each reads what the one before it wrote.
+        let _turn = self.inner.learning.lock().await;
+        let mut seen = Businesses::load(&self.inner.store, account).await?;
+        seen.note(waba, clock());
+        seen.keep(&self.inner.store, account).await?;
+        self.cache().businesses.put(waba.to_owned(), account);
+        Ok(())
+    }
+
+    /// The account with a number of this business account, if one was seen since the start.
+    pub fn account_seen_with(&self, waba: &str) -> Option<AccountId> {
         self.cache().businesses.get(waba).copied()
+    }
+
+    /// Which of these accounts has a number of this business account, as far as one was ever seen.
+    pub async fn account_of_business(
+        &self,
+        waba: &str,
+        accounts: &[AccountId],
+    ) -> Result<Option<AccountId>, StoreError> {
+        if let Some(account) = self.account_seen_with(waba) {
+            return Ok(Some(account));
+        }
+        let unread: Vec<AccountId> = {
+            let cache = self.cache();
+            let unread = accounts.iter().filter(|account| !cache.recalled.contains(account));
+            unread.copied().collect()
+        };
+        if unread.is_empty() {
+            return Ok(None);
+        }
+        let mut all: Vec<(Timestamp, String, AccountId)> = Vec::new();
+        for account in &unread {
+            let seen = Businesses::load(&self.inner.store, *account).await?;
+            all.extend(seen.0.into_iter().map(|(waba, at)| (at, waba, *account)));
+        }
+        // Where several accounts had numbers of one, the last one seen counts.
+        all.sort_unstable();
+        let mut cache = self.cache();
+        for (_, waba, account) in all.into_iter().rev() {
+            // What was seen since the start is newer than what was kept.
+            if !cache.businesses.contains(&waba) {
+                cache.businesses.put(waba, account);
+            }
+        }
+        cache.recalled.extend(unread);
+        Ok(cache.businesses.get(waba).copied())
     }
 
     /// Whoever holds the token with this hash; nobody once it has expired.

@@ -67,8 +67,10 @@ pub struct Parts {
     pub store: Store,
     /// What channels share.
     pub opening: Arc<Opening>,
-    /// The wall clock.
+    /// When things are due.
     pub clock: Clock,
+    /// What receivers compare with their own.
+    pub wall: Clock,
     /// Bounds.
     pub config: Config,
     /// Figures.
@@ -99,6 +101,7 @@ pub(crate) struct Shared {
     store: Store,
     opening: Arc<Opening>,
     clock: Clock,
+    wall: Clock,
     config: Config,
     telemetry: Arc<Telemetry>,
     rendering: Rendering,
@@ -127,7 +130,7 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, config, telemetry } = parts;
+        let Parts { store, opening, clock, wall, config, telemetry } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             rendering: Rendering::new(store.clone()),
@@ -144,6 +147,7 @@ impl Lanes {
             store,
             opening,
             clock,
+            wall,
             config,
             telemetry,
         });
@@ -277,7 +281,7 @@ impl Lanes {
                 event_name: part.name,
                 body: part.body,
                 ordering_key: event.ordering_key(),
-                timestamp: (self.shared.clock)(),
+                timestamp: (self.shared.wall)(),
                 hops: event.hops.saturating_add(1),
                 replay: None,
             };

@@ -44,7 +44,7 @@ use zapbus_channel as channel;
 use zapbus_store::Clock;
 
 use crate::{
-    api::body::Bodies,
+    api::{Guesses, body::Bodies},
     app::{App, Inner},
     backups::Backups,
     config::{Config, Secret},
@@ -133,10 +133,11 @@ pub async fn run(
         "this build answers before it stores: it is for one test only"
     );
     let tls = Tls::load(&config.tls)?;
+    let clock = clock::steady(hooks.clock.clone());
     let opened = zapbus_store::Store::open(config.store.options(
         config.data_dir.clone(),
         config.encryption_keys()?,
-        hooks.clock.clone(),
+        clock.clone(),
     ))
     .await?;
     for migration in opened.migrated.iter().filter(|_| !opened.first_start) {
@@ -150,7 +151,7 @@ pub async fn run(
         );
     }
     let store = opened.store.clone();
-    let result = match Running::start(config, listeners, hooks, opened, tls).await {
+    let result = match Running::start(config, listeners, hooks, clock, opened, tls).await {
         Ok(running) => {
             shutdown.await;
             running.stop().await;
@@ -181,6 +182,7 @@ impl Running {
         config: Config,
         listeners: Listeners,
         hooks: Hooks,
+        clock: Clock,
         opened: zapbus_store::Opened,
         tls: Option<Tls>,
     ) -> Result<Self, RunError> {
@@ -189,7 +191,7 @@ impl Running {
         let telemetry = Arc::new(Telemetry::new(&store));
         let readiness = Readiness::starting(store.health());
         let admin = first_start::admin_token(&store, config.admin_token.as_ref()).await?;
-        first_start::bootstrap(&store, &config.bootstrap, (hooks.clock)()).await?;
+        first_start::bootstrap(&store, &config.bootstrap, clock()).await?;
 
         let (egress, loopback_targets) = egress_guard(&config, address)?;
         let opening = Arc::new(channel::Opening::new(egress.clone()));
@@ -197,14 +199,15 @@ impl Running {
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
-            clock: hooks.clock.clone(),
+            clock: clock.clone(),
+            wall: hooks.clock,
             config: config.lanes.clone(),
             telemetry: telemetry.clone(),
         })
         .await?;
         let backups = Backups::new(
             store.clone(),
-            hooks.clock.clone(),
+            clock.clone(),
             config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups")),
             config.store.min_free_bytes,
         );
@@ -216,7 +219,7 @@ impl Running {
                 config.http.body_patience(),
             ),
             admin_token_hash: admin.hash,
-            clock: hooks.clock,
+            clock,
             config,
             backups,
             store,
@@ -225,6 +228,7 @@ impl Running {
             telemetry,
             egress,
             opening,
+            guesses: Guesses::default(),
             readiness,
         });
 

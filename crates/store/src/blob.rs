@@ -357,7 +357,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The stretches of JSON string literals that are base64 and longer than `limit`; behind the
 /// comma, for a `data:` URL.
-fn long_base64(text: &[u8], limit: usize) -> Vec<Range<usize>> {
+pub(crate) fn long_base64(text: &[u8], limit: usize) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     if text.len() <= limit {
         return spans;

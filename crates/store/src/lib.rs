@@ -222,3 +222,15 @@ impl Store {
         sqlite::erase::erase(&self.engine, what, actor).await
     }
 }
+
+/// What the fuzz targets reach that nobody else does.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::ops::Range;
+
+    /// The stretches of JSON text that would leave it for the blob folder.
+    pub fn long_base64(text: &[u8], limit: usize) -> Vec<Range<usize>> {
+        crate::blob::long_base64(text, limit)
+    }
+}

@@ -174,7 +174,7 @@ pub async fn find_account(app: &App, text: &str) -> Result<Account, ApiError> {
 }
 
 /// The token of `Authorization: Bearer <token>`.
-fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let refuse = |reason| ApiError::Unauthenticated { reason };
     let value = headers
         .get(header::AUTHORIZATION)

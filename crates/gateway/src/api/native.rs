@@ -4,16 +4,16 @@ mod accounts;
 mod audit;
 mod backups;
 mod credentials;
-mod deliveries;
-mod destinations;
+pub(super) mod deliveries;
+pub(super) mod destinations;
 mod erasures;
 mod event_types;
 mod events;
 mod health;
-mod ingest;
+pub(super) mod ingest;
 mod instances;
 mod runs;
-mod source;
+pub(super) mod source;
 
 use std::future::Future;
 

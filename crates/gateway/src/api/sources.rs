@@ -1,7 +1,8 @@
 //! Where upstreams post to: one file per product.
 
-mod cloud_api;
+pub(super) mod cloud_api;
 
+pub(crate) use cloud_api::Guesses;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::app::App;

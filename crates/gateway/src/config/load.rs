@@ -142,6 +142,14 @@ impl Config {
     }
 }
 
+/// What is understood of a file with this text.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn load_text(text: &str) -> Loaded {
+    let (mut layers, path) = (Layers::new(), PathBuf::from(DEFAULT_FILE));
+    layers.text(text, Origin::File(path.clone()));
+    layers.finish(Some(path))
+}
+
 /// The tree of values set so far, and who set them.
 struct Layers {
     known: BTreeMap<String, Value>,
@@ -183,10 +191,15 @@ impl Layers {
                 return Some(path);
             }
         };
+        self.text(&text, origin);
+        Some(path)
+    }
+
+    fn text(&mut self, text: &str, origin: Origin) {
         match text.parse::<toml::Table>() {
             Ok(table) => self.table(&table, "", &origin),
             Err(error) => {
-                let place = error.span().map(|span| place_of(&text, span.start));
+                let place = error.span().map(|span| place_of(text, span.start));
                 let problem = match place {
                     // The line itself is not repeated: it may hold a secret.
                     Some((line, column)) => {
@@ -197,7 +210,6 @@ impl Layers {
                 self.wrong(origin, "", problem);
             }
         }
-        Some(path)
     }
 
     fn table(&mut self, table: &toml::Table, prefix: &str, origin: &Origin) {

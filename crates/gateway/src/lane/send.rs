@@ -62,19 +62,13 @@ impl Outlet {
     ) -> Sent {
         let started = (self.shared.clock)();
         let mut parts_done = task.parts_done;
-        let tried = self.try_parts(&task, run, started, &mut parts_done).await;
+        let tried = self.try_parts(&task, run, &mut parts_done).await;
         drop(permit);
         let (seq, key) = (task.event.seq, key_of(&task.event));
         Sent { run, seq, key, task, probe, started, parts_done, tried }
     }
 
-    async fn try_parts(
-        &self,
-        task: &Task,
-        run: u32,
-        started: Timestamp,
-        parts_done: &mut u16,
-    ) -> Tried {
+    async fn try_parts(&self, task: &Task, run: u32, parts_done: &mut u16) -> Tried {
         let event = &task.event;
         let options = render_options(&self.spec);
         let shared = self.has_neighbours && task.attempts == 0 && run == LIVE;
@@ -100,7 +94,7 @@ impl Outlet {
                 event_name: part.name.clone(),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
-                timestamp: started,
+                timestamp: (self.shared.wall)(),
                 hops: event.hops.saturating_add(1),
                 replay: (run != LIVE).then(|| run.to_string()),
             };

@@ -10,8 +10,9 @@ use crate::{
     server::{Gateway, expect_json},
 };
 
-const TEXT: &str = include_str!("../../../event/fixtures/cloud-api/message-text.json");
-const BATCH: &str = include_str!("../../../event/fixtures/cloud-api/batch-several-changes.json");
+pub(crate) const TEXT: &str = include_str!("../../../event/fixtures/cloud-api/message-text.json");
+pub(crate) const BATCH: &str =
+    include_str!("../../../event/fixtures/cloud-api/batch-several-changes.json");
 
 fn sign(secret: &str, body: &[u8]) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body);
@@ -43,14 +44,14 @@ async fn connect(gateway: &Gateway, name: &str, number: Option<&str>) -> String 
     text(&made, "id")
 }
 
-async fn post(gateway: &Gateway, path: &str, secret: &str, body: &str) -> Response {
+pub(crate) async fn post(gateway: &Gateway, path: &str, secret: &str, body: &str) -> Response {
     let request = gateway.client.post(format!("{}{path}", gateway.url));
     let request = request.header("x-hub-signature-256", sign(secret, body.as_bytes()));
     request.header("content-type", "application/json").body(body.to_owned()).send().await.unwrap()
 }
 
 /// The types of an instance's events, those of its own life left out.
-async fn types(gateway: &Gateway, instance: &str) -> Vec<String> {
+pub(crate) async fn types(gateway: &Gateway, instance: &str) -> Vec<String> {
     let page = gateway.read(&format!("/v1/instances/{instance}/events?limit=1000")).await;
     let types = page["data"].as_array().unwrap().iter().map(|event| text(event, "type"));
     types.filter(|name| name != "instance.lifecycle" && name != "system.started").collect()
@@ -274,7 +275,12 @@ async fn what_is_wrong_with_a_source_is_said() {
 }
 
 /// Somebody else's account with the same Meta app, or another.
-async fn tenant(gateway: &Gateway, name: &str, secret: &str, number: Option<&str>) -> String {
+pub(crate) async fn tenant(
+    gateway: &Gateway,
+    name: &str,
+    secret: &str,
+    number: Option<&str>,
+) -> String {
     let made = expect_json(gateway.post("/v1/accounts", &json!({ "name": name })).await, 201).await;
     let request = |method, path: &str| {
         gateway.request(method, path).header("zapbus-account", text(&made, "id"))
@@ -295,7 +301,7 @@ async fn tenant(gateway: &Gateway, name: &str, secret: &str, number: Option<&str
 }
 
 /// The types of the events of an account's own instance.
-async fn reserved(gateway: &Gateway, account: &str) -> Vec<String> {
+pub(crate) async fn reserved(gateway: &Gateway, account: &str) -> Vec<String> {
     let path = "/v1/instances/_account/events?limit=1000";
     let request = gateway.request(Method::GET, path).header("zapbus-account", account);
     let page = expect_json(request.send().await.unwrap(), 200).await;

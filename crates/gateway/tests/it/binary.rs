@@ -27,6 +27,13 @@ pub(crate) fn command(folder: &Path) -> Command {
     command
 }
 
+/// `zapbus serve` on port 0 with its data in `<folder>/data`.
+pub(crate) fn serve(folder: &Path) -> Command {
+    let mut command = command(folder);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
+    command
+}
+
 /// What a command that ends by itself said.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -59,8 +66,7 @@ impl Served {
     pub(crate) async fn start(folder: &Path, configure: impl FnOnce(&mut Command)) -> Self {
         let log_path = folder.join("stderr.log");
         let log = std::fs::File::options().create(true).append(true).open(&log_path).unwrap();
-        let mut command = command(folder);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
+        let mut command = serve(folder);
         command.stdout(Stdio::piped()).stderr(log);
         configure(&mut command);
         let mut child = command.spawn().unwrap();
@@ -94,6 +100,11 @@ impl Served {
         self.stdout.lock().unwrap().join("\n")
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// `SIGKILL`.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -101,7 +112,7 @@ impl Served {
 
     /// Sends it a signal, for example `TERM`.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
         assert!(sent.success());
     }

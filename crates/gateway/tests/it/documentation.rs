@@ -33,7 +33,8 @@ fn commands() -> Vec<(String, clap::Command)> {
     let mut found = Vec::new();
     let mut waiting = vec![(String::from("zapbus"), zapbus_gateway::cli::description())];
     while let Some((words, command)) = waiting.pop() {
-        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+        let shown = command.get_subcommands().filter(|it| !it.is_hide_set());
+        for below in shown.filter(|below| below.get_name() != "help") {
             waiting.push((format!("{words} {}", below.get_name()), below.clone()));
         }
         found.push((words, command));
@@ -117,6 +118,7 @@ async fn every_page_does_what_it_says() {
         let script: Vec<String> = blocks.iter().filter_map(Block::script).collect();
         if !script.is_empty() {
             let script = script.join("\n");
+            refuse_strangers(&name, &script);
             let world = World::make(&script).await;
             world.run(&name, &script).await;
             world.end().await;
@@ -127,6 +129,59 @@ async fn every_page_does_what_it_says() {
         }
     }
     assert!(ran >= 2, "{ran} pages with something to run");
+}
+
+/// Programs that a page may call. Anything else could change the machine that the tests run on.
+const PROGRAMS: [&str; 14] = [
+    "zapbus",
+    "./target/release/zapbus",
+    "curl",
+    "export",
+    "source",
+    "cd",
+    "mkdir",
+    "cat",
+    "echo",
+    "printf",
+    "grep",
+    "head",
+    "tail",
+    "true",
+];
+
+/// Refuses to run what the list of programs does not name: such a block is for people.
+fn refuse_strangers(page: &str, script: &str) {
+    for line in script.replace("\\\n", " ").lines() {
+        for command in line.split(['|', ';']).flat_map(|part| part.split("&&")) {
+            let is_variable = |word: &&str| {
+                let name = word.split('=').next().unwrap_or("");
+                word.contains('=') && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+            };
+            let program = command.split_whitespace().find(|word| !is_variable(word));
+            let known = program.is_none_or(|it| it.starts_with('#') || PROGRAMS.contains(&it));
+            assert!(
+                known,
+                "{page}: tests do not run `{}`: mark its block `no-run`",
+                command.trim()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_would_change_the_machine_is_refused() {
+    let refused =
+        |script: &str| std::panic::catch_unwind(|| refuse_strangers("x", script)).is_err();
+    for harmless in
+        ["zapbus doctor | head -1", "A=1 B_C=2 zapbus serve", "# x", "curl a \\\n  b", "A=1"]
+    {
+        assert!(!refused(harmless), "{harmless}");
+    }
+    for strange in
+        ["systemctl stop zapbus", "zapbus doctor && rm -rf /", "A=1 sudo zapbus", "x | sh"]
+    {
+        assert!(refused(strange), "{strange}");
+    }
 }
 
 #[test]

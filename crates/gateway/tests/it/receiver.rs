@@ -87,7 +87,7 @@ enum Form {
     Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8>, every: Option<Duration> },
     Bytes(Vec<u8>),
     Close,
-    Reset,
+    Reset(Vec<u8>),
     Hang,
 }
 
@@ -124,12 +124,29 @@ impl Reply {
 
     /// The connection is reset without an answer.
     pub(crate) fn reset() -> Self {
-        Self { delay: Duration::ZERO, form: Form::Reset }
+        Self { delay: Duration::ZERO, form: Form::Reset(Vec::new()) }
+    }
+
+    /// The connection is reset in the middle of an answer's body.
+    pub(crate) fn reset_in_body() -> Self {
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nso far so go";
+        Self { delay: Duration::ZERO, form: Form::Reset(half.into()) }
     }
 
     /// No answer, and the connection stays open.
     pub(crate) fn hang() -> Self {
         Self { delay: Duration::ZERO, form: Form::Hang }
+    }
+
+    /// Whether whoever gets it may take it for success: the head of a 2xx, within a second. What
+    /// becomes of the body after it does not matter.
+    pub(crate) fn is_good(&self) -> bool {
+        let answers = match &self.form {
+            Form::Answer { status, every, .. } => (200..300).contains(status) && every.is_none(),
+            Form::Bytes(bytes) | Form::Reset(bytes) => bytes.starts_with(b"HTTP/1.1 2"),
+            Form::Close | Form::Hang => false,
+        };
+        answers && self.delay < Duration::from_secs(1)
     }
 
     /// With a header more.
@@ -175,6 +192,9 @@ pub(crate) struct Receiver {
 struct State {
     script: Mutex<Script>,
     received: watch::Sender<Vec<Received>>,
+    /// Requests are kept in `received`, not only counted.
+    keeps: bool,
+    requests: AtomicUsize,
     connections: AtomicUsize,
 }
 
@@ -188,12 +208,28 @@ impl Receiver {
     pub(crate) async fn scripted(
         script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::begin(script, true).await
+    }
+
+    /// Keeps nothing: for more requests than memory is worth. What matters is for the script.
+    pub(crate) async fn forgetful(
+        script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::begin(script, false).await
+    }
+
+    async fn begin(
+        script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+        keeps: bool,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut receiver = Self {
             address: listener.local_addr().unwrap(),
             state: Arc::new(State {
                 script: Mutex::new(Arc::new(script)),
                 received: watch::Sender::new(Vec::new()),
+                keeps,
+                requests: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
             }),
             open: None,
@@ -316,10 +352,14 @@ async fn serve(stream: TcpStream, connection: usize, state: &State) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream, connection).await {
         let mut request = request;
-        state.received.send_modify(|all| {
-            request.index = all.len();
-            all.push(request.clone());
-        });
+        if state.keeps {
+            state.received.send_modify(|all| {
+                request.index = all.len();
+                all.push(request.clone());
+            });
+        } else {
+            request.index = state.requests.fetch_add(1, Ordering::SeqCst);
+        }
         let script = state.script.lock().unwrap().clone();
         if !answer(&mut stream, script(&request)).await {
             return;
@@ -389,9 +429,11 @@ async fn answer(stream: &mut BufReader<TcpStream>, reply: Reply) -> bool {
                 head.push_str(&format!("{name}: {value}\r\n"));
             }
             head.push_str("\r\n");
+            let closes =
+                headers.iter().any(|(name, value)| name == "connection" && value == "close");
             let bytes = [head.into_bytes(), body].concat();
             match every {
-                None => stream.write_all(&bytes).await.is_ok(),
+                None => stream.write_all(&bytes).await.is_ok() && !closes,
                 Some(pause) => {
                     for byte in bytes {
                         if stream.write_all(&[byte]).await.is_err() {
@@ -409,7 +451,9 @@ async fn answer(stream: &mut BufReader<TcpStream>, reply: Reply) -> bool {
             false
         }
         Form::Close => false,
-        Form::Reset => {
+        Form::Reset(bytes) => {
+            // The peer may have gone already.
+            let _ = stream.write_all(&bytes).await;
             // Unsent data and no lingering: the peer gets RST.
             stream.set_zero_linger().expect("a socket can be reset");
             false

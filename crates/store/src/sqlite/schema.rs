@@ -26,6 +26,8 @@ const MIGRATIONS: &[(&str, &str)] =
 
 const DATABASE: &str = "zapbus.db";
 pub(super) const KEY_FILE: &str = "encryption.key";
+/// What the key is written to first: a start that is killed leaves no half of a key.
+const KEY_DRAFT: &str = "encryption.key.new";
 pub(super) const LOCK_FILE: &str = "zapbus.lock";
 const PROOF: &[u8] = b"zapbus";
 
@@ -188,10 +190,19 @@ pub(crate) fn keys(data_dir: &Path, given: &[Key], new: bool) -> Result<Vec<Key>
 /// Keeps a key in the folder, where [`keys`] finds it.
 pub(super) fn write_key(data_dir: &Path, key: &Key) -> Result<(), OpenError> {
     let path = data_dir.join(KEY_FILE);
-    let unusable = |source| OpenError::Folder { path: path.clone(), source };
-    let mut file = private::create_new(&path).map_err(unusable)?;
-    writeln!(file, "{}", key.expose()).and_then(|()| file.sync_all()).map_err(unusable)?;
-    File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(unusable)
+    let draft = data_dir.join(KEY_DRAFT);
+    let kept = (|| {
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = private::create_new(&draft)?;
+        writeln!(file, "{}", key.expose())?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        File::open(data_dir)?.sync_all()
+    })();
+    kept.map_err(|source| OpenError::Folder { path, source })
 }
 
 /// Checks that every key that encrypted something here is among those given, and notes the first.

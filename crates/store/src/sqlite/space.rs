@@ -7,7 +7,9 @@ use std::{
 
 const LOOK: Duration = Duration::from_millis(250);
 /// After the disk said it was full, it is believed for so long whatever it says.
-const FULL: Duration = Duration::from_secs(1);
+const BELIEVED: Duration = Duration::from_secs(1);
+/// What the operator is told then.
+pub(crate) const FULL: &str = "the disk is full: free some space";
 
 /// Looks at the disk now and then.
 pub(crate) struct Space {
@@ -24,7 +26,7 @@ impl Space {
 
     /// A write failed for want of space.
     pub(crate) fn note_full(&mut self) {
-        self.full_until = Some(Instant::now() + FULL);
+        self.full_until = Some(Instant::now() + BELIEVED);
         self.looked = None;
     }
 
@@ -36,7 +38,7 @@ impl Space {
             self.free = free(&self.path).unwrap_or(u64::MAX);
         }
         if self.full_until.is_some_and(|until| now < until) {
-            return Some("the disk is full: free some space".to_owned());
+            return Some(FULL.to_owned());
         }
         (self.free < min_free).then(|| {
             format!(

@@ -25,7 +25,7 @@ use super::{
     retention::Pruner,
     row::{self, position},
     schema,
-    space::Space,
+    space::{FULL, Space},
 };
 use crate::{AppendError, StoreError, blob::Sha, upkeep::Appends};
 
@@ -478,8 +478,7 @@ impl Writer {
                 true
             }
             Err(fault) => {
-                let reason = format!("its database cannot be opened: {}", fault.reason());
-                self.shared.set_appends(Appends::Stopped { reason });
+                self.shared.set_appends(Appends::Stopped { reason: advice(&fault) });
                 false
             }
         }
@@ -497,6 +496,21 @@ impl Writer {
         for job in batch.appends {
             let _ = job.answer.send(Err(AppendError::Unavailable { reason: reason.to_owned() }));
         }
+    }
+}
+
+/// Why the database cannot be opened again, and what whoever operates it can do.
+fn advice(fault: &Fault) -> String {
+    match fault {
+        Fault::Full(_) => FULL.to_owned(),
+        Fault::Damaged(reason) => format!(
+            "its database is damaged ({reason}): stop the process and restore the latest backup"
+        ),
+        other => format!(
+            "its database cannot be written ({}): see that the disk is there, sound and writable; \
+             it is tried again by itself",
+            other.reason()
+        ),
     }
 }
 

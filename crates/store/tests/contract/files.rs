@@ -29,6 +29,20 @@ async fn the_first_start_makes_a_key_that_only_the_owner_reads() {
     assert!(Store::plan(&data).unwrap().names.is_empty());
 }
 
+/// Killed while it wrote the key: there is none yet, and nothing was encrypted with it.
+#[tokio::test]
+async fn half_a_key_is_no_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("encryption.key.new"), "AAECAwQ").unwrap();
+    let opened = Store::open(Options::new(&data)).await.unwrap();
+    assert!(opened.first_start);
+    opened.store.close().await;
+    assert!(!data.join("encryption.key.new").exists());
+    Store::open(Options::new(&data)).await.unwrap().store.close().await;
+}
+
 #[tokio::test]
 async fn a_folder_in_use_names_its_user() {
     let engine = Engine::start().await;

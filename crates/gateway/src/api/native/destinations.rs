@@ -324,3 +324,16 @@ pub(super) async fn delete_destination(
     })
     .await
 }
+
+/// Reads the bodies of destinations, as far as that needs no gateway.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::api) fn read_bodies(bytes: &[u8]) {
+    drop(crate::api::body::parse::<CreateDestination>(bytes));
+    drop(crate::api::body::parse::<ChangeDestination>(bytes));
+}
+
+/// Whether this names a place in the journal.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::api) fn is_place(text: &str) -> bool {
+    document::Place::read("after", text).is_ok()
+}

@@ -160,10 +160,7 @@ async fn post(
     let read = app.bodies.read(request, limits.max_body_bytes, "The body").await?;
     let body = &read.bytes;
     let results = if headers.ndjson {
-        let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-        let items: Vec<&[u8]> =
-            lines.filter(|line| !line.is_empty()).take(MAX_EVENTS + 1).collect();
-        several(app, instance, headers, &items).await?
+        several(app, instance, headers, &lines_of(body)).await?
     } else if body.trim_ascii_start().first() == Some(&b'[') {
         several(app, instance, headers, &items_of(body)?).await?
     } else {
@@ -175,9 +172,15 @@ async fn post(
     Ok(([(header::CONTENT_TYPE, JSON)], written(&results)).into_response())
 }
 
+/// The lines of NDJSON that hold something; one too many at most.
+pub(in crate::api) fn lines_of(body: &[u8]) -> Vec<&[u8]> {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.filter(|line| !line.is_empty()).take(MAX_EVENTS + 1).collect()
+}
+
 /// The elements of an array of events, as text. Reading stops at one too many, so that a body
 /// of nothing but commas takes no more memory than another.
-fn items_of(body: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
+pub(in crate::api) fn items_of(body: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
     let mut items = Items(Vec::new());
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = (&mut items).deserialize(&mut json).and_then(|()| json.end());

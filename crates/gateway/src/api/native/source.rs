@@ -112,7 +112,7 @@ impl SourceAnswer {
 }
 
 /// Reads a source: first its `type`, then what that type takes.
-fn read(document: Value, app_level: bool) -> Result<Source, ApiError> {
+pub(in crate::api) fn read(document: Value, app_level: bool) -> Result<Source, ApiError> {
     let Value::Object(mut members) = document else {
         return Err(ApiError::invalid("", "expected an object with `type`"));
     };

@@ -13,7 +13,9 @@
 //! another number of the same business account, as far as one was seen; else that of the oldest
 //! of these accounts.
 
-use std::sync::Arc;
+mod guesses;
+
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{Request, State},
@@ -29,6 +31,8 @@ use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{AccountId, InstanceId, SourceKind, source::cloud_api};
 use zapbus_store::{Append, NewEvent};
 
+pub(crate) use self::guesses::Guesses;
+use self::guesses::Names;
 use crate::{
     api::{
         auth::ACCOUNT_HEADER,
@@ -142,6 +146,7 @@ impl Callback {
     /// Whose secret signed these bytes.
     async fn signer(
         &self,
+        app: &App,
         body: &Bytes,
         signature: [u8; 32],
     ) -> Result<Option<Signer<'_>>, ApiError> {
@@ -150,17 +155,21 @@ impl Callback {
             self.sources().map(|source| source.app_secret.as_str()).collect();
         secrets.sort_unstable();
         secrets.dedup();
-        let found = if body.len().saturating_mul(secrets.len()) <= HASHED_AT_ONCE {
-            secrets.into_iter().find(|secret| verifies(secret, body, &signature)).map(str::to_owned)
-        } else {
-            let secrets: Vec<String> = secrets.into_iter().map(str::to_owned).collect();
-            let body = body.clone();
-            tokio::task::spawn_blocking(move || {
-                secrets.into_iter().find(|secret| verifies(secret, &body, &signature))
-            })
-            .await
-            .map_err(ApiError::internal)?
-        };
+        let mut found = None;
+        if let Self::Apps(apps) = self
+            && secrets.len() > guesses::FREE
+        {
+            let likely = likely_secrets(app, apps, body).await?;
+            found = find_secret(likely.iter().map(String::as_str), body, signature).await?;
+            secrets.retain(|secret| !likely.iter().any(|tried| tried == secret));
+            let cost = body.len().saturating_mul(secrets.len());
+            if found.is_none() && !app.guesses.allow(cost, Instant::now()) {
+                return Err(ApiError::Busy);
+            }
+        }
+        if found.is_none() {
+            found = find_secret(secrets.into_iter(), body, signature).await?;
+        }
         let Some(secret) = found else { return Ok(None) };
         Ok(Some(match self {
             Self::Instance(known, _) => {
@@ -172,6 +181,44 @@ impl Callback {
             }
         }))
     }
+}
+
+/// The first of the secrets that signed these bytes.
+async fn find_secret<'a>(
+    secrets: impl ExactSizeIterator<Item = &'a str>,
+    body: &Bytes,
+    signature: [u8; 32],
+) -> Result<Option<String>, ApiError> {
+    let mut secrets = secrets.map(str::to_owned);
+    if body.len().saturating_mul(secrets.len()) <= HASHED_AT_ONCE {
+        return Ok(secrets.find(|secret| verifies(secret, body, &signature)));
+    }
+    let (secrets, body) = (secrets.collect::<Vec<_>>(), body.clone());
+    tokio::task::spawn_blocking(move || {
+        secrets.into_iter().find(|secret| verifies(secret, &body, &signature))
+    })
+    .await
+    .map_err(ApiError::internal)
+}
+
+/// The secrets of the accounts that the body seems to speak of: a handful at most.
+async fn likely_secrets(app: &App, apps: &Apps, body: &Bytes) -> Result<Vec<String>, ApiError> {
+    let names = Names::of(body);
+    let mut accounts = Vec::new();
+    for number in names.numbers {
+        let oldest = app.directory.oldest_routed(&cloud_api_route(&number)).await?;
+        accounts.extend(oldest.map(|known| known.instance.account));
+    }
+    let seen = names.businesses.iter();
+    accounts.extend(seen.filter_map(|waba| app.directory.account_seen_with(waba)));
+    let mut secrets: Vec<String> = apps
+        .iter()
+        .filter(|source| accounts.contains(&source.account))
+        .map(|source| source.cloud_api.app_secret.clone())
+        .collect();
+    secrets.sort_unstable();
+    secrets.dedup();
+    Ok(secrets)
 }
 
 /// Whose changes these are.
@@ -205,7 +252,7 @@ fn verifies(app_secret: &str, body: &[u8], signature: &[u8]) -> bool {
 }
 
 /// The bytes of `sha256=<hex>`.
-fn signature(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
+pub(in crate::api) fn signature(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
     let refuse = |reason| ApiError::WrongSignature { reason };
     let value = headers
         .get(&SIGNATURE_HEADER)
@@ -343,7 +390,7 @@ async fn store(app: &App, callback: &Callback, request: Request) -> Result<usize
     let read = app.bodies.read(request, limit, "The body").await?;
     let body = &read.bytes;
     let signer = callback
-        .signer(body, signature)
+        .signer(app, body, signature)
         .await?
         .ok_or(ApiError::WrongSignature { reason: "The signature does not fit the body" })?;
     let append = routed(app, &signer, body, hops).await?;
@@ -401,7 +448,7 @@ async fn route(app: &App, signer: &Signer<'_>, owner: &Owner) -> Result<Instance
             let route = cloud_api_route(number);
             if let Some(known) = app.directory.instance_routed(&signer.accounts, &route).await? {
                 if let (true, Some(waba)) = (shared, &owner.waba) {
-                    app.directory.saw_business_account(waba, known.instance.account);
+                    app.directory.saw_business(waba, known.instance.account, &app.clock).await?;
                 }
                 return Ok(known.instance.id);
             }
@@ -413,7 +460,7 @@ async fn route(app: &App, signer: &Signer<'_>, owner: &Owner) -> Result<Instance
         (None, _) => {}
     }
     let seen = match &owner.waba {
-        Some(waba) if shared => app.directory.account_of_business(waba),
+        Some(waba) if shared => app.directory.account_of_business(waba, &signer.accounts).await?,
         _ => None,
     };
     let account = seen

@@ -15,6 +15,15 @@ use crate::server::{Gateway, Receiver, eventually, expect_json, text_message};
 /// How long an example may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a command that goes on until it is stopped is left alone.
+const A_WHILE: Duration = Duration::from_secs(2);
+
+/// Commands that go on until somebody stops them.
+const UNTIL_STOPPED: [&str; 4] = ["zapbus simulate", "zapbus demo", "zapbus tail", "zapbus listen"];
+
+/// What `secret.txt` holds.
+const SECRET: &str = "app-secret-0123456789";
+
 /// Where an example happens.
 pub(super) struct World {
     gateway: Gateway,
@@ -52,6 +61,14 @@ impl World {
         };
         if !example.contains("instance create shop") {
             world.make_shop().await;
+        }
+        if example.contains("zapbus simulate") {
+            world.gateway.create_instance("support").await;
+            let source = json!({
+                "type": "cloud-api", "app_secret": SECRET, "phone_number_id": "1234567890",
+            });
+            let put = world.gateway.request(reqwest::Method::PUT, "/v1/instances/shop/source");
+            expect_json(put.json(&source).send().await.unwrap(), 200).await;
         }
         world.make_files();
         if example.contains("restore ") {
@@ -100,7 +117,7 @@ impl World {
         std::fs::write(self.path("bin/curl"), curl).unwrap();
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(self.path("bin/curl"), executable).unwrap();
-        std::fs::write(self.path("secret.txt"), "app-secret-0123456789\n").unwrap();
+        std::fs::write(self.path("secret.txt"), format!("{SECRET}\n")).unwrap();
         std::fs::write(self.path("etc/zapbus.toml"), "listen = \"127.0.0.1:0\"\n").unwrap();
     }
 
@@ -135,7 +152,7 @@ impl World {
     ///
     /// - ids that end in `01ARZ3NDEKTSV4RRFFQ69G5FAV` are those of this world;
     /// - `https://example.com` is a receiver, `https://bus.example.com` and
-    ///   `http://127.0.0.1:8080` are the gateway, other ports 8080 are free ones;
+    ///   `http://127.0.0.1:8080` and `127.0.0.1:9090` are the gateway, other ports 8080 free ones;
     /// - `/etc`, `/var` and `/backups` are below the example's folder;
     /// - `<admin token>` is the admin token, `<phone number id>` a number, and other words in angle
     ///   brackets are themselves.
@@ -152,6 +169,7 @@ impl World {
             ("https://example.com", receiver.trim_end_matches('/')),
             ("http://127.0.0.1:8080", self.gateway.url.as_str()),
             ("0.0.0.0:8080", "127.0.0.1:0"),
+            ("127.0.0.1:9090", self.address()),
             (" /etc/", &format!(" {root}/etc/")),
             (" /var/lib/", &format!(" {root}/var/lib/")),
             (" /backups/", &format!(" {root}/backups/")),
@@ -161,6 +179,11 @@ impl World {
             text = text.replace(placeholder, known);
         }
         words_in_brackets(&text)
+    }
+
+    /// Where the gateway listens.
+    fn address(&self) -> &str {
+        self.gateway.url.trim_start_matches("http://")
     }
 
     fn shell(&self, script: &str) -> Command {
@@ -173,6 +196,8 @@ impl World {
             .env("HOME", self.path("home"))
             .env("ZAPBUS_URL", &self.gateway.url)
             .env("ZAPBUS_TOKEN", self.gateway.token())
+            // For commands that go by the configuration of this machine.
+            .env("ZAPBUS_LISTEN", self.address())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -185,6 +210,8 @@ impl World {
     pub(super) async fn run_example(&self, whose: &str, example: &str) {
         if example.contains("zapbus serve") {
             self.serve(whose, example).await;
+        } else if UNTIL_STOPPED.iter().any(|command| example.contains(command)) {
+            self.stop(whose, example).await;
         } else {
             self.run(&format!("{whose} --help"), example).await;
         }
@@ -231,6 +258,28 @@ impl World {
         while lines.next_line().await.unwrap().is_some() {}
         let ended = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
         assert!(ended.success(), "{whose}: {ended}\n{script}");
+    }
+
+    /// Runs an example for a while, then presses Ctrl-C. Both ways it must end well.
+    async fn stop(&self, whose: &str, example: &str) {
+        let script = self.put_in(example);
+        let mut command = self.shell(&script);
+        // No terminal: the signal goes to all that the script has started.
+        let child = command.process_group(0).spawn().unwrap();
+        let group = format!("-{}", child.id().unwrap());
+        let mut ending = std::pin::pin!(child.wait_with_output());
+        let output = match tokio::time::timeout(A_WHILE, ending.as_mut()).await {
+            Ok(output) => output,
+            Err(_) => {
+                let sent = Command::new("kill").args(["-s", "INT", "--", &group]).status().await;
+                assert!(sent.is_ok());
+                let ended = tokio::time::timeout(PATIENCE, ending).await;
+                ended.unwrap_or_else(|_| panic!("{whose}: it does not stop\n{script}"))
+            }
+        };
+        let output = output.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{whose}: {}\n{script}\n--\n{stderr}", output.status);
     }
 
     pub(super) async fn end(self) {
