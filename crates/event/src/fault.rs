@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde_path_to_error::Segment;
 
 use crate::strict::Strict;
 
@@ -47,6 +48,33 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> 
     })?;
     json.end().map_err(|error| locate(String::new(), &error))?;
     Ok(value)
+}
+
+/// The longest path into members that nobody has checked, in bytes.
+const MAX_PATH: usize = 128;
+
+/// The member in which a text that is not JSON breaks off; empty for the whole.
+pub(crate) fn broken_member(bytes: &[u8]) -> String {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let mut path = String::new();
+    if serde_json::Value::deserialize(tracked).is_ok() {
+        return path;
+    }
+    for segment in &track.path() {
+        let inner = match segment {
+            Segment::Seq { index } => format!("[{index}]"),
+            Segment::Map { key } => key.clone(),
+            // Between members.
+            Segment::Enum { .. } | Segment::Unknown => break,
+        };
+        if path.len() + inner.len() > MAX_PATH {
+            break;
+        }
+        path = join(&path, &inner);
+    }
+    path
 }
 
 fn locate(outer: String, error: &serde_json::Error) -> Fault {
