@@ -322,7 +322,8 @@ impl<T> Elements<T> {
         Self { items: Vec::new(), whole: false }
     }
 
-    fn absent() -> Self {
+    /// Nothing.
+    pub(super) fn absent() -> Self {
         Self { items: Vec::new(), whole: true }
     }
 }

@@ -24,18 +24,49 @@ struct Notice<'a> {
     new_wa_id: Text<'a>,
     #[serde(borrow)]
     user_id: Text<'a>,
+    /// The number before, in older versions of the API.
+    #[serde(borrow)]
+    customer: Text<'a>,
+    #[serde(borrow)]
+    previous_user_id: Text<'a>,
+}
+
+impl Notice<'_> {
+    /// Whom it is about, as known before.
+    fn former(&self, phone: &Phone<'_>) -> Option<Address> {
+        phone.person(filled(&self.customer), filled(&self.previous_user_id))
+    }
+
+    /// The same as known now.
+    fn present(&self, phone: &Phone<'_>) -> Option<Address> {
+        let wa_id = filled(&self.new_wa_id).or(filled(&self.wa_id));
+        phone.person(wa_id, filled(&self.user_id))
+    }
+}
+
+/// Whom a system message that names no sender is about.
+pub(super) fn subject(phone: &Phone<'_>, notice: &RawValue) -> Option<Address> {
+    let notice: Notice<'_> = read(notice)?;
+    notice.former(phone).or_else(|| notice.present(phone))
 }
 
 /// What a system message says about its sender; `None` if it is about something else.
 pub(super) fn changed(phone: &Phone<'_>, sender: &Address, notice: &RawValue) -> Option<Data> {
     let notice: Notice<'_> = read(notice)?;
     let updated = match filled(&notice.kind) {
-        Some("user_changed_number" | "customer_changed_number") => {
-            let new = filled(&notice.new_wa_id).or(filled(&notice.wa_id));
-            let mut contact = phone.person(new, filled(&notice.user_id))?;
+        Some(
+            kind @ ("user_changed_number" | "customer_changed_number" | "user_changed_user_id"),
+        ) => {
+            let changed = if kind == "user_changed_user_id" { "user_id" } else { "number" };
+            let mut contact = notice.present(phone)?;
             contact.name = contact.name.or_else(|| sender.name.clone());
-            let mut updated = ContactUpdated::new(contact, "number");
-            updated.old_number = Some(sender.clone());
+            let mut old = sender.clone();
+            if filled(&notice.customer).is_some() {
+                old = notice.former(phone).unwrap_or(old);
+            }
+            old.user_id = owned(&notice.previous_user_id).or(old.user_id);
+            let mut updated = ContactUpdated::new(contact, changed);
+            updated.old_number = Some(old);
             updated
         }
         Some("user_identity_changed" | "customer_identity_changed") => {

@@ -241,10 +241,10 @@ struct File<'a> {
 
 fn media(kind: MediaKind, part: Option<&RawValue>) -> Result<MediaContent, Misfit> {
     let file: File<'_> = read(part)?;
-    // The URL needs the number's token and ends after some minutes; how many is not said.
-    let state = match (filled(&file.url), filled(&file.id)) {
-        (Some(_), _) => MediaState::Url,
-        (None, Some(_)) => MediaState::IdOnly,
+    // The URL beside an id needs the number's token and ends after some minutes.
+    let state = match (filled(&file.id), filled(&file.url)) {
+        (Some(_), _) => MediaState::IdOnly,
+        (None, Some(_)) => MediaState::Url,
         (None, None) => MediaState::Unavailable,
     };
     let mime = filled(&file.mime_type).unwrap_or("application/octet-stream");
@@ -292,6 +292,8 @@ fn contacts(part: Option<&RawValue>) -> Result<Contacts, Misfit> {
         name: Object<Name<'a>>,
         #[serde(borrow)]
         phones: List<Number<'a>>,
+        #[serde(borrow)]
+        vcard: Text<'a>,
     }
     #[derive(Deserialize, Default)]
     struct Name<'a> {
@@ -326,7 +328,7 @@ fn contacts(part: Option<&RawValue>) -> Result<Contacts, Misfit> {
             .or_else(|| owned(&name.first_name))
             .or_else(|| phones.first().map(|number| number.phone.clone()))
             .unwrap_or_default();
-        ContactCard { display_name, phones, vcard: None }
+        ContactCard { display_name, phones, vcard: owned(&card.vcard) }
     });
     Ok(Contacts { contacts: contacts.collect() })
 }

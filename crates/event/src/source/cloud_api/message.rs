@@ -146,6 +146,7 @@ impl<'m> Placed<'m> {
     fn incoming(phone: &Phone<'_>, message: &'m Message<'_>) -> Result<Self, Misfit> {
         let sender = phone
             .person(filled(&message.from), filled(&message.from_user_id))
+            .or_else(|| contact::subject(phone, message.system?))
             .ok_or(Misfit::SHAPE)?;
         let chat = match filled(&message.group_id) {
             Some(group) => Address::group(group),
