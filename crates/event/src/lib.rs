@@ -28,6 +28,7 @@ mod filter;
 mod ids;
 mod instance_state;
 mod kind;
+mod nearest;
 mod nesting;
 mod sample;
 mod schema;

@@ -158,6 +158,11 @@ fn refusals_name_the_member_and_what_was_expected() {
              message.deleted, message.edited",
         ),
         (
+            r#"{"type":" Message.Received","data":{}}"#,
+            "unknown event type \" Message.Received\"; the nearest are message.received, \
+             message.deleted, message.edited",
+        ),
+        (
             r#"{"type":"destination.gap","data":{}}"#,
             "type: destination.gap is the gateway's own and cannot be posted",
         ),
@@ -167,10 +172,7 @@ fn refusals_name_the_member_and_what_was_expected() {
              id, dedup_key, ordering_key, history, raw",
         ),
         (r#"{"type":"system.started","type":"system.started","data":{}}"#, "type: given twice"),
-        (
-            r#"{"type":"system.started","data":[]}"#,
-            "data: invalid type: sequence, expected struct SystemStarted",
-        ),
+        (r#"{"type":"system.started","data":[]}"#, "data: invalid type: list, expected an object"),
         (
             r#"{"type":"system.started","data":{},"occurred_at":"yesterday"}"#,
             "occurred_at: expected an RFC 3339 time with a zone, for example \
@@ -183,15 +185,41 @@ fn refusals_name_the_member_and_what_was_expected() {
         ),
         (
             r#"{"type":"instance.lifecycle","data":{"action":{"created":null}}}"#,
-            "data.action: invalid type: map, expected a name",
+            "data.action: invalid type: object, expected a name",
         ),
         (
             r#"{"type":"presence.user","data":{"user":["1@lid","lid"],"state":"online"}}"#,
-            "data.user: invalid type: sequence, expected struct Address",
+            "data.user: invalid type: list, expected an object",
         ),
     ];
     for (body, expected) in table {
         assert_eq!(refusal(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn refusals_speak_of_json_and_are_short() {
+    let table = [
+        ("message.received", "/edited", json!(1), "boolean"),
+        ("message.status", "/errors", json!({}), "invalid type: object, expected a list"),
+        ("message.status", "/rank", json!(300), "expected a whole number from 0 to 255"),
+        ("chat.updated", "/unread_count", json!(-1), "expected a whole number from 0"),
+        ("instance.logged_out", "/code", json!("401"), "expected a whole number"),
+        ("instance.sync", "/counts", json!([]), "invalid type: list, expected an object"),
+        ("call.updated", "/from", json!("5511999990001"), "expected an object"),
+        ("presence.user", "/last_seen", json!("x".repeat(1_000_000)), "expected an RFC 3339"),
+        ("instance.lifecycle", "/action", json!("x".repeat(1_000_000)), "unknown variant"),
+        ("message.received", "/content", json!("x".repeat(1_000_000)), "invalid type: string"),
+        ("message.received", "/content/body", json!(["x".repeat(9_000)]), "invalid type: list"),
+    ];
+    for (kind, place, value, expected) in table {
+        let mut event = posted(kind.parse().unwrap());
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        event["data"].pointer_mut(parent).unwrap()[name] = value;
+        let refusal = refusal(event.to_string());
+        let path = format!("data{}: ", place.replace('/', "."));
+        assert!(refusal.starts_with(&path) && refusal.contains(expected), "{refusal}");
+        assert!(refusal.len() < 1_000 && !refusal.contains("struct"), "{refusal}");
     }
 }
 
@@ -315,7 +343,7 @@ fn a_code_may_be_a_number() {
     let body = json!({ "type": "instance.error", "data": { "stage": "session", "code": [1] } });
     assert_eq!(
         refusal(body.to_string()),
-        "data.code: invalid type: sequence, expected a text or a whole number"
+        "data.code: invalid type: list, expected a text or a whole number"
     );
 }
 

@@ -11,6 +11,7 @@ use crate::{
     Data, Draft, Kind, OrderedBy, Raw, Source, SourceKind, Timestamp, UnknownKind,
     bounds::{MAX_FACET, MAX_KEY, is_facet, is_key},
     fault::{Fault, broken_member, read},
+    nearest::{nearest, shortened},
     nesting,
 };
 
@@ -241,16 +242,8 @@ fn unfit_key() -> String {
 }
 
 fn unknown_member(name: &str) -> String {
-    let start = shortened(name);
-    let nearest = MEMBERS
-        .iter()
-        .min_by_key(|member| strsim::damerau_levenshtein(&start, member))
-        .unwrap_or(&MEMBERS[0]);
+    let nearest = nearest(name, MEMBERS)[0];
     format!("no member of an event; did you mean {nearest}? There are {}", MEMBERS.join(", "))
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 fn invalid(path: &str, message: String) -> NativeError {
