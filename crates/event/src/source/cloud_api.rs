@@ -21,8 +21,9 @@ use serde_json::value::RawValue;
 use self::phone::{Phone, Value};
 use super::{
     Decoded,
+    compound::{RawList, read},
     delivery::{Delivery, Misfit, Understood},
-    scalar::{RawList, Text, Time, filled, instant, owned, read},
+    scalar::{Text, Time, filled, instant, owned},
 };
 use crate::{SourceKind, Timestamp, data::UnknownReason};
 

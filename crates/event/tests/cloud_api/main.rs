@@ -12,14 +12,22 @@ mod states;
 
 use serde_json::{Value, json};
 use zapbus_event::{
-    Kind,
+    Data, Kind,
     source::{Decoded, Routed, cloud_api},
 };
 
 const NUMBER: &str = "900000000000101";
 
+/// Decodes a body, whose events must be what their types demand.
 fn decode(body: &Value) -> Decoded {
-    cloud_api::decode(body.to_string().as_bytes())
+    let decoded = cloud_api::decode(body.to_string().as_bytes());
+    for Routed { draft, .. } in &decoded.events {
+        let data = Data::parse(draft.kind, &draft.data).unwrap();
+        assert_eq!(data.to_bytes(), draft.data);
+        assert_eq!(data.facet(), draft.facet.as_deref());
+        assert_eq!(data.partition(), draft.partition);
+    }
+    decoded
 }
 
 fn body(field: &str, value: Value) -> Value {

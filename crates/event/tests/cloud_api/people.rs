@@ -135,7 +135,9 @@ fn people_change() {
             "user_id_update",
             json!({ "wa_id": "5511999990001",
                 "user_id": { "previous": "BR.1", "current": "BR.2" } }),
-            json!({ "changed": ["user_id"], "contact": { "user_id": "BR.2" } }),
+            json!({ "changed": ["user_id"],
+                "contact": { "phone": "5511999990001", "user_id": "BR.2" },
+                "old_number": { "phone": "5511999990001", "user_id": "BR.1" } }),
         ),
     ];
     for (field, list, posted, expected) in table {

@@ -11,8 +11,9 @@ use crate::{
     nesting,
     shape::{Json, UpstreamError},
     source::{
+        compound::Object,
         delivery::{Key, Misfit, Understood},
-        scalar::{Object, Text, filled, owned},
+        scalar::{Text, filled, owned},
     },
 };
 

@@ -9,8 +9,9 @@ use crate::{
     data::{ContactPreference, ContactUpdated},
     shape::Address,
     source::{
+        compound::{Object, read},
         delivery::{Key, Misfit, Understood},
-        scalar::{Object, Text, Time, filled, instant, owned, read},
+        scalar::{Text, Time, filled, instant, owned},
     },
 };
 
@@ -167,20 +168,26 @@ struct NewUserId<'a> {
 #[derive(Deserialize)]
 struct Replaced<'a> {
     #[serde(borrow)]
+    previous: Text<'a>,
+    #[serde(borrow)]
     current: Text<'a>,
 }
 
 /// An element of `user_id_update`: the id itself, or what it was and is.
 pub(super) fn user_id(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, Misfit> {
     let posted: NewUserId<'_> = serde_json::from_str(raw.get())?;
-    let user_id: Text<'_> = match posted.user_id.get().starts_with('{') {
-        true => serde_json::from_str::<Replaced<'_>>(posted.user_id.get())?.current,
-        false => serde_json::from_str(posted.user_id.get())?,
+    let Replaced { previous, current } = match posted.user_id.get().starts_with('{') {
+        true => serde_json::from_str(posted.user_id.get())?,
+        false => Replaced {
+            previous: Text::default(),
+            current: serde_json::from_str(posted.user_id.get())?,
+        },
     };
-    let contact = phone
-        .person(filled(&posted.wa_id), Some(filled(&user_id).ok_or(Misfit::SHAPE)?))
-        .ok_or(Misfit::SHAPE)?;
-    Ok(about(ContactUpdated::new(contact, "user_id"), instant(posted.timestamp)))
+    let known_by = |user_id| phone.person(filled(&posted.wa_id), Some(user_id));
+    let contact = filled(&current).and_then(known_by).ok_or(Misfit::SHAPE)?;
+    let mut updated = ContactUpdated::new(contact, "user_id");
+    updated.old_number = filled(&previous).and_then(known_by);
+    Ok(about(updated, instant(posted.timestamp)))
 }
 
 fn about(updated: ContactUpdated, occurred_at: Option<Timestamp>) -> Understood {

@@ -15,8 +15,9 @@ use crate::{
     },
     shape::Address,
     source::{
+        compound::{List, Object},
         delivery::{Key, Misfit, Understood},
-        scalar::{Flag, List, Object, Text, Time, filled, instant, owned},
+        scalar::{Flag, Text, Time, filled, instant, owned},
     },
 };
 

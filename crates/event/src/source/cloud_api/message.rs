@@ -18,8 +18,9 @@ use crate::{
     },
     shape::{Address, MessageRef},
     source::{
+        compound::{Object, read_member},
         delivery::{Key, Misfit, Understood},
-        scalar::{Object, Text, filled, instant, owned, read_member},
+        scalar::{Text, filled, instant, owned},
     },
 };
 

@@ -10,7 +10,10 @@ use serde_json::value::RawValue;
 
 use crate::{
     shape::{Address, AddressKind, UpstreamError, is_bsuid},
-    source::scalar::{Int, List, Object, RawList, Text, filled, owned, read},
+    source::{
+        compound::{List, Object, RawList, read},
+        scalar::{Int, Text, filled, owned},
+    },
 };
 
 /// The names of all lists whose elements are events.

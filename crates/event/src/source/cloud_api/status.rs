@@ -9,8 +9,9 @@ use crate::{
     data::{Conversation, MessageStatus, Pricing, Status},
     shape::{Address, AddressKind, MessageRef},
     source::{
+        compound::{List, Object},
         delivery::{Key, Misfit, Understood},
-        scalar::{Flag, List, Object, Text, Time, filled, instant, owned},
+        scalar::{Flag, Text, Time, filled, instant, owned},
     },
 };
 

@@ -10,8 +10,9 @@ use crate::{
         Body, Choice, Interactive, InteractiveKind, InteractiveReply, Json, Product, ReplyKind,
     },
     source::{
+        compound::{List, Object, read_member},
         delivery::Misfit,
-        scalar::{List, Object, Text, filled, owned, read_member},
+        scalar::{Text, filled, owned},
     },
 };
 
