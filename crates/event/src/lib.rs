@@ -39,6 +39,7 @@ pub mod data;
 pub mod dialect;
 pub mod shape;
 pub mod source;
+pub mod traffic;
 
 pub use data::{Data, DataError};
 pub use dialect::{Dialect, DialectError};
