@@ -14,6 +14,7 @@
 //! ```
 
 mod cast;
+mod cloud_api;
 mod content;
 mod plot;
 mod random;
@@ -26,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::cloud_api::cloud_api_body;
 use self::{
     cast::Cast,
     plot::{Decks, Plot},
@@ -39,7 +41,7 @@ use crate::{Data, Kind, Timestamp};
 pub struct Plan {
     /// Everything follows from it.
     pub seed: u64,
-    /// Events per second of virtual time, on average over some seconds: 0.01 to 1,000,000.
+    /// Events per second of virtual time, on average over some seconds: 0.01 to 100,000.
     pub rate_per_s: f64,
     /// How many chats there are: 1 to 79,000. One in eight is a group.
     pub chats: usize,
@@ -109,7 +111,7 @@ impl Simulated {
 const LONG_SHARE: f64 = 0.6;
 
 /// Rates that make sense; others are brought into this range.
-const RATES: std::ops::RangeInclusive<f64> = 0.01..=1e6;
+const RATES: std::ops::RangeInclusive<f64> = 0.01..=1e5;
 
 /// The share of events that are reported twice.
 const REPEATED: f64 = 0.02;

@@ -139,6 +139,7 @@ Examples:
   zapbus simulate --instance shop
   zapbus simulate --instance shop --rate 200/s --duration 5m --speed 10
   zapbus simulate --instance shop --instance support --count 10000 --seed 7 --json
+  zapbus simulate --instance shop --source cloud-api --app-secret @secret.txt --phone-number-id 1234567890
 
 Conversations with replies and receipts, groups, calls, presence, campaigns, sessions that drop,
 repetitions: every type. Use an instance made for it: its events are delivered like any others.

@@ -2,7 +2,8 @@
 //!
 //! It uses the door that everybody uses, the HTTP API. One event is posted as one; when the
 //! gateway takes longer than events take to happen, what has gathered goes in one request. What
-//! was not answered is posted again: the events' ids make repeats harmless.
+//! was not answered is posted again: the events' ids make repeats harmless. Traffic can also enter
+//! as Meta's signed webhooks, without what Meta does not report.
 
 mod door;
 
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use zapbus_event::traffic::{Plan, Simulated, Traffic};
 
 use self::door::{Answer, Door};
-pub(crate) use self::door::{Entry, Refusal};
+pub(crate) use self::door::{Entry, Form, Meta, Refusal};
 
 /// Events that go into one request at most.
 const BATCH: usize = 500;
@@ -236,7 +237,8 @@ impl Simulator {
 
     fn peek(&mut self) -> Option<&Simulated> {
         if self.next.is_none() {
-            self.next = self.traffic.next();
+            let door = &self.door;
+            self.next = self.traffic.find(|event| door.takes(event));
         }
         self.next.as_ref()
     }

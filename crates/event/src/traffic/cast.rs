@@ -105,13 +105,6 @@ impl Cast {
         self.chats
     }
 
-    /// The number behind an instance.
-    pub(super) fn own(&self, instance: usize) -> Address {
-        // The last thousand of the last area are ours.
-        let number = AREAS.len() * PER_AREA - 1 - instance % 1_000;
-        phone(number).named(SHOPS[instance % SHOPS.len()])
-    }
-
     /// Somebody who writes to this instance: everybody has one instance that they write to.
     pub(super) fn person(&self, instance: usize, random: &mut Random) -> Address {
         let mine = self.chats.saturating_sub(instance).div_ceil(self.instances).max(1);
@@ -136,6 +129,13 @@ impl Cast {
         let index = random.below(5);
         Address::parse(&format!("12036300001{index:07}@newsletter")).named("Ofertas da semana")
     }
+}
+
+/// The number behind an instance.
+pub(super) fn own(instance: usize) -> Address {
+    // The last thousand of the last area are ours.
+    let number = AREAS.len() * PER_AREA - 1 - instance % 1_000;
+    phone(number).named(SHOPS[instance % SHOPS.len()])
 }
 
 fn phone(index: usize) -> Address {

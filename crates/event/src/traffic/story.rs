@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    cast::{Cast, Group},
+    cast::{self, Cast, Group},
     random::Random,
 };
 use crate::{
@@ -63,7 +63,7 @@ impl<'a> Story<'a> {
     }
 
     pub(super) fn own(&self) -> Address {
-        self.cast.own(self.instance)
+        cast::own(self.instance)
     }
 
     pub(super) fn person(&mut self) -> Address {

@@ -10,9 +10,10 @@ use zapbus_event::{Timestamp, traffic::Plan};
 use super::{
     Exit, Failure,
     client::{Call, Connection, refusal},
+    instance::text_or_file,
     signals::Signals,
 };
-use crate::simulator::{Entry, Options, Simulator, Stopped, Totals};
+use crate::simulator::{Entry, Form, Meta, Options, Simulator, Stopped, Totals};
 
 /// How long the gateway may be away before the simulator gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +26,16 @@ pub(super) struct Simulate {
     /// The instance that reports the events, by id or name. Given several times, they share them.
     #[arg(long, required = true, value_name = "INSTANCE")]
     instance: Vec<String>,
+    /// How the events come in: by native ingest, or as Meta's signed webhooks (without what Meta
+    /// does not report, so at a lower rate) to the instances' Cloud API source.
+    #[arg(long, value_enum, default_value = "native")]
+    source: Source,
+    /// The app secret of the Cloud API source, or @FILE that holds it.
+    #[arg(long, value_name = "SECRET", value_parser = text_or_file, required_if_eq("source", "cloud-api"))]
+    app_secret: Option<String>,
+    /// The phone number id of the Cloud API source.
+    #[arg(long, value_name = "ID", default_value = "900000000000101")]
+    phone_number_id: String,
     /// Events per second.
     #[arg(long, default_value = "20", value_name = "N[/s]")]
     rate: Rate,
@@ -48,6 +59,15 @@ pub(super) struct Simulate {
     /// When the simulated world begins, in RFC 3339 [default: now].
     #[arg(long, value_name = "TIME")]
     start: Option<Timestamp>,
+}
+
+/// How events come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Source {
+    /// Native ingest.
+    Native,
+    /// Meta's webhooks.
+    CloudApi,
 }
 
 /// Events per second: `50` or `50/s`.
@@ -137,9 +157,18 @@ impl Simulate {
 
     /// Where the events of an instance are posted.
     fn entry(&self, instance: &str) -> Result<Entry, Failure> {
-        let call = Call::post(&["v1", "instances", instance, "events"], json!(null));
-        let (head, _) = self.connection.request(call)?.into_parts();
-        Ok(Entry { uri: head.uri, headers: head.headers })
+        let (path, form) = match (self.source, &self.app_secret) {
+            (Source::CloudApi, Some(secret)) => {
+                let meta = Meta {
+                    app_secret: secret.clone(),
+                    phone_number_id: self.phone_number_id.clone(),
+                };
+                (["sources", "cloud-api", instance].to_vec(), Form::CloudApi(meta))
+            }
+            _ => (["v1", "instances", instance, "events"].to_vec(), Form::Native),
+        };
+        let (head, _) = self.connection.request(Call::post(&path, json!(null)))?.into_parts();
+        Ok(Entry { uri: head.uri, headers: head.headers, form })
     }
 
     async fn go(

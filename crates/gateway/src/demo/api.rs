@@ -17,7 +17,7 @@ use super::{
     DemoError,
     receiver::{PLACES, Place},
 };
-use crate::simulator::Entry;
+use crate::simulator::{Entry, Form};
 
 /// The account and the instance of the demo.
 const ACCOUNT: &str = "demo";
@@ -81,7 +81,8 @@ impl Api {
     pub(super) fn entry(&self) -> Result<Entry, DemoError> {
         let mut headers = self.headers.clone();
         headers.insert("zapbus-account", HeaderValue::from_static(ACCOUNT));
-        Ok(Entry { uri: self.uri(&format!("/v1/instances/{INSTANCE}/events"))?, headers })
+        let uri = self.uri(&format!("/v1/instances/{INSTANCE}/events"))?;
+        Ok(Entry { uri, headers, form: Form::Native })
     }
 
     /// Makes account, instance and destinations. Gives the ids of these, as [`PLACES`] has them.

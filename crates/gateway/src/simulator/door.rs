@@ -1,9 +1,10 @@
-//! One request to native ingest, and what its answer means.
+//! One request that brings events, and what its answer means.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -11,7 +12,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde::Deserialize;
-use zapbus_event::traffic::Simulated;
+use sha2::Sha256;
+use zapbus_event::traffic::{Simulated, cloud_api_body};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,11 +27,57 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Where events of one instance are posted, and as whom.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// `…/v1/instances/{instance}/events`.
+    /// `…/v1/instances/{instance}/events`, or `…/sources/cloud-api/{instance}`.
     pub(crate) uri: Uri,
     /// Who posts.
     pub(crate) headers: HeaderMap,
+    /// In whose words.
+    pub(crate) form: Form,
 }
+
+/// How events are written.
+#[derive(Debug, Clone)]
+pub(crate) enum Form {
+    /// Our own: native ingest.
+    Native,
+    /// Meta's webhooks.
+    CloudApi(Meta),
+}
+
+/// What Meta knows of an instance.
+#[derive(Clone)]
+pub(crate) struct Meta {
+    /// Signs the bodies.
+    pub(crate) app_secret: String,
+    /// The number's id.
+    pub(crate) phone_number_id: String,
+}
+
+impl std::fmt::Debug for Meta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = &self.phone_number_id;
+        f.debug_struct("Meta").field("phone_number_id", id).finish_non_exhaustive()
+    }
+}
+
+impl Meta {
+    /// The body with these events, and its signature.
+    fn written(&self, events: &[Simulated]) -> (String, Option<HeaderValue>) {
+        let id = &self.phone_number_id;
+        let body = cloud_api_body(events.iter().filter_map(|event| event.cloud_api(id)).collect());
+        // HMAC takes keys of any length, and hexadecimal digits are fit for a header.
+        let signature =
+            Hmac::<Sha256>::new_from_slice(self.app_secret.as_bytes()).ok().and_then(|mut mac| {
+                mac.update(body.as_bytes());
+                let digest = hex::encode(mac.finalize().into_bytes());
+                HeaderValue::from_str(&format!("sha256={digest}")).ok()
+            });
+        (body, signature)
+    }
+}
+
+/// Where Meta puts its signature.
+const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 
 /// A refusal of the whole request.
 #[derive(Debug)]
@@ -54,7 +102,7 @@ pub(super) enum Answer {
 
 /// What became of one event.
 pub(super) enum Item {
-    /// It is in the journal, under this id.
+    /// It is in the journal, under this id (empty where the answer has none).
     Stored { id: String, duplicate: bool },
     /// It may be taken later.
     Later,
@@ -82,14 +130,29 @@ impl Door {
         Ok(Self { client: legacy::Client::builder(TokioExecutor::new()).build(connector), entries })
     }
 
+    /// Whether there are words for this event where it goes.
+    pub(super) fn takes(&self, event: &Simulated) -> bool {
+        match self.entries.get(event.instance).map(|entry| &entry.form) {
+            Some(Form::CloudApi(meta)) => event.cloud_api(&meta.phone_number_id).is_some(),
+            Some(Form::Native) => true,
+            None => false,
+        }
+    }
+
     /// Posts events of one instance in one request.
     pub(super) async fn post(&self, events: &[Simulated]) -> Answer {
         let Some(entry) = events.first().and_then(|event| self.entries.get(event.instance)) else {
             return Answer::Results(Vec::new());
         };
-        let (kind, body) = match events {
-            [event] => ("application/json", event.native()),
-            events => {
+        let mut headers = entry.headers.clone();
+        let (kind, body) = match (&entry.form, events) {
+            (Form::CloudApi(meta), events) => {
+                let (body, signature) = meta.written(events);
+                headers.extend(signature.map(|signature| (SIGNATURE, signature)));
+                ("application/json", body)
+            }
+            (Form::Native, [event]) => ("application/json", event.native()),
+            (Form::Native, events) => {
                 let lines: Vec<String> = events.iter().map(Simulated::native).collect();
                 ("application/x-ndjson", lines.join("\n"))
             }
@@ -97,7 +160,7 @@ impl Door {
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = entry.uri.clone();
-        *request.headers_mut() = entry.headers.clone();
+        *request.headers_mut() = headers;
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         match tokio::time::timeout(PATIENCE, self.exchange(request)).await {
             Err(_) => Answer::Unreachable("no answer within half a minute".to_owned()),
@@ -136,8 +199,13 @@ fn understood(answer: Exchanged, events: usize) -> Answer {
         return Answer::Refused(Refusal { status, problem });
     }
     match serde_json::from_slice::<Results>(&body) {
-        Ok(Results { results }) if results.len() == events => {
+        Ok(Results { results: Some(results), .. }) if results.len() == events => {
             Answer::Results(results.into_iter().map(Item::from).collect())
+        }
+        Ok(Results { stored: Some(stored), .. }) if stored <= events => {
+            // Meta is told how many were new, not which.
+            let item = |nth| Item::Stored { id: String::new(), duplicate: nth >= stored };
+            Answer::Results((0..events).map(item).collect())
         }
         _ => Answer::Unreachable("the answer is not one of Zapbus".to_owned()),
     }
@@ -150,7 +218,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[derive(Deserialize)]
 struct Results {
-    results: Vec<ItemAnswer>,
+    results: Option<Vec<ItemAnswer>>,
+    stored: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -218,6 +287,16 @@ mod tests {
         assert!(matches!(&results[0], Item::Stored { id, duplicate: true } if id == "evt_1"));
         assert!(matches!(&results[1], Item::Later));
         assert!(matches!(&results[2], Item::Refused(reason) if reason == "wrong"));
+    }
+
+    #[test]
+    fn meta_is_told_how_many_were_new() {
+        let Answer::Results(results) = answer(200, None, r#"{"stored":1}"#, 3) else {
+            panic!("these are results");
+        };
+        let known = |item: &&Item| matches!(item, Item::Stored { duplicate: true, .. });
+        assert_eq!((results.len(), results.iter().filter(known).count()), (3, 2));
+        assert!(matches!(answer(200, None, r#"{"stored":4}"#, 3), Answer::Unreachable(_)));
     }
 
     #[test]

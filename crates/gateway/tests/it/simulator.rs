@@ -101,6 +101,54 @@ async fn a_busy_gateway_is_asked_again_with_the_same_events() {
 }
 
 #[tokio::test]
+async fn traffic_comes_in_as_metas_webhooks_too() {
+    let gateway = Gateway::start(|_| {}).await;
+    gateway.create_instance("shop").await;
+    let source = serde_json::json!({
+        "type": "cloud-api", "app_secret": "hush_of_the_app", "verify_token": "verify",
+        "phone_number_id": "900000000000777",
+    });
+    let set = gateway.request(reqwest::Method::PUT, "/v1/instances/shop/source").json(&source);
+    assert!(set.send().await.unwrap().status().is_success());
+    let arguments = [
+        "--instance",
+        "shop",
+        "--source",
+        "cloud-api",
+        "--phone-number-id",
+        "900000000000777",
+        "--app-secret",
+        "hush_of_the_app",
+        "--count",
+        "300",
+        "--rate",
+        "1000",
+        "--speed",
+        "50",
+        "--seed",
+        "2",
+        "--json",
+    ];
+    let said = binary::run(simulate(&gateway.url, gateway.token(), &arguments)).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let summary = summary(&said);
+    let mut of_meta = 0;
+    // What concerns the business account as a whole belongs to no number.
+    for instance in ["shop", "_account"] {
+        let page = gateway.read(&format!("/v1/instances/{instance}/events?limit=500")).await;
+        let events = page["data"].as_array().unwrap();
+        of_meta += events.iter().filter(|event| event["source"]["kind"] == "cloud-api").count();
+        assert!(events.iter().all(|event| event["type"] != "event.unknown"));
+    }
+    assert_eq!(summary["accepted"], of_meta, "{summary}");
+
+    let wrong = arguments.map(|text| if text == "hush_of_the_app" { "another" } else { text });
+    let said = binary::run(simulate(&gateway.url, gateway.token(), &wrong)).await;
+    assert_eq!(said.code, 4, "{said:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_work_ends_with_its_exit_code() {
     let gateway = Gateway::start(|_| {}).await;
     gateway.create_instance("shop").await;
