@@ -180,18 +180,15 @@ impl Simulator {
         let begun = Instant::now();
         let ends = self.options.duration.map(|duration| begun + duration);
         let mut left = self.options.count.unwrap_or(u64::MAX);
-        while left > 0 && !stop.is_cancelled() {
+        let over = || ends.is_some_and(|ends| ends <= Instant::now());
+        while left > 0 && !stop.is_cancelled() && !over() {
             let people = self.storms.0.swap(0, Ordering::Relaxed);
             if people > 0 {
                 self.traffic.burst(people);
             }
-            let now = Instant::now().min(ends.unwrap_or_else(Instant::now));
-            let due = self.due(now - begun, left);
+            let due = self.due(begun.elapsed(), left);
             if due.is_empty() {
                 let wake = begun + self.upcoming().div_f64(self.options.speed);
-                if ends.is_some_and(|ends| ends <= wake && ends <= Instant::now()) {
-                    break;
-                }
                 // A storm does not wait for the next event.
                 let wake = wake.min(Instant::now() + PAUSE).min(ends.unwrap_or(wake));
                 tokio::select! {

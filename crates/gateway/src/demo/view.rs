@@ -4,17 +4,31 @@ use std::time::Duration;
 
 use super::scene::{Note, Phase, Power, Row, Scene, Tone};
 
-/// Columns of the table: heading, width, and whether figures stand to the right.
-const COLUMNS: [(&str, usize, bool); 9] = [
-    ("destination", 11, false),
-    ("takes", 16, false),
-    ("endpoint", 19, false),
-    ("state", 8, false),
-    ("lag", 6, true),
-    ("/s", 5, true),
-    ("retrying", 8, true),
-    ("dead", 4, true),
-    ("last error", 80, false),
+/// A column of the table.
+struct Column {
+    heading: &'static str,
+    width: usize,
+    /// Figures stand to the right.
+    right: bool,
+    /// The narrowest screen on which it is shown.
+    from: usize,
+}
+
+const fn column(heading: &'static str, width: usize, right: bool, from: usize) -> Column {
+    Column { heading, width, right, from }
+}
+
+/// The table. A common terminal is 80 wide: what can be told from elsewhere is left out there.
+const COLUMNS: [Column; 9] = [
+    column("destination", 11, false, 0),
+    column("takes", 16, false, 116),
+    column("endpoint", 19, false, 100),
+    column("state", 8, false, 0),
+    column("lag", 6, true, 0),
+    column("/s", 5, true, 0),
+    column("retrying", 8, true, 0),
+    column("dead", 4, true, 0),
+    column("last error", 80, false, 0),
 ];
 
 /// Rows that are kept for what is worth a line, at most.
@@ -28,10 +42,11 @@ pub(super) fn render(scene: &Scene, columns: usize, rows: usize, colours: bool) 
         incoming(scene, line()),
         outgoing(scene, line()),
         String::new(),
-        headings(line()),
+        headings(columns, line()),
     ];
-    lines
-        .extend(scene.rows.iter().enumerate().map(|(nth, row)| table_row(scene, nth, row, line())));
+    lines.extend(
+        scene.rows.iter().enumerate().map(|(nth, row)| table_row(scene, nth, row, columns, line())),
+    );
     lines.push(String::new());
     let free = rows.saturating_sub(lines.len() + 2);
     let happenings = HAPPENINGS.min(free / 2).min(scene.happened.len());
@@ -90,15 +105,15 @@ fn outgoing(scene: &Scene, line: Line) -> String {
         .end()
 }
 
-fn headings(mut line: Line) -> String {
+fn headings(columns: usize, mut line: Line) -> String {
     line = line.add(Tone::Dim, "    ");
-    for (heading, width, right) in COLUMNS {
-        line = line.add(Tone::Dim, &padded(heading, width, right));
+    for column in COLUMNS.iter().filter(|column| column.from <= columns) {
+        line = line.add(Tone::Dim, &padded(column.heading, column));
     }
     line.end()
 }
 
-fn table_row(scene: &Scene, nth: usize, row: &Row, line: Line) -> String {
+fn table_row(scene: &Scene, nth: usize, row: &Row, columns: usize, line: Line) -> String {
     let marker = if nth == scene.chosen { '›' } else { ' ' };
     let state = match row.state.as_str() {
         "flowing" => Tone::Good,
@@ -119,8 +134,9 @@ fn table_row(scene: &Scene, nth: usize, row: &Row, line: Line) -> String {
         (Tone::Bad, row.last_error.clone().unwrap_or_default()),
     ];
     let mut line = line.add(Tone::Strong, &format!(" {marker}{} ", nth + 1));
-    for ((tone, text), (_, width, right)) in cells.into_iter().zip(COLUMNS) {
-        line = line.add(tone, &padded(&text, width, right));
+    let shown = cells.iter().zip(&COLUMNS).filter(|(_, column)| column.from <= columns);
+    for ((tone, text), column) in shown {
+        line = line.add(*tone, &padded(text, column));
     }
     line.end()
 }
@@ -167,12 +183,13 @@ fn clock(elapsed: Duration) -> String {
 }
 
 /// Cut or filled to the width of a column, and a gap.
-fn padded(text: &str, width: usize, right: bool) -> String {
+fn padded(text: &str, column: &Column) -> String {
+    let width = column.width;
     let mut text = text.to_owned();
     if text.chars().count() > width {
         text = text.chars().take(width.saturating_sub(1)).chain(['…']).collect();
     }
-    if right { format!("{text:>width$}  ") } else { format!("{text:<width$}  ") }
+    if column.right { format!("{text:>width$}  ") } else { format!("{text:<width$}  ") }
 }
 
 /// A line in the making, as wide as the screen at most.
@@ -267,6 +284,11 @@ mod tests {
     #[test]
     fn the_screen_as_people_see_it() {
         insta::assert_snapshot!(render(&scene(), 120, 20, false).join("\n"));
+    }
+
+    #[test]
+    fn a_common_terminal_shows_what_matters() {
+        insta::assert_snapshot!(render(&scene(), 80, 24, false).join("\n"));
     }
 
     #[test]
