@@ -5,7 +5,7 @@
 //! A source ([`source`]) decodes an upstream's body to [`Draft`]s. A draft has a [`Kind`] and a
 //! payload, which [`Data`] gives as one strongly typed shape per type ([`data`], [`shape`]). The
 //! journal turns drafts to [`Event`]s. A [`Filter`] says who wants an event, and a [`Dialect`]
-//! writes it in the words of whoever gets it.
+//! writes it in the words of whoever gets it. [`traffic`] makes up what upstreams might report.
 //!
 //! ```
 //! use zapbus_event::{Draft, Filter};

@@ -55,6 +55,7 @@ impl From<std::io::Error> for Failure {
 
 const EXAMPLES: &str = "\
 Examples:
+  zapbus demo
   zapbus serve
   zapbus instance create shop
   zapbus instance source set shop cloud-api --app-secret @secret.txt

@@ -9,6 +9,7 @@
 //! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness
 //! - [`first_start`], [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
 //!   newcomer is told
+//! - `simulator` and `demo`: realistic traffic, and a gateway to watch it pass through
 //!
 //! Nothing is global: two gateways run in one process.
 
