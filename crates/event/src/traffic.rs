@@ -24,6 +24,7 @@ mod words;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -111,7 +112,7 @@ impl Simulated {
 const LONG_SHARE: f64 = 0.6;
 
 /// Rates that make sense; others are brought into this range.
-const RATES: std::ops::RangeInclusive<f64> = 0.01..=1e5;
+const RATES: RangeInclusive<f64> = 0.01..=1e5;
 
 /// The share of events that are reported twice.
 const REPEATED: f64 = 0.02;
@@ -133,6 +134,8 @@ pub struct Traffic {
     /// Events that long stories, and everything together, may still bring.
     long_credit: f64,
     credit: f64,
+    /// What bursts told, by order of telling: the rate does not count it.
+    extra: Vec<RangeInclusive<u64>>,
     /// Of the stretch that is filled, what has not been given out.
     ready: VecDeque<Simulated>,
     /// Events given an id so far.
@@ -187,6 +190,7 @@ impl Traffic {
             step: Duration::from_secs_f64((20.0 / rate).clamp(0.05, 10.0)),
             long_credit: 0.0,
             credit: 0.0,
+            extra: Vec::new(),
             ready: VecDeque::new(),
             given: 0,
             plan,
@@ -201,9 +205,10 @@ impl Traffic {
     /// and replies, on top of the plan's rate.
     pub fn burst(&mut self, people: usize) {
         let at = self.filled;
-        let (events, _) = self.begin(at, None, at, |story| Plot::Campaign.tell(story, people));
+        let told = self.told;
+        self.begin(at, None, at, |story| Plot::Campaign.tell(story, people));
         // Nothing else is left out for it.
-        self.credit += events as f64;
+        self.extra.push(told + 1..=self.told);
     }
 
     /// Tells a story and remembers what happens in it. Gives the number of its events: in all,
@@ -251,16 +256,20 @@ impl Traffic {
             let (events, _) = self.begin(at, None, to, |story| plot.tell(story, crowd));
             self.long_credit -= events as f64;
         }
-        let mut happens = self.ahead.iter().filter(|event| event.0.at < to).count() as f64;
+        let ordinary = |event: &Ahead| !self.extra.iter().any(|burst| burst.contains(&event.order));
+        let soon = self.ahead.iter().filter(|event| event.0.at < to && ordinary(&event.0));
+        let mut happens = soon.count() as f64;
         while happens < self.credit {
             let plot = self.decks.small(&mut self.random);
             let at = self.moment(from);
-            let (_, soon) = self.begin(at, None, to, |story| plot.tell(story, 1));
-            happens += soon as f64;
+            let (_, begun) = self.begin(at, None, to, |story| plot.tell(story, 1));
+            happens += begun as f64;
         }
         while self.ahead.peek().is_some_and(|event| event.0.at < to) {
             if let Some(Reverse(event)) = self.ahead.pop() {
-                self.credit -= 1.0;
+                if !self.extra.iter().any(|burst| burst.contains(&event.order)) {
+                    self.credit -= 1.0;
+                }
                 let simulated = self.happen(event);
                 self.ready.push_back(simulated);
             }

@@ -139,7 +139,8 @@ fn a_burst_is_a_storm_on_top() {
     stormy.by_ref().nth(500);
     stormy.burst(100);
     let (calm, stormy) = (within(&mut calm, from), within(&mut stormy, from));
-    assert!(stormy > calm + 200, "{calm} and {stormy}");
+    // 100 messages, their receipts, and what people answer within 20 seconds.
+    assert!((calm + 200..calm + 700).contains(&stormy), "{calm} and {stormy}");
 }
 
 #[test]
