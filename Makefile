@@ -5,13 +5,16 @@ CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus
+.PHONY: help run demo build test lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build and start the gateway on 127.0.0.1:8080 (ARGS='--listen …')
 	@./target/release/zapbus serve $(ARGS)
+
+demo: build ## See it work: traffic in, failing receivers, a live view (ARGS='--seed 7')
+	@./target/release/zapbus demo $(ARGS)
 
 build: ## Build the binary: target/release/zapbus
 	@test -x target/release/zapbus || echo "The first build compiles everything: about 4 minutes on 2 cores."

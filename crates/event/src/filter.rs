@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::{
     Kind,
     bounds::{MAX_FACET, is_facet},
+    nearest::{nearest, shortened},
 };
 
 /// A list of patterns, compiled: an event passes when any of them matches.
@@ -196,21 +197,12 @@ fn checked_facet(kind: Kind, facet: &str, pattern: &str) -> Result<Box<str>, Fil
 }
 
 fn unknown(name: &str, pattern: &str) -> FilterError {
-    let start = shortened(name);
     let wildcards = families().map(|family| format!("{family}.*"));
     let kinds = Kind::ALL.iter().map(|kind| kind.to_string());
-    let mut names: Vec<_> = wildcards
-        .chain(kinds)
-        .map(|name| (strsim::damerau_levenshtein(&start, &name), name))
-        .collect();
-    names.sort();
-    let nearest = names.into_iter().take(3).map(|(_, name)| name).collect();
-    FilterError::UnknownName { pattern: shortened(pattern), nearest }
-}
-
-/// No pattern is this long; distances and messages are spared the rest.
-fn shortened(text: &str) -> String {
-    text.chars().take(128).collect()
+    FilterError::UnknownName {
+        pattern: shortened(pattern),
+        nearest: nearest(name, wildcards.chain(kinds)),
+    }
 }
 
 /// A pattern that is none.

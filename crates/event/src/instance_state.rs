@@ -218,10 +218,10 @@ impl InstanceState {
             phone: Option<&'a RawValue>,
         }
 
-        let Some(account) = account.and_then(parse::<Account<'_>>) else {
+        let Some(account) = read::<Account<'_>>(account) else {
             return;
         };
-        if let Some(address) = account.address.and_then(parse::<Address<'_>>) {
+        if let Some(address) = read::<Address<'_>>(account.address) {
             keep(&mut self.address, read(address.id));
             keep(&mut self.phone, read(address.phone));
         }
@@ -232,13 +232,9 @@ impl InstanceState {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
-}
-
 /// The member as a `T`, or `None` when it is absent, null or something else.
-fn read<T: for<'de> Deserialize<'de>>(raw: Option<&RawValue>) -> Option<T> {
-    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
 }
 
 fn keep(known: &mut Option<String>, said: Option<String>) {

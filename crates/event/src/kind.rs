@@ -9,6 +9,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize, de};
 
+use crate::nearest::{nearest, shortened};
+
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
         /// The type of an event (`contracts`: 38 canonical types and the `destination.*` family).
@@ -189,14 +191,7 @@ pub struct UnknownKind {
 
 impl UnknownKind {
     fn new(name: &str) -> Self {
-        // Distances on text of any length would be quadratic; no type is this long.
-        let start: String = name.chars().take(64).collect();
-        let mut names: Vec<_> = Kind::ALL
-            .iter()
-            .map(|kind| (strsim::damerau_levenshtein(&start, kind.as_str()), kind.as_str()))
-            .collect();
-        names.sort();
-        let nearest = names.into_iter().take(3).map(|(_, name)| name).collect();
-        Self { name: start, nearest }
+        let nearest = nearest(name, Kind::ALL.iter().map(|kind| kind.as_str()));
+        Self { name: shortened(name), nearest }
     }
 }

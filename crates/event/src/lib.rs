@@ -5,7 +5,7 @@
 //! A source ([`source`]) decodes an upstream's body to [`Draft`]s. A draft has a [`Kind`] and a
 //! payload, which [`Data`] gives as one strongly typed shape per type ([`data`], [`shape`]). The
 //! journal turns drafts to [`Event`]s. A [`Filter`] says who wants an event, and a [`Dialect`]
-//! writes it in the words of whoever gets it.
+//! writes it in the words of whoever gets it. [`traffic`] makes up what upstreams might report.
 //!
 //! ```
 //! use zapbus_event::{Draft, Filter};
@@ -28,6 +28,7 @@ mod filter;
 mod ids;
 mod instance_state;
 mod kind;
+mod nearest;
 mod nesting;
 mod sample;
 mod schema;
@@ -38,6 +39,7 @@ pub mod data;
 pub mod dialect;
 pub mod shape;
 pub mod source;
+pub mod traffic;
 
 pub use data::{Data, DataError};
 pub use dialect::{Dialect, DialectError};

@@ -17,7 +17,7 @@ pub use json::Json;
 pub use media::{Media, MediaKind, MediaState};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Which message is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,4 +54,11 @@ pub struct UpstreamError {
 /// For `skip_serializing_if`: flags that are absent when not set.
 pub(crate) fn is_false(flag: &bool) -> bool {
     !*flag
+}
+
+/// For `deserialize_with`: a member that may be absent may also be `null`.
+pub(crate) fn or_null<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }

@@ -4,6 +4,7 @@
 //! and every body yields at least one draft.
 
 pub mod cloud_api;
+mod compound;
 mod delivery;
 mod scalar;
 

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use serde_json::{Value, json};
-use zapbus_event::{Draft, Kind, NativeError, Raw, Timestamp, sample};
+use zapbus_event::{Data, Draft, Kind, NativeError, Raw, Timestamp, sample};
 
 fn posted(kind: Kind) -> Value {
     json!({ "type": kind, "data": serde_json::to_value(sample(kind)).unwrap() })
@@ -158,19 +158,21 @@ fn refusals_name_the_member_and_what_was_expected() {
              message.deleted, message.edited",
         ),
         (
+            r#"{"type":" Message.Received","data":{}}"#,
+            "unknown event type \" Message.Received\"; the nearest are message.received, \
+             message.deleted, message.edited",
+        ),
+        (
             r#"{"type":"destination.gap","data":{}}"#,
             "type: destination.gap is the gateway's own and cannot be posted",
         ),
         (
             r#"{"tpye":"system.started","data":{}}"#,
             "tpye: no member of an event; did you mean type? There are type, data, occurred_at, \
-             id, dedup_key, ordering_key, history",
+             id, dedup_key, ordering_key, history, raw",
         ),
         (r#"{"type":"system.started","type":"system.started","data":{}}"#, "type: given twice"),
-        (
-            r#"{"type":"system.started","data":[]}"#,
-            "data: invalid type: sequence, expected struct SystemStarted",
-        ),
+        (r#"{"type":"system.started","data":[]}"#, "data: invalid type: list, expected an object"),
         (
             r#"{"type":"system.started","data":{},"occurred_at":"yesterday"}"#,
             "occurred_at: expected an RFC 3339 time with a zone, for example \
@@ -183,15 +185,41 @@ fn refusals_name_the_member_and_what_was_expected() {
         ),
         (
             r#"{"type":"instance.lifecycle","data":{"action":{"created":null}}}"#,
-            "data.action: invalid type: map, expected a name",
+            "data.action: invalid type: object, expected a name",
         ),
         (
             r#"{"type":"presence.user","data":{"user":["1@lid","lid"],"state":"online"}}"#,
-            "data.user: invalid type: sequence, expected struct Address",
+            "data.user: invalid type: list, expected an object",
         ),
     ];
     for (body, expected) in table {
         assert_eq!(refusal(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn refusals_speak_of_json_and_are_short() {
+    let table = [
+        ("message.received", "/edited", json!(1), "boolean"),
+        ("message.status", "/errors", json!({}), "invalid type: object, expected a list"),
+        ("message.status", "/rank", json!(300), "expected a whole number from 0 to 255"),
+        ("chat.updated", "/unread_count", json!(-1), "expected a whole number from 0"),
+        ("instance.logged_out", "/code", json!("401"), "expected a whole number"),
+        ("instance.sync", "/counts", json!([]), "invalid type: list, expected an object"),
+        ("call.updated", "/from", json!("5511999990001"), "expected an object"),
+        ("presence.user", "/last_seen", json!("x".repeat(1_000_000)), "expected an RFC 3339"),
+        ("instance.lifecycle", "/action", json!("x".repeat(1_000_000)), "unknown variant"),
+        ("message.received", "/content", json!("x".repeat(1_000_000)), "invalid type: string"),
+        ("message.received", "/content/body", json!(["x".repeat(9_000)]), "invalid type: list"),
+    ];
+    for (kind, place, value, expected) in table {
+        let mut event = posted(kind.parse().unwrap());
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        event["data"].pointer_mut(parent).unwrap()[name] = value;
+        let refusal = refusal(event.to_string());
+        let path = format!("data{}: ", place.replace('/', "."));
+        assert!(refusal.starts_with(&path) && refusal.contains(expected), "{refusal}");
+        assert!(refusal.len() < 1_000 && !refusal.contains("struct"), "{refusal}");
     }
 }
 
@@ -221,6 +249,102 @@ fn nesting_has_a_limit() {
         let body = format!(r#"{{"type":"system.started","data":{{"deep":{deep}}}}}"#);
         assert_eq!(Draft::native(body.as_bytes()).is_ok(), accepted, "{depth}");
     }
+}
+
+#[test]
+fn where_json_breaks_off_is_said() {
+    let table = [
+        ("", ""),
+        ("nonsense", ""),
+        ("{} {}", ""),
+        (r#"{"type":"system.started","data":{},}"#, ""),
+        (r#"{"type":"system.started""#, ""),
+        (r#"{"type":nonsense}"#, "type"),
+        (r#"{"type":"system.started","data":{"version":}}"#, "data.version"),
+        (
+            r#"{"data":{"participants":[{"address":{}},{"address":{"id":"x"]}"#,
+            "data.participants[1].address",
+        ),
+    ];
+    for (body, expected) in table {
+        let Err(NativeError::Json { path, .. }) = Draft::native(body.as_bytes()) else {
+            panic!("{body} is taken for JSON");
+        };
+        assert_eq!(path, expected, "{body}");
+    }
+    let long = format!(r#"{{"{}":nonsense}}"#, "x".repeat(1_000));
+    assert!(refusal(long).len() < 300);
+    assert_eq!(
+        refusal(r#"{"data":{"version":nonsense}}"#),
+        "not JSON: data.version: expected ident at line 1 column 21"
+    );
+}
+
+#[test]
+fn a_delivered_event_is_taken_as_posted() {
+    let mut event = posted(Kind::MessageReceived);
+    let delivered = json!({
+        "id": "evt_01KDVT1E8SPSYFXSBZ3ACN1A8E",
+        "v": 1,
+        "instance": { "id": "ins_01KDVT1E8SPSYFXSBZ3ACN1A8E", "name": "shop" },
+        "seq": 42,
+        "occurred_at": "2026-01-01T00:00:01.000Z",
+        "occurred_at_estimated": true,
+        "received_at": "2026-01-01T00:00:01.250Z",
+        "source": { "kind": "cloud-api", "event": "messages", "index": 0 },
+        "dedup_key": "m|900000000000101|wamid.1",
+        "ordering_key": "ins_01KDVT1E8SPSYFXSBZ3ACN1A8E/5511999990001@s.whatsapp.net",
+        "history": false,
+        "client_id": "order-1",
+        "raw": { "from": "5511999990001", "id": "wamid.1" },
+    });
+    event.as_object_mut().unwrap().extend(delivered.as_object().unwrap().clone());
+    let draft = Draft::native(event.to_string().as_bytes()).unwrap();
+    assert_eq!(draft.client_id.as_deref(), Some("evt_01KDVT1E8SPSYFXSBZ3ACN1A8E"));
+    assert_eq!(draft.keys, ["d|m|900000000000101|wamid.1", "id|evt_01KDVT1E8SPSYFXSBZ3ACN1A8E"]);
+    assert_eq!(draft.partition, "5511999990001@s.whatsapp.net");
+    assert_eq!(draft.source.event, "message.received");
+    assert_eq!(draft.raw, Raw::Bytes(event["raw"].to_string().into()));
+}
+
+#[test]
+fn the_upstream_element_may_be_given() {
+    let raw = |name: &str, value: Value| Draft::native(&with(Kind::SystemStarted, name, value));
+    let data = posted(Kind::SystemStarted)["data"].clone();
+    let table = [
+        ("raw", json!({ "any": [1.50, null] }), Raw::Bytes(r#"{"any":[1.5,null]}"#.into())),
+        ("raw", json!("text"), Raw::Bytes("\"text\"".into())),
+        ("raw", data, Raw::Data),
+        ("raw", Value::Null, Raw::Data),
+        ("raw_base64", json!("//79"), Raw::Bytes(vec![0xff, 0xfe, 0xfd].into())),
+    ];
+    for (name, value, expected) in table {
+        assert_eq!(raw(name, value).unwrap().raw, expected);
+    }
+    let refused = raw("raw_base64", json!("%")).unwrap_err();
+    assert_eq!(refused.to_string(), "raw_base64: expected base64");
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let body = format!(r#"{{"type":"system.started","data":{{}},"raw":{deep}}}"#);
+    assert_eq!(refusal(body), "raw: nested deeper than 128");
+}
+
+#[test]
+fn a_code_may_be_a_number() {
+    for (given, expected) in
+        [(json!(131000), Some("131000")), (json!("stream"), Some("stream")), (Value::Null, None)]
+    {
+        let bytes = json!({ "stage": "session", "code": given }).to_string();
+        let Ok(Data::InstanceError(error)) = Data::parse(Kind::InstanceError, bytes.as_bytes())
+        else {
+            panic!("{bytes} is refused");
+        };
+        assert_eq!(error.code.as_deref(), expected);
+    }
+    let body = json!({ "type": "instance.error", "data": { "stage": "session", "code": [1] } });
+    assert_eq!(
+        refusal(body.to_string()),
+        "data.code: invalid type: list, expected a text or a whole number"
+    );
 }
 
 #[test]

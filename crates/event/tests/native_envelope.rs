@@ -6,8 +6,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use zapbus_event::{
-    Dialect, Event, EventId, InstanceId, Kind, Position, Raw, Source, SourceKind, Timestamp,
+    Dialect, Draft, Event, EventId, InstanceId, Kind, Position, Raw, Source, SourceKind, Timestamp,
     dialect::{Context, Options, native, single_line},
+    sample,
 };
 
 fn event() -> Event {
@@ -137,4 +138,29 @@ fn dialects_have_names() {
     }
     let error = "french".parse::<Dialect>().unwrap_err();
     assert_eq!(error.to_string(), "unknown dialect \"french\"; there is native");
+}
+
+#[test]
+fn an_envelope_can_be_posted_to_another_gateway() {
+    let posted = Kind::ALL.iter().filter(|kind| !kind.is_operational());
+    for kind in posted {
+        let data = sample(*kind);
+        let event = Event {
+            kind: *kind,
+            facet: data.facet().map(str::to_owned),
+            partition: data.partition().into_owned(),
+            data: data.to_bytes(),
+            raw: Raw::Bytes(Bytes::from_static(b"{ \"upstream\": 1 }")),
+            dedup_key: Some("m|1|2".to_owned()),
+            ..event()
+        };
+        let options = Options { include_raw: true, ..Options::default() };
+        let envelope = native::envelope(&event, &Context { instance_name: "loja" }, &options);
+        let draft = Draft::native(&envelope).unwrap();
+        assert_eq!((draft.kind, &draft.facet), (event.kind, &event.facet));
+        assert_eq!((&draft.data, &draft.raw), (&event.data, &event.raw), "{kind}");
+        assert_eq!(draft.partition, event.partition, "{kind}");
+        assert_eq!(draft.occurred_at, Some(event.occurred_at));
+        assert_eq!(draft.keys, ["d|m|1|2".to_owned(), format!("id|{}", event.id)]);
+    }
 }

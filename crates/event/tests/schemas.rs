@@ -4,7 +4,7 @@
 
 use std::{fs, path::PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use zapbus_event::{Kind, json_schema, sample, source::cloud_api};
 
 /// What `schema` finds wrong with `value`; covers the keywords that our schemas use.
@@ -152,6 +152,53 @@ fn schemas_refuse_what_is_refused() {
             let bytes = serde_json::to_vec(&lacking).unwrap();
             assert!(zapbus_event::Data::parse(*kind, &bytes).is_err(), "{kind} without {name}");
         }
+    }
+}
+
+#[test]
+fn null_is_taken_where_the_schemas_say_so() {
+    for kind in Kind::ALL {
+        let schema = json_schema(*kind);
+        let sample = serde_json::to_value(sample(*kind)).unwrap();
+        for name in described(&schema) {
+            let mut value = sample.clone();
+            value[name] = Value::Null;
+            let bytes = serde_json::to_vec(&value).unwrap();
+            assert_eq!(
+                zapbus_event::Data::parse(*kind, &bytes).is_ok(),
+                fault(&schema, &value, &schema).is_none(),
+                "{kind}: {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn optional_members_may_be_null() {
+    let table = [
+        (Kind::HistorySync, "/chats"),
+        (Kind::HistorySync, "/contacts"),
+        (Kind::HistorySync, "/messages"),
+        (Kind::InstanceSync, "/counts"),
+        (Kind::NewsletterUpdated, "/messages"),
+        (Kind::ContactUpdated, "/devices"),
+        (Kind::ContactUpdated, "/preferences"),
+        (Kind::MessageReceived, "/content/view_once"),
+        (Kind::MessageReceived, "/content/media/voice"),
+        (Kind::MessageReceived, "/content/media/animated"),
+    ];
+    for (kind, place) in table {
+        let schema = json_schema(kind);
+        let mut value = serde_json::to_value(sample(kind)).unwrap();
+        if place.starts_with("/content/media") {
+            value["content"] = json!({ "kind": "audio", "media": {
+                "kind": "audio", "mime": "audio/ogg", "state": "id_only" } });
+        }
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        value.pointer_mut(parent).unwrap()[name] = Value::Null;
+        assert_eq!(fault(&schema, &value, &schema), None, "{place}");
+        let bytes = serde_json::to_vec(&value).unwrap();
+        assert!(zapbus_event::Data::parse(kind, &bytes).is_ok(), "{place}");
     }
 }
 

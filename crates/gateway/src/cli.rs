@@ -7,6 +7,7 @@ mod check_config;
 mod client;
 mod credential;
 mod deliveries;
+mod demo;
 mod destination;
 mod doctor;
 mod erase;
@@ -21,6 +22,8 @@ mod replay;
 mod restore;
 mod resume;
 mod serve;
+mod signals;
+mod simulate;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -34,6 +37,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
+  zapbus demo
   zapbus serve
   zapbus instance create shop
   zapbus instance source set shop cloud-api --app-secret @secret.txt
@@ -201,6 +205,34 @@ Examples:
   zapbus man --out ./man1
   zapbus man > zapbus.1")]
     Man(manual::Man),
+    /// Post realistic traffic to a running gateway, as if WhatsApp did.
+    #[command(after_help = "\
+Examples:
+  zapbus simulate --instance shop
+  zapbus simulate --instance shop --rate 200/s --duration 5m --speed 10
+  zapbus simulate --instance shop --instance support --count 10000 --seed 7 --json
+  zapbus simulate --instance shop --source cloud-api --app-secret @secret.txt --phone-number-id 1234567890
+
+Conversations with replies and receipts, groups, calls, presence, campaigns, sessions that drop,
+repetitions: every type. Use an instance made for it: its events are delivered like any others.
+A gateway that is busy is asked again; repeats are harmless. --json: a line per second, and one
+at the end with \"done\".")]
+    Simulate(simulate::Simulate),
+    /// See it work: a gateway of its own, realistic traffic, receivers that fail, a live view.
+    #[command(after_help = "\
+Examples:
+  zapbus demo
+  zapbus demo --seed 7 --rate 100/s
+  zapbus demo --duration 30 --kill-every 10
+  zapbus demo --duration 5 --json
+
+Runs in a temporary folder on a free port of this machine, whatever is configured, and removes
+the folder at its end. Ends with what was accepted and what arrived; exit code 1 when an accepted
+event is missing. NO_COLOR takes the colours away.")]
+    Demo(demo::Demo),
+    /// The demo's gateway, started by `demo`.
+    #[command(name = crate::demo::GATEWAY_COMMAND, hide = true)]
+    DemoGateway,
 }
 
 /// A command that asks a running gateway.
@@ -307,6 +339,9 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         }
         Command::Completions(completions) => completions.run(out),
         Command::Man(man) => man.run(out),
+        Command::Simulate(simulate) => simulate.run(out, err),
+        Command::Demo(demo) => demo.run(out, err),
+        Command::DemoGateway => crate::demo::gateway(out).map_err(Failure::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

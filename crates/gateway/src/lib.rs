@@ -10,6 +10,7 @@
 //! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness
 //! - [`first_start`], [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
 //!   newcomer is told
+//! - `simulator` and `demo`: realistic traffic, and a gateway to watch it pass through
 //!
 //! Nothing is global: two gateways run in one process.
 
@@ -19,12 +20,14 @@ pub mod backups;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod demo;
 pub mod directory;
 pub mod first_start;
 pub mod ingest;
 pub mod lane;
 mod rendering;
 pub mod server;
+mod simulator;
 pub mod source;
 pub mod spec;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Timestamp,
     closed::closed,
-    shape::{Address, MessageRef},
+    shape::{Address, MessageRef, or_null},
 };
 
 closed! {
@@ -134,10 +134,12 @@ pub struct ContactUpdated {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_changed: Option<bool>,
     /// Numbers of their devices.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
+    #[schemars(with = "Option<Vec<u32>>")]
     pub devices: Vec<u32>,
     /// What they want to receive from this business.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
+    #[schemars(with = "Option<Vec<ContactPreference>>")]
     pub preferences: Vec<ContactPreference>,
 }
 

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Picture;
-use crate::{closed::closed, shape::Address};
+use crate::{
+    closed::closed,
+    shape::{Address, or_null},
+};
 
 /// Properties of a group changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -202,7 +205,8 @@ pub struct NewsletterUpdated {
     /// What happened.
     pub action: NewsletterAction,
     /// Messages whose counters moved.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
+    #[schemars(with = "Option<Vec<ChannelMessage>>")]
     pub messages: Vec<ChannelMessage>,
 }
 

@@ -7,7 +7,7 @@ use super::Status;
 use crate::{
     Timestamp,
     closed::closed,
-    shape::{Address, Content, MessageRef},
+    shape::{Address, Content, MessageRef, or_null},
 };
 
 closed! {
@@ -46,13 +46,16 @@ pub struct HistorySync {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items_ref: Option<String>,
     /// The chats.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
+    #[schemars(with = "Option<Vec<Address>>")]
     pub chats: Vec<Address>,
     /// The contacts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
+    #[schemars(with = "Option<Vec<Address>>")]
     pub contacts: Vec<Address>,
     /// The messages, of both sides.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_null")]
+    #[schemars(with = "Option<Vec<HistoryMessage>>")]
     pub messages: Vec<HistoryMessage>,
 }
 

@@ -1,11 +1,14 @@
 //! The life of an instance: connection, pairing, errors.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
-use crate::{closed::closed, shape::Address};
+use crate::{
+    closed::closed,
+    shape::{Address, or_null},
+};
 
 /// The session is opening.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -198,8 +201,9 @@ closed! {
 pub struct InstanceError {
     /// Where.
     pub stage: ErrorStage,
-    /// The upstream's name or number for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The upstream's name or number for it. A number is taken as text.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "name_or_number")]
+    #[schemars(schema_with = "name_or_number_schema")]
     pub code: Option<String>,
     /// A short name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,6 +214,40 @@ pub struct InstanceError {
     /// The instance cannot go on without help.
     #[serde(default)]
     pub fatal: bool,
+}
+
+fn name_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Code;
+
+    impl<'de> Visitor<'de> for Code {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a whole number")
+        }
+
+        fn visit_str<E>(self, name: &str) -> Result<Option<String>, E> {
+            Ok(Some(name.to_owned()))
+        }
+
+        fn visit_i64<E>(self, number: i64) -> Result<Option<String>, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_u64<E>(self, number: u64) -> Result<Option<String>, E> {
+            Ok(Some(number.to_string()))
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<String>, E> {
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(Code)
+}
+
+fn name_or_number_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "integer", "null"] })
 }
 
 closed! {
@@ -231,7 +269,8 @@ pub struct InstanceSync {
     /// How far.
     pub phase: SyncPhase,
     /// How many of what, by the upstream's names.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_null")]
+    #[schemars(with = "Option<BTreeMap<String, u64>>")]
     pub counts: BTreeMap<String, u64>,
 }
 

@@ -2,20 +2,34 @@
 
 use std::borrow::Cow;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    Data, Draft, Kind, OrderedBy, Source, SourceKind, Timestamp, UnknownKind,
+    Data, Draft, Kind, OrderedBy, Raw, Source, SourceKind, Timestamp, UnknownKind,
     bounds::{MAX_FACET, MAX_KEY, is_facet, is_key},
-    fault::{Fault, read},
+    fault::{Fault, broken_member, read},
+    nearest::{nearest, shortened},
     nesting,
 };
 
 /// The members of a posted event.
-const MEMBERS: [&str; 7] =
-    ["type", "data", "occurred_at", "id", "dedup_key", "ordering_key", "history"];
+const MEMBERS: [&str; 8] =
+    ["type", "data", "occurred_at", "id", "dedup_key", "ordering_key", "history", "raw"];
+
+/// What an event has beside them when it comes as another gateway delivers it.
+const DELIVERED: [&str; 8] = [
+    "client_id",
+    "instance",
+    "occurred_at_estimated",
+    "raw_base64",
+    "received_at",
+    "seq",
+    "source",
+    "v",
+];
 
 /// What a key begins with whose rest a caller gave as `dedup_key`. No source has such keys.
 pub(crate) const GIVEN: &str = "d|";
@@ -30,9 +44,9 @@ pub(crate) const REQUEST: &str = "k|";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NativeError {
     /// Not JSON.
-    #[error("not JSON: {message}")]
+    #[error("not JSON: {}{}{message}", .path, if .path.is_empty() { "" } else { ": " })]
     Json {
-        /// The member in which reading stopped; empty for the whole.
+        /// The member in which it breaks off; empty for the whole.
         path: String,
         /// What was expected.
         message: String,
@@ -52,10 +66,15 @@ pub enum NativeError {
 
 impl Draft {
     /// Reads one posted event: `{"type","data","occurred_at"?,"id"?,"dedup_key"?,
-    /// "ordering_key"?,"history"?}`. `data` is checked against its type and kept as posted.
+    /// "ordering_key"?,"history"?,"raw"?}`. `data` is checked against its type and kept as posted.
     ///
     /// `id` becomes the client id and the deduplication key `id|<id>`; `dedup_key` becomes the key
-    /// `d|<dedup_key>` and comes first; `ordering_key` takes the place of the partition.
+    /// `d|<dedup_key>` and comes first; `ordering_key` takes the place of the partition; `raw` is
+    /// the upstream's element, without which `data` is.
+    ///
+    /// An event as the native dialect writes it is taken too, so that a webhook can lead from one
+    /// gateway to another. What only its own gateway can say (`seq`, `received_at`, …) is passed
+    /// over.
     ///
     /// # Errors
     /// Says which member is at fault and what was expected. The gateway's own `destination.*`
@@ -69,10 +88,7 @@ impl Draft {
         let data = Data::parse(kind, posted.get().as_bytes())
             .map_err(|error| Fault { path: error.path, message: error.message }.under("data"))
             .map_err(|fault| invalid(&fault.path, fault.message))?;
-        if !nesting::is_bounded(posted.get().as_bytes()) {
-            return Err(invalid("data", format!("nested deeper than {}", nesting::MAX)));
-        }
-
+        check_nesting("data", posted.get())?;
         check_indexed(&data)?;
 
         let source = Source {
@@ -89,20 +105,26 @@ impl Draft {
         draft.keys.extend(members.key("dedup_key")?.map(|key| format!("{GIVEN}{key}")));
         draft.client_id = members.key("id")?;
         draft.keys.extend(draft.client_id.iter().map(|id| format!("{ID}{id}")));
-        if let Some(partition) = members.key("ordering_key")? {
+        if let Some(partition) = members.partition()? {
             draft.partition = partition;
+        }
+        if let Some(raw) = members.raw()? {
+            draft.raw = Raw::Bytes(raw);
         }
         Ok(draft)
     }
 }
 
 /// The members of the event object as text; `null` counts as absent.
-struct Members<'a>([Option<&'a RawValue>; MEMBERS.len()]);
+struct Members<'a>([Option<&'a RawValue>; MEMBERS.len() + DELIVERED.len()]);
 
 impl<'a> Members<'a> {
+    fn index(name: &str) -> Option<usize> {
+        MEMBERS.iter().chain(&DELIVERED).position(|member| *member == name)
+    }
+
     fn of(&self, name: &str) -> Option<&'a RawValue> {
-        let index = MEMBERS.iter().position(|member| *member == name)?;
-        self.0[index].filter(|raw| raw.get() != "null")
+        self.0[Self::index(name)?].filter(|raw| raw.get() != "null")
     }
 
     fn value<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, NativeError> {
@@ -113,27 +135,64 @@ impl<'a> Members<'a> {
     }
 
     fn key(&self, name: &str) -> Result<Option<String>, NativeError> {
-        let Some(text) = self.value::<String>(name)? else {
+        self.value::<String>(name)?.map(|text| checked(name, text)).transpose()
+    }
+
+    /// The ordering key, which a delivered event has behind the id of its instance.
+    fn partition(&self) -> Result<Option<String>, NativeError> {
+        #[derive(Deserialize)]
+        struct Instance<'a> {
+            #[serde(borrow)]
+            id: Cow<'a, str>,
+        }
+        let name = "ordering_key";
+        let Some(key) = self.value::<String>(name)? else {
             return Ok(None);
         };
-        if !is_key(&text) {
-            return Err(invalid(name, unfit_key()));
-        }
-        Ok(Some(text))
+        let instance = self.value::<Instance<'_>>("instance").ok().flatten();
+        let bare = instance.and_then(|instance| key.strip_prefix(&*instance.id)?.strip_prefix('/'));
+        checked(name, bare.map(str::to_owned).unwrap_or(key)).map(Some)
+    }
+
+    /// The upstream's element, if it is another than the payload.
+    fn raw(&self) -> Result<Option<Bytes>, NativeError> {
+        let Some(raw) = self.of("raw") else {
+            let text = self.value::<Cow<'_, str>>("raw_base64")?;
+            let bytes = text.map(|text| STANDARD.decode(&*text)).transpose();
+            let bytes = bytes.map_err(|_| invalid("raw_base64", "expected base64".to_owned()))?;
+            return Ok(bytes.map(Bytes::from));
+        };
+        let text = raw.get();
+        check_nesting("raw", text)?;
+        let is_data = self.of("data").is_some_and(|data| data.get() == text);
+        Ok((!is_data).then(|| Bytes::copy_from_slice(text.as_bytes())))
+    }
+}
+
+fn checked(name: &str, key: String) -> Result<String, NativeError> {
+    if is_key(&key) { Ok(key) } else { Err(invalid(name, unfit_key())) }
+}
+
+fn check_nesting(name: &str, json: &str) -> Result<(), NativeError> {
+    match nesting::is_bounded(json.as_bytes()) {
+        true => Ok(()),
+        false => Err(invalid(name, format!("nested deeper than {}", nesting::MAX))),
     }
 }
 
 fn members(body: &[u8]) -> Result<Members<'_>, NativeError> {
-    let whole: &RawValue = serde_json::from_slice(body)
-        .map_err(|error| NativeError::Json { path: String::new(), message: error.to_string() })?;
+    let whole: &RawValue = serde_json::from_slice(body).map_err(|error| NativeError::Json {
+        path: broken_member(body),
+        message: error.to_string(),
+    })?;
     if !whole.get().starts_with('{') {
         return Err(invalid(".", "expected one event: an object with type and data".to_owned()));
     }
     let pairs: Pairs<'_> = read(whole.get().as_bytes())
         .map_err(|fault: Fault| NativeError::Json { path: fault.path, message: fault.message })?;
-    let mut members = Members([None; MEMBERS.len()]);
+    let mut members = Members([None; MEMBERS.len() + DELIVERED.len()]);
     for (name, value) in pairs.0 {
-        let Some(index) = MEMBERS.iter().position(|member| *member == name) else {
+        let Some(index) = Members::index(&name) else {
             return Err(invalid(&shortened(&name), unknown_member(&name)));
         };
         if members.0[index].replace(value).is_some() {
@@ -183,16 +242,8 @@ fn unfit_key() -> String {
 }
 
 fn unknown_member(name: &str) -> String {
-    let start = shortened(name);
-    let nearest = MEMBERS
-        .iter()
-        .min_by_key(|member| strsim::damerau_levenshtein(&start, member))
-        .unwrap_or(&MEMBERS[0]);
+    let nearest = nearest(name, MEMBERS)[0];
     format!("no member of an event; did you mean {nearest}? There are {}", MEMBERS.join(", "))
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 fn invalid(path: &str, message: String) -> NativeError {

@@ -32,7 +32,8 @@ pub struct Content {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forwarded: Option<Forwarded>,
     /// May be opened once.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_false")]
+    #[schemars(with = "Option<bool>")]
     pub view_once: bool,
     /// Seconds until it disappears.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,8 +50,7 @@ struct Shared {
     quoted: Option<Quoted>,
     referred_product: Option<ReferredProduct>,
     forwarded: Option<Forwarded>,
-    #[serde(default)]
-    view_once: bool,
+    view_once: Option<bool>,
     ephemeral_expires_s: Option<u64>,
     ad_referral: Option<Box<AdReferral>>,
 }
@@ -86,7 +86,7 @@ impl Content {
             quoted: shared.quoted,
             referred_product: shared.referred_product,
             forwarded: shared.forwarded,
-            view_once: shared.view_once,
+            view_once: shared.view_once.unwrap_or(false),
             ephemeral_expires_s: shared.ephemeral_expires_s,
             ad_referral: shared.ad_referral,
         })

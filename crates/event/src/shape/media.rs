@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::is_false;
+use super::{is_false, or_null};
 use crate::{Timestamp, closed::closed};
 
 closed! {
@@ -22,9 +22,9 @@ closed! {
     MediaState {
         /// Its bytes are in `base64`.
         Inline = "inline",
-        /// At `url`, readable as it is (perhaps with the upstream's token).
+        /// At `url`, readable as it is.
         Url = "url",
-        /// Only by asking the upstream for `media_id`.
+        /// Only with the upstream's token: by asking for `media_id`, or at `url` while that lasts.
         IdOnly = "id_only",
         /// At `url`, encrypted; the key is in `raw`.
         EncryptedUrl = "encrypted_url",
@@ -61,10 +61,12 @@ pub struct Media {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<u32>,
     /// Recorded as a voice note.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "or_null")]
+    #[schemars(with = "Option<bool>")]
     pub voice: bool,
     /// A moving sticker or image.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "or_null")]
+    #[schemars(with = "Option<bool>")]
     pub animated: bool,
     /// Number of pages of a document.
     #[serde(default, skip_serializing_if = "Option::is_none")]

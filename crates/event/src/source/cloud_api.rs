@@ -21,8 +21,9 @@ use serde_json::value::RawValue;
 use self::phone::{Phone, Value};
 use super::{
     Decoded,
+    compound::{RawList, read},
     delivery::{Delivery, Misfit, Understood},
-    scalar::{RawList, Text, Time, filled, instant, owned, read},
+    scalar::{Text, Time, filled, instant, owned},
 };
 use crate::{SourceKind, Timestamp, data::UnknownReason};
 
@@ -116,8 +117,6 @@ fn change(delivery: &mut Delivery<'_>, raw: &RawValue, at: Option<Timestamp>) {
     let Some(Change { field, value }) = read(raw).filter(Change::is_named) else {
         return delivery.unknown(WHOLE, raw, UnknownReason::SchemaMismatch);
     };
-    let waba_id = delivery.waba_id.clone().unwrap_or_default();
-    let change = account::Change { raw, value, field: &field, waba_id: &waba_id, at };
     match &*field {
         "messages"
         | "smb_message_echoes"
@@ -131,6 +130,22 @@ fn change(delivery: &mut Delivery<'_>, raw: &RawValue, at: Option<Timestamp>) {
         | "group_participants_update"
         | "group_settings_update"
         | "group_status_update" => of_number(delivery, &field, raw, value),
+        _ => of_account(delivery, &field, raw, value, at),
+    }
+}
+
+/// A change that is one event as a whole: of the account, of a template, or not known at all.
+fn of_account(
+    delivery: &mut Delivery<'_>,
+    field: &str,
+    raw: &RawValue,
+    value: &RawValue,
+    at: Option<Timestamp>,
+) {
+    delivery.phone_number_id = phone::number_of(value);
+    let waba_id = delivery.waba_id.clone().unwrap_or_default();
+    let change = account::Change { raw, value, field, waba_id: &waba_id, at };
+    let outcome = match field {
         "account_alerts"
         | "account_review_update"
         | "account_update"
@@ -142,60 +157,53 @@ fn change(delivery: &mut Delivery<'_>, raw: &RawValue, at: Option<Timestamp>) {
         | "phone_number_name_update"
         | "phone_number_quality_update"
         | "security"
-        | "tracking_events" => delivery.push(&field, raw, account::updated(&change)),
+        | "tracking_events" => account::updated(&change),
         "message_template_components_update"
         | "message_template_quality_update"
         | "message_template_status_update"
-        | "template_category_update" => delivery.push(&field, raw, account::template(&change)),
-        _ => delivery.unknown(&field, raw, UnknownReason::UnmappedName),
-    }
+        | "template_category_update" => account::template(&change),
+        _ => Err(Misfit::NAME),
+    };
+    delivery.push(field, raw, outcome);
 }
 
 /// A change that concerns one phone number: lists of elements, each an event.
 fn of_number(delivery: &mut Delivery<'_>, field: &str, raw: &RawValue, value: &RawValue) {
-    let Some(value) = read::<Value<'_>>(value) else {
+    let Some(Value { parties, lists: mut posted }) = read(value) else {
         return delivery.unknown(field, raw, UnknownReason::SchemaMismatch);
     };
+    let known: &[(&str, Decoder)] = match field {
+        "calls" => &[("calls", call::event), ("statuses", call::status)],
+        "history" => &[("history", history::chunk), ("messages", message::from_history)],
+        "smb_app_state_sync" => &[("state_sync", contact::address_book)],
+        "user_preferences" => &[("user_preferences", contact::preference)],
+        "user_id_update" => &[("user_id_update", contact::user_id)],
+        "group_lifecycle_update" => &[("groups", group::lifecycle)],
+        "group_participants_update" => &[("groups", group::participants)],
+        "group_settings_update" => &[("groups", group::settings)],
+        "group_status_update" => &[("groups", group::status)],
+        _ => &[
+            ("messages", message::received),
+            ("message_echoes", message::echo),
+            ("statuses", status::event),
+        ],
+    };
     let before = delivery.len();
-    let (phone, mut whole) = Phone::of(&value);
+    let (phone, mut whole) = Phone::of(&parties);
     delivery.phone_number_id = phone.id.map(str::to_owned);
-
-    let mut each = |list: &RawList<'_>, decode: Decoder| {
+    for (name, decode) in known.iter().chain(&[("errors", account::error as Decoder)]) {
+        let Some(list) = posted.take(name) else { continue };
         // A list that is not whole because it is too long fills the delivery.
         whole &= list.whole;
-        for element in &list.items {
+        for element in list.items {
             if delivery.is_full() {
                 return;
             }
             delivery.push(field, element, decode(&phone, element));
         }
-    };
-    match field {
-        "calls" => {
-            each(&value.calls, call::event);
-            each(&value.statuses, call::status);
-        }
-        "history" => {
-            each(&value.history, history::chunk);
-            each(&value.messages, message::from_history);
-        }
-        "smb_app_state_sync" => each(&value.state_sync, contact::address_book),
-        "user_preferences" => each(&value.user_preferences, contact::preference),
-        "user_id_update" => each(&value.user_id_update, contact::user_id),
-        "group_lifecycle_update" => each(&value.groups, group::lifecycle),
-        "group_participants_update" => each(&value.groups, group::participants),
-        "group_settings_update" => each(&value.groups, group::settings),
-        "group_status_update" => each(&value.groups, group::status),
-        _ => {
-            each(&value.messages, message::received);
-            each(&value.message_echoes, message::echo);
-            each(&value.statuses, status::event);
-        }
     }
-    each(&value.errors, account::error);
-
-    // Something in it was of another shape, or it holds no list that we know.
-    if !whole || delivery.len() == before {
+    // Something in it was of another shape, or it holds lists that nobody knows, or none.
+    if !whole || posted.hold_more() || delivery.len() == before {
         delivery.unknown(field, raw, UnknownReason::SchemaMismatch);
     }
 }

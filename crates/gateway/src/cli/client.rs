@@ -102,6 +102,11 @@ impl Call {
 }
 
 impl Connection {
+    /// The output is for programs.
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
     /// The account to work in.
     pub(super) fn account_or_default(&self) -> &str {
         self.account.as_deref().unwrap_or(DEFAULT_ACCOUNT)
@@ -232,7 +237,8 @@ impl Connection {
         if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer)) }
     }
 
-    fn request(&self, call: Call) -> Result<Request<Full<bytes::Bytes>>, Failure> {
+    /// The call as a request, for callers that keep connections of their own.
+    pub(super) fn request(&self, call: Call) -> Result<Request<Full<bytes::Bytes>>, Failure> {
         let wrong = |reason: &str| {
             let message =
                 format!("--url {}: {reason}, for example http://127.0.0.1:8080", self.url);
@@ -279,7 +285,8 @@ impl Connection {
         request.body(body).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
     }
 
-    fn unreachable(&self, reason: &str) -> Failure {
+    /// Nothing of ours answers there.
+    pub(super) fn unreachable(&self, reason: &str) -> Failure {
         Failure::new(
             Exit::Unreachable,
             format!(
@@ -317,7 +324,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What the problem document says, and its exit code.
-fn refusal(status: StatusCode, problem: &Value) -> Failure {
+pub(super) fn refusal(status: StatusCode, problem: &Value) -> Failure {
     let exit = match status {
         StatusCode::NOT_FOUND => Exit::NotFound,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,

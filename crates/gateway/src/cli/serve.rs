@@ -4,14 +4,9 @@ use std::{io::Write, net::SocketAddr, pin::pin};
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpListener, sync::oneshot};
 
-use super::{Exit, Failure, Local};
+use super::{Exit, Failure, Local, signals::Signals};
 use crate::{Hooks, Listeners, config::Config, run, telemetry::logs, welcome};
 
 /// Flags of `serve`.
@@ -92,36 +87,4 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
             format!("cannot listen on {address}: {error}. {advice} (--listen, ZAPBUS_LISTEN)."),
         )
     })
-}
-
-/// SIGTERM and SIGINT, as they come.
-struct Signals {
-    /// Stop in good order.
-    first: CancellationToken,
-    /// Stop now.
-    second: CancellationToken,
-}
-
-impl Signals {
-    fn watch() -> Result<Self, Failure> {
-        let watch = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(Exit::Failure, format!("cannot watch for signals: {error}"))
-            })
-        };
-        let mut terminate = watch(SignalKind::terminate())?;
-        let mut interrupt = watch(SignalKind::interrupt())?;
-        let signals = Self { first: CancellationToken::new(), second: CancellationToken::new() };
-        let tokens = [signals.first.clone(), signals.second.clone()];
-        tokio::spawn(async move {
-            for token in tokens {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                token.cancel();
-            }
-        });
-        Ok(signals)
-    }
 }

@@ -34,3 +34,4 @@ mod operations;
 mod receiver;
 mod server;
 mod shutdown;
+mod simulator;

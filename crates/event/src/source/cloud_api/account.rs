@@ -8,8 +8,10 @@ use super::phone::{ApiError, Phone};
 use crate::{
     Data, Timestamp,
     data::{AccountUpdated, ErrorStage, InstanceError, Template, TemplateAspect, TemplateUpdated},
+    nesting,
     shape::{Json, UpstreamError},
     source::{
+        compound::Object,
         delivery::{Key, Misfit, Understood},
         scalar::{Text, filled, owned},
     },
@@ -30,6 +32,9 @@ pub(super) struct Change<'a> {
 
 impl Change<'_> {
     fn understood(&self, data: Data) -> Result<Understood, Misfit> {
+        if !nesting::is_bounded(self.value.get().as_bytes()) {
+            return Err(Misfit::SHAPE);
+        }
         let key = Key::Composed(self.key()?);
         Ok(Understood { data, occurred_at: self.at, key, history: false })
     }
@@ -59,13 +64,25 @@ struct Named<'a> {
     decision: Text<'a>,
     #[serde(borrow)]
     alert_type: Text<'a>,
+    #[serde(borrow)]
+    alert_info: Object<AlertInfo<'a>>,
+}
+
+#[derive(Deserialize)]
+struct AlertInfo<'a> {
+    #[serde(borrow)]
+    alert_type: Text<'a>,
 }
 
 /// A field of the account or of the number as such.
 pub(super) fn updated(change: &Change<'_>) -> Result<Understood, Misfit> {
     let named: Named<'_> = serde_json::from_str(change.value.get())?;
-    let event =
-        owned(&named.event).or_else(|| owned(&named.decision)).or_else(|| owned(&named.alert_type));
+    let alert = named.alert_info.0.as_ref().and_then(|alert| filled(&alert.alert_type));
+    let event = filled(&named.event)
+        .or(filled(&named.decision))
+        .or(alert)
+        .or(filled(&named.alert_type))
+        .map(str::to_owned);
     change.understood(Data::AccountUpdated(AccountUpdated {
         topic: change.field.to_owned(),
         event,
@@ -159,7 +176,7 @@ pub(super) fn failure(stage: ErrorStage, error: UpstreamError) -> Data {
         stage,
         code: error.code.map(|code| code.to_string()),
         title: error.title,
-        message: error.details.or(error.message),
+        message: error.message.or(error.details),
         fatal: false,
     })
 }

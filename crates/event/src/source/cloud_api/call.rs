@@ -9,8 +9,9 @@ use crate::{
     data::{CallDirection, CallState, CallUpdated},
     shape::Address,
     source::{
+        compound::List,
         delivery::{Key, Misfit, Understood},
-        scalar::{Int, List, Text, Time, filled, instant},
+        scalar::{Int, Text, Time, filled, instant},
     },
 };
 

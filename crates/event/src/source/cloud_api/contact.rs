@@ -9,8 +9,9 @@ use crate::{
     data::{ContactPreference, ContactUpdated},
     shape::Address,
     source::{
+        compound::{Object, read},
         delivery::{Key, Misfit, Understood},
-        scalar::{Object, Text, Time, filled, instant, owned, read},
+        scalar::{Text, Time, filled, instant, owned},
     },
 };
 
@@ -24,18 +25,49 @@ struct Notice<'a> {
     new_wa_id: Text<'a>,
     #[serde(borrow)]
     user_id: Text<'a>,
+    /// The number before, in older versions of the API.
+    #[serde(borrow)]
+    customer: Text<'a>,
+    #[serde(borrow)]
+    previous_user_id: Text<'a>,
+}
+
+impl Notice<'_> {
+    /// Whom it is about, as known before.
+    fn former(&self, phone: &Phone<'_>) -> Option<Address> {
+        phone.person(filled(&self.customer), filled(&self.previous_user_id))
+    }
+
+    /// The same as known now.
+    fn present(&self, phone: &Phone<'_>) -> Option<Address> {
+        let wa_id = filled(&self.new_wa_id).or(filled(&self.wa_id));
+        phone.person(wa_id, filled(&self.user_id))
+    }
+}
+
+/// Whom a system message that names no sender is about.
+pub(super) fn subject(phone: &Phone<'_>, notice: &RawValue) -> Option<Address> {
+    let notice: Notice<'_> = read(notice)?;
+    notice.former(phone).or_else(|| notice.present(phone))
 }
 
 /// What a system message says about its sender; `None` if it is about something else.
 pub(super) fn changed(phone: &Phone<'_>, sender: &Address, notice: &RawValue) -> Option<Data> {
     let notice: Notice<'_> = read(notice)?;
     let updated = match filled(&notice.kind) {
-        Some("user_changed_number" | "customer_changed_number") => {
-            let new = filled(&notice.new_wa_id).or(filled(&notice.wa_id));
-            let mut contact = phone.person(new, filled(&notice.user_id))?;
+        Some(
+            kind @ ("user_changed_number" | "customer_changed_number" | "user_changed_user_id"),
+        ) => {
+            let changed = if kind == "user_changed_user_id" { "user_id" } else { "number" };
+            let mut contact = notice.present(phone)?;
             contact.name = contact.name.or_else(|| sender.name.clone());
-            let mut updated = ContactUpdated::new(contact, "number");
-            updated.old_number = Some(sender.clone());
+            let mut old = sender.clone();
+            if filled(&notice.customer).is_some() {
+                old = notice.former(phone).unwrap_or(old);
+            }
+            old.user_id = owned(&notice.previous_user_id).or(old.user_id);
+            let mut updated = ContactUpdated::new(contact, changed);
+            updated.old_number = Some(old);
             updated
         }
         Some("user_identity_changed" | "customer_identity_changed") => {
@@ -136,20 +168,26 @@ struct NewUserId<'a> {
 #[derive(Deserialize)]
 struct Replaced<'a> {
     #[serde(borrow)]
+    previous: Text<'a>,
+    #[serde(borrow)]
     current: Text<'a>,
 }
 
 /// An element of `user_id_update`: the id itself, or what it was and is.
 pub(super) fn user_id(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, Misfit> {
     let posted: NewUserId<'_> = serde_json::from_str(raw.get())?;
-    let user_id: Text<'_> = match posted.user_id.get().starts_with('{') {
-        true => serde_json::from_str::<Replaced<'_>>(posted.user_id.get())?.current,
-        false => serde_json::from_str(posted.user_id.get())?,
+    let Replaced { previous, current } = match posted.user_id.get().starts_with('{') {
+        true => serde_json::from_str(posted.user_id.get())?,
+        false => Replaced {
+            previous: Text::default(),
+            current: serde_json::from_str(posted.user_id.get())?,
+        },
     };
-    let contact = phone
-        .person(filled(&posted.wa_id), Some(filled(&user_id).ok_or(Misfit::SHAPE)?))
-        .ok_or(Misfit::SHAPE)?;
-    Ok(about(ContactUpdated::new(contact, "user_id"), instant(posted.timestamp)))
+    let known_by = |user_id| phone.person(filled(&posted.wa_id), Some(user_id));
+    let contact = filled(&current).and_then(known_by).ok_or(Misfit::SHAPE)?;
+    let mut updated = ContactUpdated::new(contact, "user_id");
+    updated.old_number = filled(&previous).and_then(known_by);
+    Ok(about(updated, instant(posted.timestamp)))
 }
 
 fn about(updated: ContactUpdated, occurred_at: Option<Timestamp>) -> Understood {

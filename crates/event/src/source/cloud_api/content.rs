@@ -1,5 +1,6 @@
 //! What a message says, by its type.
 
+mod cards;
 mod interactive;
 mod order;
 
@@ -9,14 +10,14 @@ use serde_json::value::RawValue;
 use super::phone::{ApiError, Phone, errors};
 use crate::{
     shape::{
-        AdReferral, Address, AddressKind, Body, ContactCard, ContactPhone, Contacts, Content,
-        Forwarded, InteractiveReply, Location, Media, MediaContent, MediaKind, MediaState,
-        MessageRef, Quoted, ReferredProduct, ReplyKind, System, Text as PlainText, Unsupported,
-        UpstreamError,
+        AdReferral, Address, AddressKind, Body, Content, Forwarded, InteractiveReply, Location,
+        Media, MediaContent, MediaKind, MediaState, MessageRef, Quoted, ReferredProduct, ReplyKind,
+        System, Text as PlainText, Unsupported, UpstreamError,
     },
     source::{
+        compound::{List, Object, read_member},
         delivery::Misfit,
-        scalar::{Decimal, Flag, Int, List, Object, Text, Time, filled, owned, read_member},
+        scalar::{Decimal, Flag, Int, Text, Time, filled, owned},
     },
 };
 
@@ -176,7 +177,7 @@ fn body(message: &Message<'_>) -> Result<Body, Misfit> {
         "document" => Body::Document(media(MediaKind::Document, message.document)?),
         "sticker" => Body::Sticker(media(MediaKind::Sticker, message.sticker)?),
         "location" => Body::Location(location(message.location)?),
-        "contacts" => Body::Contacts(contacts(message.contacts)?),
+        "contacts" => Body::Contacts(cards::contacts(message.contacts)?),
         "interactive" => interactive::body(read(message.interactive)?, message)?,
         "button" => button(message.button)?,
         "order" => Body::Order(order::order(message.order)?),
@@ -241,10 +242,10 @@ struct File<'a> {
 
 fn media(kind: MediaKind, part: Option<&RawValue>) -> Result<MediaContent, Misfit> {
     let file: File<'_> = read(part)?;
-    // The URL needs the number's token and ends after some minutes; how many is not said.
-    let state = match (filled(&file.url), filled(&file.id)) {
-        (Some(_), _) => MediaState::Url,
-        (None, Some(_)) => MediaState::IdOnly,
+    // The URL beside an id needs the number's token and ends after some minutes.
+    let state = match (filled(&file.id), filled(&file.url)) {
+        (Some(_), _) => MediaState::IdOnly,
+        (None, Some(_)) => MediaState::Url,
         (None, None) => MediaState::Unavailable,
     };
     let mime = filled(&file.mime_type).unwrap_or("application/octet-stream");
@@ -283,52 +284,6 @@ fn location(part: Option<&RawValue>) -> Result<Location, Misfit> {
         speed_mps: None,
         heading_deg: None,
     })
-}
-
-fn contacts(part: Option<&RawValue>) -> Result<Contacts, Misfit> {
-    #[derive(Deserialize)]
-    struct Card<'a> {
-        #[serde(borrow)]
-        name: Object<Name<'a>>,
-        #[serde(borrow)]
-        phones: List<Number<'a>>,
-    }
-    #[derive(Deserialize, Default)]
-    struct Name<'a> {
-        #[serde(borrow)]
-        formatted_name: Text<'a>,
-        #[serde(borrow)]
-        first_name: Text<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Number<'a> {
-        #[serde(borrow)]
-        phone: Text<'a>,
-        #[serde(borrow)]
-        wa_id: Text<'a>,
-    }
-    let cards: List<Card<'_>> = read(part)?;
-    if cards.items.is_empty() && !cards.whole {
-        return Err(Misfit::SHAPE);
-    }
-    let contacts = cards.items.into_iter().map(|card| {
-        let phones: Vec<_> = card
-            .phones
-            .items
-            .iter()
-            .filter_map(|number| {
-                let phone = filled(&number.phone).or(filled(&number.wa_id))?.to_owned();
-                Some(ContactPhone { phone, wa_id: owned(&number.wa_id) })
-            })
-            .collect();
-        let name = card.name.0.unwrap_or_default();
-        let display_name = owned(&name.formatted_name)
-            .or_else(|| owned(&name.first_name))
-            .or_else(|| phones.first().map(|number| number.phone.clone()))
-            .unwrap_or_default();
-        ContactCard { display_name, phones, vcard: None }
-    });
-    Ok(Contacts { contacts: contacts.collect() })
 }
 
 /// A tap on a button of a template.

@@ -15,8 +15,9 @@ use crate::{
     },
     shape::Address,
     source::{
+        compound::{List, Object},
         delivery::{Key, Misfit, Understood},
-        scalar::{Flag, List, Object, Text, Time, filled, instant, owned},
+        scalar::{Flag, Text, Time, filled, instant, owned},
     },
 };
 
@@ -49,6 +50,8 @@ struct Group<'a> {
     #[serde(borrow)]
     user_id: Text<'a>,
     #[serde(borrow)]
+    username: Text<'a>,
+    #[serde(borrow)]
     added_participants: List<Member<'a>>,
     #[serde(borrow)]
     removed_participants: List<Member<'a>>,
@@ -70,6 +73,8 @@ struct Member<'a> {
     wa_id: Text<'a>,
     #[serde(borrow)]
     user_id: Text<'a>,
+    #[serde(borrow)]
+    username: Text<'a>,
     /// What the API's caller gave to name the member.
     #[serde(borrow)]
     input: Text<'a>,
@@ -127,7 +132,8 @@ impl Member<'_> {
 
     fn participant(&self, phone: &Phone<'_>) -> Result<Participant, Misfit> {
         let wa_id = filled(&self.wa_id).or(filled(&self.input));
-        let address = phone.person(wa_id, filled(&self.user_id)).ok_or(Misfit::SHAPE)?;
+        let mut address = phone.person(wa_id, filled(&self.user_id)).ok_or(Misfit::SHAPE)?;
+        address.username = owned(&self.username).or(address.username);
         let error =
             errors(&self.errors).into_iter().find_map(|error| error.title.or(error.message));
         Ok(Participant { address, role: None, error })
@@ -153,15 +159,17 @@ pub(super) fn participants(phone: &Phone<'_>, raw: &RawValue) -> Result<Understo
     let listed = members.iter().chain(&failed.items);
     let mut participants: Vec<_> =
         listed.map(|member| member.participant(phone)).collect::<Result<_, _>>()?;
-    if let Some(address) = phone.person(filled(&group.wa_id), filled(&group.user_id)) {
+    if let Some(mut address) = phone.person(filled(&group.wa_id), filled(&group.user_id)) {
+        address.username = owned(&group.username).or(address.username);
         participants.push(Participant { address, role: None, error: None });
     }
     let own = phone.own.phone.as_deref();
     let self_affected = participants
         .iter()
         .any(|participant| own.is_some() && participant.address.phone.as_deref() == own);
-    let actor = match filled(&group.initiated_by) {
-        Some("business") => Some(phone.own.clone()),
+    let actor = match (filled(&group.initiated_by), &participants[..]) {
+        (Some("business"), _) => Some(phone.own.clone()),
+        (Some("participant"), [alone]) => Some(alone.address.clone()),
         _ => None,
     };
     Ok(group.understood(Data::GroupParticipants(GroupParticipants {

@@ -14,8 +14,9 @@ use crate::{
     data::{ErrorStage, HistoryCounts, HistoryMessage, HistorySync, Status, SyncType},
     shape::{Address, MessageRef},
     source::{
+        compound::{List, Object, each, read, read_member},
         delivery::{Key, Misfit, Understood},
-        scalar::{Int, List, Object, Text, each, filled, instant, read, read_member},
+        scalar::{Int, Text, filled, instant},
     },
 };
 

@@ -18,8 +18,9 @@ use crate::{
     },
     shape::{Address, MessageRef},
     source::{
+        compound::{Object, read_member},
         delivery::{Key, Misfit, Understood},
-        scalar::{Object, Text, filled, instant, owned, read_member},
+        scalar::{Text, filled, instant, owned},
     },
 };
 
@@ -146,6 +147,7 @@ impl<'m> Placed<'m> {
     fn incoming(phone: &Phone<'_>, message: &'m Message<'_>) -> Result<Self, Misfit> {
         let sender = phone
             .person(filled(&message.from), filled(&message.from_user_id))
+            .or_else(|| contact::subject(phone, message.system?))
             .ok_or(Misfit::SHAPE)?;
         let chat = match filled(&message.group_id) {
             Some(group) => Address::group(group),

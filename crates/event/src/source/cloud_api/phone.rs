@@ -1,39 +1,125 @@
 //! The number that a change concerns, and the people it introduces.
 
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
 use crate::{
     shape::{Address, AddressKind, UpstreamError, is_bsuid},
-    source::scalar::{Int, List, Object, RawList, Text, filled, owned, read},
+    source::{
+        compound::{List, Object, RawList, read},
+        scalar::{Int, Text, filled, owned},
+    },
 };
-use serde::Deserialize;
 
-/// The value of a change that concerns one number. Lists are read element by element, so that a
-/// fault in one does not hide its siblings.
-#[derive(Deserialize)]
+/// The names of all lists whose elements are events.
+const LISTS: [&str; 10] = [
+    "calls",
+    "errors",
+    "groups",
+    "history",
+    "message_echoes",
+    "messages",
+    "state_sync",
+    "statuses",
+    "user_id_update",
+    "user_preferences",
+];
+
+/// The value of a change that concerns one number.
+#[derive(Default)]
 pub(super) struct Value<'a> {
-    #[serde(borrow)]
+    pub(super) parties: Parties<'a>,
+    pub(super) lists: Lists<'a>,
+}
+
+/// Which number, and people in connection with it.
+pub(super) struct Parties<'a> {
     metadata: Object<Metadata<'a>>,
-    #[serde(borrow)]
     contacts: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) messages: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) message_echoes: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) statuses: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) errors: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) calls: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) groups: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) history: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) state_sync: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) user_preferences: RawList<'a>,
-    #[serde(borrow)]
-    pub(super) user_id_update: RawList<'a>,
+}
+
+impl Default for Parties<'_> {
+    fn default() -> Self {
+        Self { metadata: Object(None), contacts: RawList::absent() }
+    }
+}
+
+/// The lists of a value by their names. Their elements stay text, so that a fault in one does not
+/// hide its siblings.
+#[derive(Default)]
+pub(super) struct Lists<'a> {
+    known: Vec<(&'static str, RawList<'a>)>,
+    /// There are elements in a list that nobody knows.
+    more: bool,
+}
+
+impl<'a> Lists<'a> {
+    /// Takes out the list of this name.
+    pub(super) fn take(&mut self, name: &str) -> Option<RawList<'a>> {
+        let index = self.known.iter().position(|(known, _)| *known == name)?;
+        Some(self.known.swap_remove(index).1)
+    }
+
+    /// Whether there are elements that nobody took.
+    pub(super) fn hold_more(&self) -> bool {
+        self.more || self.known.iter().any(|(_, list)| !list.items.is_empty())
+    }
+
+    fn add(&mut self, name: &str, list: RawList<'a>) {
+        match LISTS.iter().find(|known| **known == name) {
+            Some(name) if self.known.iter().all(|(known, _)| known != name) => {
+                self.known.push((name, list));
+            }
+            _ => self.more |= !list.items.is_empty(),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Value<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the value of a change: an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
+                let Value { mut parties, mut lists } = Value::default();
+                while let Some(Name(name)) = map.next_key()? {
+                    match &*name {
+                        "metadata" => parties.metadata = map.next_value()?,
+                        "contacts" => parties.contacts = map.next_value()?,
+                        name => lists.add(name, map.next_value()?),
+                    }
+                }
+                Ok(Value { parties, lists })
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The `phone_number_id` that a value names, whatever else it is.
+pub(super) fn number_of(value: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        metadata: Object<Metadata<'a>>,
+    }
+    let named: Named<'_> = read(value)?;
+    owned(&named.metadata.0?.phone_number_id)
 }
 
 #[derive(Deserialize)]
@@ -50,6 +136,9 @@ struct Contact<'a> {
     wa_id: Text<'a>,
     #[serde(borrow)]
     user_id: Text<'a>,
+    /// The id in a group of linked businesses, under which a business may write to people.
+    #[serde(borrow)]
+    parent_user_id: Text<'a>,
     #[serde(borrow)]
     profile: Object<Profile<'a>>,
 }
@@ -73,14 +162,14 @@ pub(super) struct Phone<'a> {
 
 impl<'a> Phone<'a> {
     /// Also says whether all that introduces people was understood.
-    pub(super) fn of(value: &'a Value<'a>) -> (Self, bool) {
-        let metadata = value.metadata.0.as_ref();
+    pub(super) fn of(parties: &'a Parties<'a>) -> (Self, bool) {
+        let metadata = parties.metadata.0.as_ref();
         let id = metadata.and_then(|metadata| filled(&metadata.phone_number_id));
         let own = match metadata.and_then(|metadata| filled(&metadata.display_phone_number)) {
             Some(number) => Address::phone(number),
             None => Address::bare(id.unwrap_or("unknown").to_owned(), AddressKind::Unknown),
         };
-        let listed = &value.contacts;
+        let listed = &parties.contacts;
         let contacts: Vec<_> = listed.items.iter().filter_map(|raw| read(raw)).collect();
         let whole = listed.whole && contacts.len() == listed.items.len();
         (Self { id, own, contacts }, whole)
@@ -105,10 +194,14 @@ impl<'a> Phone<'a> {
         };
         let contact = self.contacts.iter().find(|contact| {
             let same = |known: Option<&str>, asked: Option<&str>| asked.is_some() && known == asked;
-            same(filled(&contact.wa_id), wa_id) || same(filled(&contact.user_id), user_id)
+            same(filled(&contact.wa_id), wa_id)
+                || same(filled(&contact.user_id), user_id)
+                || same(filled(&contact.parent_user_id), user_id)
         });
         let wa_id = wa_id.or_else(|| contact.and_then(|contact| filled(&contact.wa_id)));
-        let user_id = user_id.or_else(|| contact.and_then(|contact| filled(&contact.user_id)));
+        let own = contact.and_then(|contact| filled(&contact.user_id));
+        let is_parent = contact.is_some_and(|contact| filled(&contact.parent_user_id) == user_id);
+        let user_id = if is_parent { own.or(user_id) } else { user_id.or(own) };
         let mut address = match (wa_id, user_id) {
             (Some(wa_id), _) => Address::phone(wa_id),
             (None, Some(user_id)) => Address::bsuid(user_id),

@@ -9,8 +9,9 @@ use crate::{
     data::{Conversation, MessageStatus, Pricing, Status},
     shape::{Address, AddressKind, MessageRef},
     source::{
+        compound::{List, Object},
         delivery::{Key, Misfit, Understood},
-        scalar::{Flag, List, Object, Text, Time, filled, instant, owned},
+        scalar::{Flag, Text, Time, filled, instant, owned},
     },
 };
 
@@ -78,13 +79,13 @@ pub(super) fn event(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, Mis
     }
     let status = state(&posted.status).ok_or(Misfit::NAME)?;
     let id = filled(&posted.id).ok_or(Misfit::SHAPE)?;
-    let is_group = filled(&posted.recipient_type) == Some("group");
+    let participant = phone.person(
+        filled(&posted.recipient_participant_id),
+        filled(&posted.recipient_participant_user_id),
+    );
+    let is_group = filled(&posted.recipient_type) == Some("group") || participant.is_some();
     let (recipient, chat) = if is_group {
         let group = Address::group(filled(&posted.recipient_id).ok_or(Misfit::SHAPE)?);
-        let participant = phone.person(
-            filled(&posted.recipient_participant_id),
-            filled(&posted.recipient_participant_user_id),
-        );
         (participant.unwrap_or_else(|| group.clone()), group)
     } else {
         let recipient = phone

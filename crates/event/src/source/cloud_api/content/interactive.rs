@@ -6,10 +6,13 @@ use serde_json::value::RawValue;
 use super::{Message, read, unsupported};
 use crate::{
     nesting,
-    shape::{Body, Choice, Interactive, InteractiveKind, InteractiveReply, Json, ReplyKind},
+    shape::{
+        Body, Choice, Interactive, InteractiveKind, InteractiveReply, Json, Product, ReplyKind,
+    },
     source::{
+        compound::{List, Object, read_member},
         delivery::Misfit,
-        scalar::{List, Object, Text, filled, owned, read_member},
+        scalar::{Text, filled, owned},
     },
 };
 
@@ -33,6 +36,8 @@ pub(super) struct Posted<'a> {
     footer: Object<Caption<'a>>,
     #[serde(borrow)]
     action: Option<&'a RawValue>,
+    #[serde(borrow)]
+    product: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +92,14 @@ struct Section<'a> {
     rows: List<Chosen<'a>>,
 }
 
+#[derive(Deserialize)]
+struct PostedProduct<'a> {
+    #[serde(borrow)]
+    catalog_id: Text<'a>,
+    #[serde(borrow)]
+    product_retailer_id: Text<'a>,
+}
+
 pub(super) fn body(posted: Posted<'_>, message: &Message<'_>) -> Result<Body, Misfit> {
     Ok(match &*posted.kind {
         "button_reply" => choice(ReplyKind::Button, posted.button_reply)?,
@@ -98,6 +111,7 @@ pub(super) fn body(posted: Posted<'_>, message: &Message<'_>) -> Result<Body, Mi
         "flow" => offer(InteractiveKind::Flow, &posted)?,
         "carousel" => offer(InteractiveKind::Carousel, &posted)?,
         "cta_url" => offer(InteractiveKind::Cta, &posted)?,
+        "product" => product(&posted)?,
         other => unsupported(&format!("interactive.{other}"), message),
     })
 }
@@ -150,8 +164,26 @@ fn permission(part: Option<&RawValue>) -> Result<Body, Misfit> {
     }))
 }
 
+/// People name the product itself, a business the action of its message.
+fn product(posted: &Posted<'_>) -> Result<Body, Misfit> {
+    let product: PostedProduct<'_> = read(posted.product.or(posted.action))?;
+    Ok(Body::Product(Product {
+        product_id: owned(&product.product_retailer_id).ok_or(Misfit::SHAPE)?,
+        catalog_id: owned(&product.catalog_id),
+        title: caption(&posted.header),
+        description: None,
+        price: None,
+        currency: None,
+        url: None,
+        text: caption(&posted.body),
+    }))
+}
+
+fn caption(part: &Object<Caption<'_>>) -> Option<String> {
+    owned(&part.0.as_ref()?.text)
+}
+
 fn offer(sub_kind: InteractiveKind, posted: &Posted<'_>) -> Result<Body, Misfit> {
-    let caption = |part: &Object<Caption<'_>>| part.0.as_ref().and_then(|part| owned(&part.text));
     let action: Option<Action<'_>> = read_member(posted.action);
     let options = action.iter().flat_map(|action| {
         let buttons = action.buttons.items.iter().filter_map(|button| button.reply.0.as_ref());

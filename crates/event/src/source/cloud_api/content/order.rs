@@ -7,8 +7,9 @@ use super::read;
 use crate::{
     shape::{Order, OrderItem},
     source::{
+        compound::List,
         delivery::Misfit,
-        scalar::{Int, List, Text, owned},
+        scalar::{Int, Text, owned},
     },
 };
 
