@@ -291,6 +291,11 @@ impl Opening {
         self
     }
 
+    /// Connections to receivers that are open now, and how many of them wait to be used again.
+    pub fn connections(&self) -> (usize, usize) {
+        self.pools.connections()
+    }
+
     /// The guard that connections pass.
     pub fn guard(&self) -> &Arc<egress::Guard> {
         &self.guard

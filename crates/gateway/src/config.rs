@@ -20,7 +20,10 @@ pub use self::{
     load::{Environment, Flags, Loaded, Mistake, Note, Origin, Setting},
     secret::Secret,
 };
-use crate::{lane, server, telemetry::logs};
+use crate::{
+    lane, server,
+    telemetry::{self, logs},
+};
 
 /// Everything the gateway can be told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,6 +65,8 @@ pub struct Config {
     pub lanes: lane::Config,
     /// Logs.
     pub log: logs::Config,
+    /// Metrics.
+    pub telemetry: telemetry::Config,
     /// Going down.
     pub shutdown: Shutdown,
 }
@@ -86,6 +91,7 @@ impl Default for Config {
             retention: Retention::default(),
             lanes: lane::Config::default(),
             log: logs::Config::default(),
+            telemetry: telemetry::Config::default(),
             shutdown: Shutdown::default(),
         }
     }
@@ -388,6 +394,7 @@ impl Config {
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
             ("log", self.log.check()),
+            ("telemetry", self.telemetry.check()),
         ] {
             for (key, problem) in problems {
                 wrong.push((format!("{section}.{key}"), problem));

@@ -1,8 +1,11 @@
 //! The door to the journal for everything that brings events.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use zapbus_event::Raw;
@@ -43,10 +46,12 @@ impl Ingest {
         };
         let count = append.events.len() as u64;
         let waits = Waits::new(&self.waiting, &append);
+        let offered = Instant::now();
         let result = self.store.append(append).await;
         drop(waits);
         match &result {
             Ok(appended) => {
+                self.telemetry.appended(offered.elapsed());
                 let duplicates = appended.iter().filter(|event| event.duplicate).count() as u64;
                 self.telemetry.ingested(source, Ingested::Accepted, count - duplicates);
                 if duplicates > 0 {

@@ -10,6 +10,7 @@ mod announce;
 mod changes;
 mod config;
 mod gate;
+mod lag;
 mod opening;
 mod roster;
 mod runner;
@@ -46,11 +47,14 @@ use self::{
     roster::{Command, Mode, Rest, Roster, live},
     send::render_options,
 };
-use crate::{rendering::Rendering, spec::Spec, telemetry::Telemetry};
+use crate::{
+    rendering::Rendering,
+    spec::Spec,
+    telemetry::{self, Telemetry},
+};
 
-/// How often the cursors of resting lanes are written, and figures brought up to date.
+/// How often the cursors of resting lanes are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
-const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Pause before the store is asked again after it could not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -73,6 +77,8 @@ pub struct Parts {
     pub config: Config,
     /// Figures.
     pub telemetry: Arc<Telemetry>,
+    /// How often they are taken, and of how many destinations.
+    pub watching: telemetry::Config,
 }
 
 /// How a lane is.
@@ -127,7 +133,7 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, config, telemetry } = parts;
+        let Parts { store, opening, clock, config, telemetry, watching } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             rendering: Rendering::new(store.clone()),
@@ -154,7 +160,7 @@ impl Lanes {
         shared.spawn(waking::route(Arc::clone(&shared), from));
         shared.spawn(upkeep::keep_time(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_cursors(Arc::clone(&shared)));
-        shared.spawn(upkeep::count(Arc::clone(&shared)));
+        shared.spawn(lag::watch(Arc::clone(&shared), watching));
         shared.spawn(upkeep::ask_all(Arc::clone(&shared)));
         Ok(Self { shared })
     }

@@ -9,6 +9,7 @@
 //! - [`delivery`]: cursors, delivery rows, attempts, replays ([`Store::settle`], [`Store::due`],
 //!   [`Store::search`])
 //! - [`registry`]: accounts, instances, destinations, credentials, the audit log
+//! - [`lag`]: how far destinations are behind ([`Store::behind`])
 //! - [`retention`]: how long what is kept ([`Store::prune`])
 //! - [`upkeep`]: health, backups, erasure
 //!
@@ -20,6 +21,7 @@ compile_error!("fault-injection answers before it stores: it must never be in a 
 pub mod delivery;
 mod error;
 pub mod journal;
+pub mod lag;
 mod metrics;
 mod options;
 pub mod registry;
@@ -47,6 +49,7 @@ pub use delivery::{
 };
 pub use error::{AppendError, OpenError, StoreError};
 pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
+pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
 pub use options::{Clock, Key, Options, system_clock};
 pub use registry::{

@@ -13,6 +13,7 @@ mod fault;
 mod generation;
 pub(crate) mod instances;
 mod kinds;
+pub(crate) mod lag;
 pub(crate) mod lanes;
 mod queue;
 pub(crate) mod read;

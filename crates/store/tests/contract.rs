@@ -18,6 +18,8 @@ mod failures;
 mod files;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/lag.rs"]
+mod lag;
 #[path = "contract/lanes.rs"]
 mod lanes;
 #[path = "contract/model.rs"]

@@ -63,6 +63,7 @@ impl Shared {
         let outlet = Outlet {
             shared: Arc::clone(self),
             channel: Arc::new(channel),
+            meter: self.telemetry.meter(spec.channel.kind()),
             spec: Arc::new(spec),
             has_neighbours,
         };

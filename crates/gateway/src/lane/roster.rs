@@ -4,10 +4,10 @@
 //! the node's heap of times.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -41,13 +41,33 @@ pub(crate) struct Mail {
     commands: mpsc::UnboundedSender<Command>,
     committed: AtomicBool,
     bell: Notify,
+    /// Where the live run is, and whether it is probing: for whoever watches.
+    cursor: AtomicU64,
+    probing: AtomicBool,
 }
 
 impl Mail {
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let mail = Self { commands, committed: AtomicBool::new(false), bell: Notify::new() };
+        let mail = Self {
+            commands,
+            committed: AtomicBool::new(false),
+            bell: Notify::new(),
+            cursor: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+        };
         (Arc::new(mail), receiver)
+    }
+
+    /// Shows how the lane is to whoever watches, who asks nobody.
+    pub(crate) fn show(&self, cursor: Position, probing: bool) {
+        self.cursor.store(cursor.0, Ordering::Relaxed);
+        self.probing.store(probing, Ordering::Relaxed);
+    }
+
+    /// What was shown last.
+    pub(crate) fn shown(&self) -> (Position, bool) {
+        (Position(self.cursor.load(Ordering::Relaxed)), self.probing.load(Ordering::Relaxed))
     }
 
     /// Events that may concern the lane were committed.
@@ -131,6 +151,73 @@ pub(crate) struct Calls {
     pub(crate) wake: Vec<DestinationId>,
     /// A resting lane has skipped so much that its cursor should be written.
     pub(crate) flush: bool,
+}
+
+/// How a destination stands: those that ought to deliver come before those a person stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    Flowing,
+    Probing,
+    Stopped,
+}
+
+impl Standing {
+    pub(crate) const ALL: [Self; 3] = [Self::Flowing, Self::Probing, Self::Stopped];
+
+    /// Its name as a label.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flowing => "flowing",
+            Self::Probing => "probing",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A destination that may have something unsettled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Laggard {
+    pub(crate) standing: Standing,
+    pub(crate) cursor: Position,
+    pub(crate) id: DestinationId,
+    pub(crate) reader: Reader,
+}
+
+impl Laggard {
+    fn rank(&self) -> (bool, Position, DestinationId) {
+        (self.standing == Standing::Stopped, self.cursor, self.id)
+    }
+}
+
+/// The one to be dropped first is the greatest.
+impl Ord for Laggard {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Laggard {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Laggard {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Laggard {}
+
+/// See [`Roster::survey`].
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// By [`Standing`].
+    pub(crate) lanes: [u64; 3],
+    /// Lanes that have a task.
+    pub(crate) awake: u64,
+    pub(crate) laggards: BinaryHeap<Laggard>,
 }
 
 #[derive(Debug, Default)]
@@ -233,6 +320,40 @@ impl Roster {
                 Mode::Unasked | Mode::Waiting | Mode::Held => {}
             }
         }
+    }
+
+    /// Looks at every destination once: how many there are by health, and the `most` of them that
+    /// may have something unsettled and whose cursors are furthest behind.
+    pub(crate) fn survey(&self, most: usize) -> Survey {
+        let mut survey = Survey::default();
+        for (id, entry) in &self.entries {
+            let resting = entry.rest.as_ref().map(|rest| rest.memory.health);
+            let (cursor, probing, awake) = match &entry.mode {
+                Mode::Running(mail) => {
+                    let (cursor, probing) = mail.shown();
+                    (cursor, probing, true)
+                }
+                _ => (entry.cursor, matches!(resting, Some(Health::Probing { .. })), false),
+            };
+            let standing = match (entry.head.active, probing) {
+                (false, _) => Standing::Stopped,
+                (true, true) => Standing::Probing,
+                (true, false) => Standing::Flowing,
+            };
+            survey.lanes[standing as usize] += 1;
+            survey.awake += u64::from(awake);
+            // At the head with nothing to come back to.
+            let settled = matches!(entry.mode, Mode::Resting) && entry.wake_at.is_none();
+            let unknown = matches!(entry.mode, Mode::Unasked) && entry.head.active;
+            if unknown || (settled && entry.head.active) {
+                continue;
+            }
+            survey.laggards.push(Laggard { standing, cursor, id: *id, reader: entry.reader() });
+            if survey.laggards.len() > most {
+                survey.laggards.pop();
+            }
+        }
+        survey
     }
 
     /// Resting lanes whose cursor moved past what the store knows.

@@ -12,7 +12,7 @@ use super::{
     Shared,
     track::{Task, key_of},
 };
-use crate::{rendering::RenderFailure, spec::Spec};
+use crate::{rendering::RenderFailure, spec::Spec, telemetry::Meter};
 
 /// How long to wait before an event is read again that could not be rendered for want of the store.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -48,6 +48,7 @@ pub(crate) struct Outlet {
     pub(crate) shared: Arc<Shared>,
     pub(crate) channel: Arc<Channel>,
     pub(crate) spec: Arc<Spec>,
+    pub(crate) meter: Meter,
     /// Others may want the same rendering of the same events at the same time.
     pub(crate) has_neighbours: bool,
 }

@@ -28,6 +28,7 @@ impl Shared {
         // The lane and whoever stops it speak with one voice.
         let rest = entry.rest.get_or_insert_with(|| Box::new(Rest::new(Health::Flowing)));
         let rest = rest.as_ref().clone();
+        mail.show(cursor, matches!(rest.memory.health, Health::Probing { .. }));
         let runs: HashSet<u32> =
             entry.runs.as_deref().map(|runs| runs.iter().copied().collect()).unwrap_or_default();
         roster.set_wake(id, None);

@@ -24,6 +24,7 @@ mod lane_limits;
 mod lane_order;
 mod lane_outage;
 mod lane_replay;
+mod metrics;
 mod operations;
 mod receiver;
 mod server;
