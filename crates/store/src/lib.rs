@@ -11,6 +11,7 @@
 //! - [`registry`]: accounts, instances, destinations, credentials, the audit log
 //! - [`lag`]: how far destinations are behind ([`Store::behind`])
 //! - [`retention`]: how long what is kept ([`Store::prune`])
+//! - [`statistics`]: the last hour and day ([`Store::statistics`])
 //! - [`upkeep`]: health, backups, erasure
 //!
 //! The store knows no URL and no status code: what it is given of those is opaque to it.
@@ -26,6 +27,7 @@ mod metrics;
 mod options;
 pub mod registry;
 pub mod retention;
+pub mod statistics;
 pub mod upkeep;
 
 mod blob;
@@ -58,6 +60,7 @@ pub use registry::{
     Start,
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
+pub use statistics::{Figures, Statistics, Subject, Window};
 pub use upkeep::{Appends, BackupReport, Erase, Erased, MigrationPlan, Sizes, StoreHealth};
 
 use sqlite::Engine;
@@ -70,6 +73,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Engine>,
+    tally: Arc<statistics::Tally>,
 }
 
 /// A store that was opened.
@@ -103,7 +107,7 @@ impl Store {
         let opened =
             opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })??;
         Ok(Opened {
-            store: Self { engine: Arc::new(opened.engine) },
+            store: Self { engine: Arc::new(opened.engine), tally: Arc::default() },
             first_start: opened.first_start,
             migrated: opened.migrated,
             restored: opened.restored,
@@ -113,6 +117,10 @@ impl Store {
     /// Takes nothing more, writes what waits, moves it all into the database file and releases the
     /// folder. Does nothing the second time.
     pub async fn close(&self) {
+        if let Err(error) = self.write_statistics().await {
+            // Also when it was closed before: then there was nothing to write.
+            tracing::debug!(event = "store.statistics_unwritten", %error, "the last figures are missing");
+        }
         let engine = Arc::clone(&self.engine);
         if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
             tracing::error!(%error, "closing the store failed");

@@ -25,6 +25,7 @@ mod schema;
 pub(crate) mod search;
 mod settle;
 mod space;
+pub(crate) mod statistics;
 mod writer;
 
 use std::{

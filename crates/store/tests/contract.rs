@@ -38,3 +38,5 @@ mod retention;
 mod runs;
 #[path = "contract/scale.rs"]
 mod scale;
+#[path = "contract/statistics.rs"]
+mod statistics;

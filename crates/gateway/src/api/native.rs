@@ -12,6 +12,7 @@ mod ingest;
 mod instances;
 mod runs;
 mod source;
+mod statistics;
 
 use std::future::Future;
 
@@ -58,6 +59,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(destinations::operations::pause_destination))
         .routes(routes!(destinations::operations::resume_destination))
         .routes(routes!(destinations::operations::rotate_destination_secret))
+        .routes(routes!(statistics::show_destination_statistics))
+        .routes(routes!(statistics::show_instance_statistics))
         .routes(routes!(runs::replay_destination))
         .routes(routes!(runs::list_runs))
         .routes(routes!(runs::pause_run))

@@ -12,6 +12,7 @@ mod api_destinations;
 mod api_events;
 mod api_ingest;
 mod api_registry;
+mod api_statistics;
 mod binary;
 mod command_line;
 mod configuration;
