@@ -50,6 +50,8 @@ pub struct Message {
     pub hops: u8,
     /// The replay it belongs to (`zapbus-replay`), if any.
     pub replay: Option<String>,
+    /// Where a receiver's own spans belong (`traceparent`), if the event is traced.
+    pub traceparent: Option<String>,
 }
 
 /// What a failure says about the destination.

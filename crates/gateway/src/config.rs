@@ -23,6 +23,7 @@ pub use self::{
 use crate::{
     lane, server,
     telemetry::{self, logs},
+    traces,
 };
 
 /// Everything the gateway can be told.
@@ -67,6 +68,8 @@ pub struct Config {
     pub log: logs::Config,
     /// Metrics.
     pub telemetry: telemetry::Config,
+    /// Traces.
+    pub traces: traces::Config,
     /// Going down.
     pub shutdown: Shutdown,
 }
@@ -92,6 +95,7 @@ impl Default for Config {
             lanes: lane::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
+            traces: traces::Config::default(),
             shutdown: Shutdown::default(),
         }
     }
@@ -395,6 +399,7 @@ impl Config {
             ("cors", self.cors.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),
+            ("traces", self.traces.check()),
         ] {
             for (key, problem) in problems {
                 wrong.push((format!("{section}.{key}"), problem));

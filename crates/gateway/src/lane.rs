@@ -51,6 +51,7 @@ use crate::{
     rendering::Rendering,
     spec::Spec,
     telemetry::{self, Telemetry},
+    traces::Tracer,
 };
 
 /// How often the cursors of resting lanes are written.
@@ -79,6 +80,8 @@ pub struct Parts {
     pub telemetry: Arc<Telemetry>,
     /// How often they are taken, and of how many destinations.
     pub watching: telemetry::Config,
+    /// Spans of attempts, if they are wanted.
+    pub tracer: Option<Tracer>,
 }
 
 /// How a lane is.
@@ -107,6 +110,7 @@ pub(crate) struct Shared {
     clock: Clock,
     config: Config,
     telemetry: Arc<Telemetry>,
+    tracer: Option<Tracer>,
     rendering: Rendering,
     /// The node's cap on sends.
     sends: Arc<Semaphore>,
@@ -133,7 +137,7 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, config, telemetry, watching } = parts;
+        let Parts { store, opening, clock, config, telemetry, watching, tracer } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             rendering: Rendering::new(store.clone()),
@@ -152,6 +156,7 @@ impl Lanes {
             clock,
             config,
             telemetry,
+            tracer,
         });
         // Commits from here on are seen by the router; what came before, by asking each lane.
         let head = shared.store.head();
@@ -286,6 +291,7 @@ impl Lanes {
                 timestamp: (self.shared.clock)(),
                 hops: event.hops.saturating_add(1),
                 replay: None,
+                traceparent: None,
             };
             reports.extend(channel.send(&[message]).await);
         }

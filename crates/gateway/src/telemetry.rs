@@ -10,9 +10,10 @@ pub mod logs;
 mod process;
 pub mod readiness;
 pub mod routes;
+mod spans;
 mod store;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -28,7 +29,9 @@ use zapbus_event::SourceKind;
 use zapbus_store::{Sizes, Store};
 
 pub use self::{config::Config, lanes::Meter};
-use self::{lag::Board, process::Process, store::StoreCollector};
+use self::{lag::Board, process::Process, spans::Spans, store::StoreCollector};
+
+use crate::traces::Counts;
 
 /// What became of an event at a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,6 +128,8 @@ pub struct Telemetry {
     request_seconds: Histograms<RouteLabels>,
     disk: DiskGauges,
     ready: Gauge,
+    /// What became of spans.
+    pub spans: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +171,7 @@ impl Telemetry {
             request_seconds: Family::new_with_constructor(latency_histogram),
             disk: DiskGauges::default(),
             ready: Gauge::default(),
+            spans: Arc::default(),
         };
         telemetry.registered(store)
     }
@@ -226,6 +232,7 @@ impl Telemetry {
         }
         all.register_collector(Box::new(self.board.clone()));
         all.register_collector(Box::new(StoreCollector::new(store.metrics())));
+        all.register_collector(Box::new(Spans(Arc::clone(&self.spans))));
         self.common.register_collector(Box::new(Process::new()));
         self
     }

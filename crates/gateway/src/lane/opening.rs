@@ -62,6 +62,7 @@ impl Shared {
         };
         let outlet = Outlet {
             shared: Arc::clone(self),
+            destination: id,
             channel: Arc::new(channel),
             meter: self.telemetry.meter(spec.channel.kind()),
             spec: Arc::new(spec),

@@ -30,3 +30,4 @@ mod operations;
 mod receiver;
 mod server;
 mod shutdown;
+mod traces;
