@@ -123,7 +123,7 @@ impl Store {
         }
         let engine = Arc::clone(&self.engine);
         if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
-            tracing::error!(%error, "closing the store failed");
+            tracing::error!(event = "store.close_failed", %error, "closing the store failed");
         }
     }
 

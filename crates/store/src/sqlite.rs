@@ -128,8 +128,14 @@ impl Shared {
             let changed = health.appends != appends;
             if changed {
                 match &appends {
-                    Appends::Ok => tracing::info!("events are taken again"),
-                    Appends::Stopped { reason } => tracing::warn!(reason, "no events are taken"),
+                    Appends::Ok => {
+                        tracing::info!(event = "store.appends_resumed", "events are taken again")
+                    }
+                    Appends::Stopped { reason } => tracing::warn!(
+                        event = "store.appends_stopped",
+                        reason,
+                        "no events are taken"
+                    ),
                 }
                 health.appends = appends;
             }

@@ -40,7 +40,7 @@ impl Shared {
                 Ok(Some(lane)) => lane.run().await,
                 Ok(None) => shared.put_to_rest(id, &mail, None),
                 Err(error) => {
-                    tracing::warn!(event = "lane.store", destination = %id, %error, "a lane could not be read; trying again");
+                    tracing::warn!(event = "lane.unreadable", destination = %id, %error, "a lane could not be read; trying again");
                     let again = (shared.clock)() + STORE_PAUSE;
                     shared.put_to_rest(id, &mail, Some(again));
                 }

@@ -25,6 +25,7 @@ mod lane_limits;
 mod lane_order;
 mod lane_outage;
 mod lane_replay;
+mod logs;
 mod metrics;
 mod operations;
 mod receiver;

@@ -101,7 +101,7 @@ async fn json_logs_are_one_object_per_line_with_a_name_each() {
     let mut names = Vec::new();
     for line in log.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let ours = line["target"].as_str().unwrap().starts_with("zapbus_gateway");
+        let ours = line["target"].as_str().unwrap().starts_with("zapbus");
         if ours {
             names.push(line["event"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned());
         }

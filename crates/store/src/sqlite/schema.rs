@@ -46,6 +46,7 @@ pub(crate) fn lock_folder(data_dir: &Path) -> Result<FolderLock, OpenError> {
     private::make_folder(data_dir).map_err(unusable)?;
     if private::tighten_folder(data_dir).map_err(unusable)? {
         tracing::warn!(
+            event = "store.folder_tightened",
             data_dir = %data_dir.display(),
             "others could read the data folder: now only its owner can"
         );
