@@ -3,9 +3,11 @@
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
+IMAGE ?= zapbus:latest
+ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt deny crash crash-can-fail
+.PHONY: help run build test lint fmt deny crash crash-can-fail image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,3 +54,6 @@ crash-can-fail: ## Show that the crash test fails when events are answered befor
 		echo "The crash test did not notice that events were answered too early: it proves nothing."; \
 		exit 1; }
 	@echo "Good: the crash test noticed."
+
+image: ## Build the container image: zapbus:latest (IMAGE=, ENGINE=docker or podman)
+	$(ENGINE) build --tag $(IMAGE) .

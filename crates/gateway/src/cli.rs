@@ -6,6 +6,7 @@ mod client;
 mod credential;
 mod destination;
 mod erase;
+mod healthcheck;
 mod instance;
 mod migrate;
 mod output;
@@ -96,6 +97,12 @@ Examples:
 
 `zapbus serve` does the same when it starts.")]
     Migrate(migrate::Migrate),
+    /// Ask the gateway on this machine whether it is well, as a container's health check does.
+    #[command(after_help = "\
+Examples:
+  zapbus healthcheck
+  zapbus healthcheck --ready --listen 127.0.0.1:9090")]
+    Healthcheck(healthcheck::Healthcheck),
     /// Tenants of the gateway (with the admin token).
     #[command(after_help = "\
 Examples:
@@ -205,6 +212,7 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Serve(serve) => serve.run(out),
         Command::CheckConfig(check) => check.run(out),
         Command::Migrate(migrate) => migrate.run(out),
+        Command::Healthcheck(healthcheck) => healthcheck.run(out),
         Command::Account(remote) => remote.command.run(&remote.connection, out),
         Command::Instance(remote) => remote.command.run(&remote.connection, out),
         Command::Credential(remote) => remote.command.run(&remote.connection, out),

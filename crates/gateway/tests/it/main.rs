@@ -17,6 +17,7 @@ mod binary;
 mod command_line;
 mod configuration;
 mod connections;
+mod deploy;
 mod first_start;
 mod lane;
 mod lane_change;
