@@ -2,6 +2,7 @@
 
 mod form;
 mod references;
+mod scale;
 
 use std::time::Duration;
 
