@@ -3,9 +3,12 @@
 //! Only the destinations whose cursors are furthest behind are measured, and of what waits for
 //! them only what was not counted the time before.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use zapbus_event::{DestinationId, Position, Timestamp};
+use zapbus_event::{DestinationId, Position};
 use zapbus_store::StoreError;
 
 use super::{
@@ -51,27 +54,38 @@ async fn measure(
     let survey = shared.roster().survey(config.destination_series);
     let head = *shared.store.head().borrow();
     let now = (shared.clock)();
-    known.retain(|id, _| survey.laggards.iter().any(|laggard| laggard.id == *id));
+    let measured: HashSet<DestinationId> =
+        survey.laggards.iter().map(|laggard| laggard.id).collect();
+    known.retain(|id, _| measured.contains(id));
+    let laggards = survey.laggards.into_sorted_vec();
     let mut room = COUNTED_AT_ONCE;
+    // A small backlog is not kept from being counted by a large one before it.
+    let share = (COUNTED_AT_ONCE / 2 / laggards.len().max(1)).max(1);
+    for limit in [share, COUNTED_AT_ONCE] {
+        for laggard in &laggards {
+            let may = room.min(limit);
+            let mut left = may;
+            let before = known.get(&laggard.id).copied();
+            let counted = count(shared, laggard, head, before, &mut left).await?;
+            room -= may - left;
+            known.insert(laggard.id, counted);
+        }
+    }
     let mut lags = Vec::new();
-    for laggard in survey.laggards.into_sorted_vec() {
-        let before = known.get(&laggard.id).copied();
-        let counted = count(shared, &laggard, head, before, &mut room).await?;
-        known.insert(laggard.id, counted);
+    for laggard in laggards {
         let behind = match shared.store.behind(live(laggard.id), laggard.cursor).await {
             // Deleted since the survey.
             Err(StoreError::NotFound { .. }) => continue,
             behind => behind?,
         };
-        // An event that came after the clock was read is not older than nothing.
-        let age = behind.oldest.map(|oldest: Timestamp| now.since(oldest));
-        let events = counted.events + behind.held;
-        if let Some(age) = age.filter(|_| events > 0) {
+        let counted = known.get(&laggard.id).map_or(0, |known| known.events);
+        if let Some(oldest) = behind.oldest {
             lags.push(Lag {
                 destination: laggard.id,
                 standing: laggard.standing.as_str(),
-                age,
-                events,
+                age: now.since(oldest),
+                // There is one, counted by now or not.
+                events: (counted + behind.held).max(1),
             });
         }
     }
