@@ -140,3 +140,53 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{hint::black_box, time::Instant};
+
+    use super::*;
+    use crate::delivery::{Attempt, LIVE, LaneId, Row};
+
+    /// A figure, not a promise: `--run-ignored only --no-capture`.
+    #[test]
+    #[ignore = "its figure is to be read by a person"]
+    fn what_a_delivery_costs() {
+        let at = Timestamp::from_millis(1_767_225_601_000);
+        let attempt = Attempt {
+            at,
+            number: 1,
+            code: Some(200),
+            latency_ms: 12,
+            error: None,
+            excerpt: bytes::Bytes::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        };
+        let row = Row {
+            seq: zapbus_event::Position(1),
+            state: State::Delivered,
+            attempts: 1,
+            parts_done: 1,
+            key: 7,
+            manual: false,
+            attempt: Some(attempt),
+        };
+        let settlements: Vec<Settlement> = (0..1_000)
+            .map(|n| Settlement {
+                lane: LaneId { destination: DestinationId::new(at, n), run: LIVE },
+                cursor: None,
+                health: None,
+                rows: vec![row.clone()],
+                events: Vec::new(),
+            })
+            .collect();
+        let tally = Tally::default();
+        let started = Instant::now();
+        for _ in 0..200 {
+            tally.settled(&Tally::outcomes(black_box(&settlements)), at);
+        }
+        println!("{:?} a delivery", started.elapsed() / 200_000);
+        assert_eq!(tally.take().len(), 1_000);
+    }
+}

@@ -119,3 +119,46 @@ async fn an_instance_has_the_figures_of_its_own_destinations_only() {
     let found = of(&engine, Subject::Instance(shop)).await;
     assert_eq!(found.hour.figures.accepted, 1, "a deleted destination is not counted");
 }
+
+/// Figures, not promises: `--run-ignored only --no-capture`.
+#[tokio::test]
+#[ignore = "its figures are to be read by a person"]
+async fn what_statistics_cost() {
+    let engine = Engine::start().await;
+    let shop = engine.instance("shop").await;
+    let mut lanes = Vec::new();
+    for _ in 0..100 {
+        lanes.push(engine.lane(shop, Start::Now).await);
+    }
+    let said = engine.say_many(shop, 100_000).await;
+    let mut settling = Duration::ZERO;
+    for chunk in said.chunks(1_000) {
+        let delivered = chunk.iter().map(|said| attempted(&engine, said.seq, 12, State::Delivered));
+        let rows = delivered.collect();
+        let started = std::time::Instant::now();
+        engine.settle(lanes[0], None, rows).await;
+        settling += started.elapsed();
+    }
+    println!("settling: {:?} a delivery", settling / 100_000);
+    let mut writing = Duration::ZERO;
+    for _ in 0..288 {
+        engine.advance(5 * MINUTE);
+        for lane in &lanes {
+            let row = attempted(&engine, said[0].seq, 12, State::Delivered);
+            engine.settle(*lane, None, vec![row]).await;
+        }
+        let started = std::time::Instant::now();
+        engine.store().write_statistics().await.unwrap();
+        writing += started.elapsed();
+    }
+    println!("writing: {:?} a row", writing / 28_800);
+    for (what, subject) in [
+        ("a destination", Subject::Destination(lanes[0].destination)),
+        ("an instance with 100 destinations", Subject::Instance(shop)),
+    ] {
+        let started = std::time::Instant::now();
+        let found = of(&engine, subject).await;
+        println!("a day of {what}: {:?}", started.elapsed());
+        assert!(found.day.figures.accepted >= 288);
+    }
+}
