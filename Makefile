@@ -3,9 +3,11 @@
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
+IMAGE ?= zapbus:latest
+ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus
+.PHONY: help run demo build test lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,3 +91,6 @@ fuzz: ## Every reader of what comes from outside, FUZZ_SECONDS (20) each (FUZZ_T
 
 fuzz-corpus: ## Write what the fuzz targets start from into fuzz/corpus
 	$(CARGO) run --locked --manifest-path fuzz/Cargo.toml --bin corpus
+
+image: ## Build the container image: zapbus:latest (IMAGE=, ENGINE=docker or podman)
+	$(ENGINE) build --tag $(IMAGE) .

@@ -50,6 +50,8 @@ pub struct Message {
     pub hops: u8,
     /// The replay it belongs to (`zapbus-replay`), if any.
     pub replay: Option<String>,
+    /// Where a receiver's own spans belong (`traceparent`), if the event is traced.
+    pub traceparent: Option<String>,
 }
 
 /// What a failure says about the destination.
@@ -289,6 +291,11 @@ impl Opening {
     pub fn with_user_agent(mut self, user_agent: HeaderValue) -> Self {
         self.user_agent = user_agent;
         self
+    }
+
+    /// Connections to receivers that are open now, and how many of them wait to be used again.
+    pub fn connections(&self) -> (usize, usize) {
+        self.pools.connections()
     }
 
     /// The guard that connections pass.

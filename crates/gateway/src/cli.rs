@@ -12,6 +12,7 @@ mod destination;
 mod doctor;
 mod erase;
 mod exit;
+mod healthcheck;
 mod instance;
 mod manual;
 mod migrate;
@@ -87,6 +88,12 @@ Examples:
 
 `zapbus serve` does the same when it starts.")]
     Migrate(migrate::Migrate),
+    /// Ask the gateway on this machine whether it is well, as a container's health check does.
+    #[command(after_help = "\
+Examples:
+  zapbus healthcheck
+  zapbus healthcheck --ready --listen 127.0.0.1:9090")]
+    Healthcheck(healthcheck::Healthcheck),
     /// Tenants of the gateway (with the admin token).
     #[command(after_help = "\
 Examples:
@@ -322,6 +329,7 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Serve(serve) => serve.run(out),
         Command::CheckConfig(check) => check.run(out),
         Command::Migrate(migrate) => migrate.run(out),
+        Command::Healthcheck(healthcheck) => healthcheck.run(out),
         Command::Account(remote) => remote.command.run(&remote.connection, out),
         Command::Instance(remote) => remote.command.run(&remote.connection, out),
         Command::Credential(remote) => remote.command.run(&remote.connection, out),

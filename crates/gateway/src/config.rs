@@ -20,7 +20,11 @@ pub use self::{
     load::{Environment, Flags, Loaded, Mistake, Note, Origin, Setting},
     secret::Secret,
 };
-use crate::{backups, lane, server, telemetry::logs};
+use crate::{
+    backups, lane, server,
+    telemetry::{self, logs},
+    traces,
+};
 
 /// Everything the gateway can be told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,6 +68,10 @@ pub struct Config {
     pub lanes: lane::Config,
     /// Logs.
     pub log: logs::Config,
+    /// Metrics.
+    pub telemetry: telemetry::Config,
+    /// Traces.
+    pub traces: traces::Config,
     /// Going down.
     pub shutdown: Shutdown,
 }
@@ -89,6 +97,8 @@ impl Default for Config {
             backup: backups::Config::default(),
             lanes: lane::Config::default(),
             log: logs::Config::default(),
+            telemetry: telemetry::Config::default(),
+            traces: traces::Config::default(),
             shutdown: Shutdown::default(),
         }
     }
@@ -399,6 +409,8 @@ impl Config {
             ("cors", self.cors.check()),
             ("lanes", self.lanes.check()),
             ("log", self.log.check()),
+            ("telemetry", self.telemetry.check()),
+            ("traces", self.traces.check()),
         ] {
             for (key, problem) in problems {
                 wrong.push((format!("{section}.{key}"), problem));

@@ -10,6 +10,7 @@ mod announce;
 mod changes;
 mod config;
 mod gate;
+mod lag;
 mod opening;
 mod roster;
 mod runner;
@@ -46,11 +47,15 @@ use self::{
     roster::{Command, Mode, Rest, Roster, live},
     send::render_options,
 };
-use crate::{rendering::Rendering, spec::Spec, telemetry::Telemetry};
+use crate::{
+    rendering::Rendering,
+    spec::Spec,
+    telemetry::{self, Telemetry},
+    traces::Tracer,
+};
 
-/// How often the cursors of resting lanes are written, and figures brought up to date.
+/// How often the cursors of resting lanes are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
-const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Pause before the store is asked again after it could not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -75,6 +80,10 @@ pub struct Parts {
     pub config: Config,
     /// Figures.
     pub telemetry: Arc<Telemetry>,
+    /// How often they are taken, and of how many destinations.
+    pub watching: telemetry::Config,
+    /// Spans of attempts, if they are wanted.
+    pub tracer: Option<Tracer>,
 }
 
 /// How a lane is.
@@ -104,6 +113,7 @@ pub(crate) struct Shared {
     wall: Clock,
     config: Config,
     telemetry: Arc<Telemetry>,
+    tracer: Option<Tracer>,
     rendering: Rendering,
     /// The node's cap on sends.
     sends: Arc<Semaphore>,
@@ -130,7 +140,7 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, wall, config, telemetry } = parts;
+        let Parts { store, opening, clock, wall, config, telemetry, watching, tracer } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             rendering: Rendering::new(store.clone()),
@@ -150,6 +160,7 @@ impl Lanes {
             wall,
             config,
             telemetry,
+            tracer,
         });
         // Commits from here on are seen by the router; what came before, by asking each lane.
         let head = shared.store.head();
@@ -158,7 +169,7 @@ impl Lanes {
         shared.spawn(waking::route(Arc::clone(&shared), from));
         shared.spawn(upkeep::keep_time(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_cursors(Arc::clone(&shared)));
-        shared.spawn(upkeep::count(Arc::clone(&shared)));
+        shared.spawn(lag::watch(Arc::clone(&shared), watching));
         shared.spawn(upkeep::ask_all(Arc::clone(&shared)));
         Ok(Self { shared })
     }
@@ -284,6 +295,7 @@ impl Lanes {
                 timestamp: (self.shared.wall)(),
                 hops: event.hops.saturating_add(1),
                 replay: None,
+                traceparent: None,
             };
             reports.extend(channel.send(&[message]).await);
         }

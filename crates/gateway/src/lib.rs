@@ -7,7 +7,8 @@
 //! - [`api`] and [`directory`]: the HTTP API and its cached look-ups
 //! - [`ingest`]: the door to the journal; [`lane`]: how events leave it again
 //! - [`backups`]: copies of the running store
-//! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness
+//! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness;
+//!   [`traces`]: one event from its source to every destination
 //! - [`first_start`], [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
 //!   newcomer is told
 //! - `simulator` and `demo`: realistic traffic, and a gateway to watch it pass through
@@ -31,6 +32,7 @@ mod simulator;
 pub mod source;
 pub mod spec;
 pub mod telemetry;
+pub mod traces;
 pub mod upkeep;
 pub mod welcome;
 
@@ -56,6 +58,7 @@ use crate::{
     lane::Lanes,
     server::{Front, Server, tls::Tls},
     telemetry::{Telemetry, readiness::Readiness},
+    traces::Exporter,
 };
 
 /// Bytes of large request bodies that are read at one time; further ones are answered 503.
@@ -114,6 +117,9 @@ pub enum RunError {
     /// An entry of the egress allow-list cannot be read.
     #[error("egress.allow: {0}")]
     Egress(#[from] channel::egress::AllowError),
+    /// Traces cannot be sent.
+    #[error("traces: {0}")]
+    Traces(String),
     /// The system has no randomness.
     #[error("cannot make a token: {0}")]
     Random(#[from] getrandom::Error),
@@ -178,6 +184,7 @@ struct Running {
     server: Server,
     stopping: CancellationToken,
     upkeep: JoinHandle<()>,
+    exporter: Option<Exporter>,
 }
 
 impl Running {
@@ -198,7 +205,12 @@ impl Running {
 
         let (egress, loopback_targets) = egress_guard(&config, address)?;
         let opening = Arc::new(channel::Opening::new(egress.clone()));
-        let ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
+        let mut ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
+        let (tracer, exporter) =
+            Exporter::start(&config.traces, &telemetry.spans).map_err(RunError::Traces)?.unzip();
+        if let Some(tracer) = &tracer {
+            ingest = ingest.traced(tracer.clone(), hooks.clock.clone());
+        }
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
@@ -206,6 +218,8 @@ impl Running {
             wall: hooks.clock,
             config: config.lanes.clone(),
             telemetry: telemetry.clone(),
+            watching: config.telemetry,
+            tracer,
         })
         .await?;
         let backups = Backups::new(
@@ -255,7 +269,7 @@ impl Running {
             loopback_targets,
             app: app.clone(),
         });
-        Ok(Self { app, server, stopping, upkeep })
+        Ok(Self { app, server, stopping, upkeep, exporter })
     }
 
     /// Nothing more is taken; what is being answered and what is being sent finishes; then the
@@ -283,6 +297,9 @@ impl Running {
         let last_bytes = Instant::now() + LAST_BYTES;
         if !self.server.stop(last_bytes).await {
             tracing::warn!(event = "gateway.connections_cut", "connections were still open");
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.stop().await;
         }
         if let Err(error) = self.upkeep.await {
             tracing::error!(event = "upkeep.failed", %error, "upkeep ended early");

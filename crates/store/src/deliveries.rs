@@ -8,6 +8,7 @@ use crate::{
     LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement, Store,
     Stretch, Urgency,
     sqlite::{accounts, lanes, redeliver, runs, search},
+    statistics::Tally,
 };
 
 /// Deliveries set due in one commit.
@@ -28,7 +29,10 @@ impl Store {
     /// # Errors
     /// When the store cannot write: keep the outcomes and say them again.
     pub async fn settle(&self, settlements: Vec<Settlement>, urgency: Urgency) -> Result<()> {
-        self.engine.settle(settlements, urgency).await
+        let outcomes = Tally::outcomes(&settlements);
+        self.engine.settle(settlements, urgency).await?;
+        self.tally.settled(&outcomes, (self.engine.shared.clock)());
+        Ok(())
     }
 
     /// Retrying rows due by `until`, by due time, then position.

@@ -10,6 +10,7 @@ use crate::{
     AppendError, Result, Store,
     journal::{Append, Appended, Limit, Page, Reader},
     sqlite::read,
+    statistics::Tally,
 };
 
 impl Store {
@@ -19,7 +20,10 @@ impl Store {
     /// Nothing of it is stored, except that [`AppendError::Unavailable`] may leave that open: a
     /// repeat is then recognised by its keys.
     pub async fn append(&self, append: Append) -> std::result::Result<Vec<Appended>, AppendError> {
-        self.engine.append(append).await
+        let owners = Tally::owners(&append);
+        let appended = self.engine.append(append).await?;
+        self.tally.appended(&owners, &appended, (self.engine.shared.clock)());
+        Ok(appended)
     }
 
     /// The end of the journal: a hint that something was committed. The journal is the truth.

@@ -9,7 +9,9 @@
 //! - [`delivery`]: cursors, delivery rows, attempts, replays ([`Store::settle`], [`Store::due`],
 //!   [`Store::search`])
 //! - [`registry`]: accounts, instances, destinations, credentials, the audit log
+//! - [`lag`]: how far destinations are behind ([`Store::behind`])
 //! - [`retention`]: how long what is kept ([`Store::prune`])
+//! - [`statistics`]: the last hour and day ([`Store::statistics`])
 //! - [`upkeep`]: health, backups, erasure
 //!
 //! The store knows no URL and no status code: what it is given of those is opaque to it.
@@ -20,10 +22,12 @@ compile_error!("fault-injection answers before it stores: it must never be in a 
 pub mod delivery;
 mod error;
 pub mod journal;
+pub mod lag;
 mod metrics;
 mod options;
 pub mod registry;
 pub mod retention;
+pub mod statistics;
 pub mod upkeep;
 
 mod blob;
@@ -47,6 +51,7 @@ pub use delivery::{
 };
 pub use error::{AppendError, OpenError, StoreError};
 pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
+pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
 pub use options::{Clock, Key, Options, system_clock};
 pub use registry::{
@@ -55,6 +60,7 @@ pub use registry::{
     Start,
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
+pub use statistics::{Figures, Statistics, Subject, Window};
 pub use upkeep::{
     Appends, BackupReport, Dropped, Erase, Erased, MigrationPlan, Rekeyed, Restore, Restored,
     Sizes, StoreHealth,
@@ -70,6 +76,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Clone)]
 pub struct Store {
     engine: Arc<Engine>,
+    tally: Arc<statistics::Tally>,
 }
 
 /// A store that was opened.
@@ -106,7 +113,7 @@ impl Store {
         let opened =
             opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })??;
         Ok(Opened {
-            store: Self { engine: Arc::new(opened.engine) },
+            store: Self { engine: Arc::new(opened.engine), tally: Arc::default() },
             first_start: opened.first_start,
             migrated: opened.migrated,
             restored: opened.restored,
@@ -117,9 +124,13 @@ impl Store {
     /// Takes nothing more, writes what waits, moves it all into the database file and releases the
     /// folder. Does nothing the second time.
     pub async fn close(&self) {
+        if let Err(error) = self.write_statistics().await {
+            // Also when it was closed before: then there was nothing to write.
+            tracing::debug!(event = "store.statistics_unwritten", %error, "the last figures are missing");
+        }
         let engine = Arc::clone(&self.engine);
         if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
-            tracing::error!(%error, "closing the store failed");
+            tracing::error!(event = "store.close_failed", %error, "closing the store failed");
         }
     }
 

@@ -13,6 +13,7 @@ mod fault;
 mod generation;
 pub(crate) mod instances;
 mod kinds;
+pub(crate) mod lag;
 pub(crate) mod lanes;
 mod queue;
 pub(crate) mod read;
@@ -26,6 +27,7 @@ pub(crate) mod search;
 pub(crate) mod secrets;
 mod settle;
 mod space;
+pub(crate) mod statistics;
 mod writer;
 
 use std::{
@@ -128,8 +130,14 @@ impl Shared {
             let changed = health.appends != appends;
             if changed {
                 match &appends {
-                    Appends::Ok => tracing::info!("events are taken again"),
-                    Appends::Stopped { reason } => tracing::warn!(reason, "no events are taken"),
+                    Appends::Ok => {
+                        tracing::info!(event = "store.appends_resumed", "events are taken again")
+                    }
+                    Appends::Stopped { reason } => tracing::warn!(
+                        event = "store.appends_stopped",
+                        reason,
+                        "no events are taken"
+                    ),
                 }
                 health.appends = appends;
             }

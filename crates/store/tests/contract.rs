@@ -18,6 +18,8 @@ mod failures;
 mod files;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/lag.rs"]
+mod lag;
 #[path = "contract/lanes.rs"]
 mod lanes;
 #[path = "contract/model.rs"]
@@ -38,3 +40,5 @@ mod retention;
 mod runs;
 #[path = "contract/scale.rs"]
 mod scale;
+#[path = "contract/statistics.rs"]
+mod statistics;

@@ -14,6 +14,7 @@ pub(super) mod ingest;
 mod instances;
 mod runs;
 pub(super) mod source;
+mod statistics;
 
 use std::future::Future;
 
@@ -60,6 +61,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(destinations::operations::pause_destination))
         .routes(routes!(destinations::operations::resume_destination))
         .routes(routes!(destinations::operations::rotate_destination_secret))
+        .routes(routes!(statistics::show_destination_statistics))
+        .routes(routes!(statistics::show_instance_statistics))
         .routes(routes!(runs::replay_destination))
         .routes(routes!(runs::list_runs))
         .routes(routes!(runs::show_run))

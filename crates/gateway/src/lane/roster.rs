@@ -3,11 +3,13 @@
 //! A lane that rests has no task and no timer of its own: an entry here, and at most one place in
 //! the node's heap of times.
 
+mod survey;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -15,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Position, Timestamp};
 use zapbus_store::{DestinationHead, Health, LaneId, Reader};
 
+pub(crate) use self::survey::{Laggard, Standing};
 use super::{LaneStatus, announce::Voice, gate::Memory};
 
 /// Skipped events after which a resting lane's cursor is written.
@@ -41,13 +44,33 @@ pub(crate) struct Mail {
     commands: mpsc::UnboundedSender<Command>,
     committed: AtomicBool,
     bell: Notify,
+    /// Where the live run is, and whether it is probing: for whoever watches.
+    cursor: AtomicU64,
+    probing: AtomicBool,
 }
 
 impl Mail {
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let mail = Self { commands, committed: AtomicBool::new(false), bell: Notify::new() };
+        let mail = Self {
+            commands,
+            committed: AtomicBool::new(false),
+            bell: Notify::new(),
+            cursor: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+        };
         (Arc::new(mail), receiver)
+    }
+
+    /// Shows how the lane is to whoever watches, who asks nobody.
+    pub(crate) fn show(&self, cursor: Position, probing: bool) {
+        self.cursor.store(cursor.0, Ordering::Relaxed);
+        self.probing.store(probing, Ordering::Relaxed);
+    }
+
+    /// What was shown last.
+    pub(crate) fn shown(&self) -> (Position, bool) {
+        (Position(self.cursor.load(Ordering::Relaxed)), self.probing.load(Ordering::Relaxed))
     }
 
     /// Events that may concern the lane were committed.

@@ -348,6 +348,7 @@ impl Lane {
             self.permit = None;
             self.permit_wait = None;
         }
+        self.mail.show(self.tracks[0].cursor(), self.gate.is_probing());
         self.write(now);
     }
 

@@ -7,7 +7,7 @@ use zapbus_event::{DestinationId, Position, Timestamp};
 use zapbus_store::{Health, Limit, Reader, Settlement, StoreError, Urgency};
 
 use super::roster::Mode;
-use super::{ASK_AT_ONCE, COUNT_EVERY, FLUSH_EVERY, FLUSH_STEP, STORE_PAUSE, Shared};
+use super::{ASK_AT_ONCE, FLUSH_EVERY, FLUSH_STEP, STORE_PAUSE, Shared};
 
 impl Shared {
     pub(super) async fn load(&self) -> Result<(), StoreError> {
@@ -104,26 +104,6 @@ pub(super) async fn keep_cursors(shared: Arc<Shared>) {
         if let Err(error) = shared.write_cursors().await {
             tracing::debug!(event = "lane.cursors", %error, "cursors of resting lanes were not written");
         }
-    }
-}
-
-/// Keeps the number of lanes by health.
-pub(super) async fn count(shared: Arc<Shared>) {
-    loop {
-        {
-            let roster = shared.roster();
-            let [mut flowing, mut probing, mut stopped] = [0_i64; 3];
-            for (_, entry) in roster.iter() {
-                match (entry.head.active, entry.rest.as_ref().map(|rest| rest.memory.health)) {
-                    (false, _) => stopped += 1,
-                    (true, Some(Health::Probing { .. })) => probing += 1,
-                    (true, _) => flowing += 1,
-                }
-            }
-            drop(roster);
-            shared.telemetry.set_lanes(flowing, probing, stopped);
-        }
-        tokio::time::sleep(COUNT_EVERY).await;
     }
 }
 

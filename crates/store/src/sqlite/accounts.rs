@@ -55,7 +55,7 @@ pub(crate) fn accounts(view: View<'_>) -> Result<Vec<Account>> {
     while let Some(row) = rows.next()? {
         found.push(account(row, &view.shared.sealer).or_else(|fault| match fault {
             Fault::Store(error) => {
-                tracing::warn!(%error, "an account is listed without its source");
+                tracing::warn!(event = "account.source_unreadable", %error, "an account is listed without its source");
                 Ok(Account {
                     id: AccountId::from_bytes(row.get(0)?),
                     name: row.get(1)?,

@@ -53,7 +53,7 @@ impl Checkpoints {
         if self.nearly_done.swap(false, Relaxed)
             && let Err(fault) = run(writer, "PASSIVE")
         {
-            tracing::debug!(reason = %fault.reason(), "a checkpoint has to wait");
+            tracing::debug!(event = "store.checkpoint_waits", reason = %fault.reason(), "the log is moved later");
         }
     }
 
@@ -78,7 +78,7 @@ impl Checkpoints {
             if self.owed.swap(0, Relaxed) > 0 || closed {
                 metrics.checkpoints.add(1);
                 if let Err(fault) = self.checkpoint(&mut conn, path, closed) {
-                    tracing::debug!(reason = %fault.reason(), "a checkpoint has to wait");
+                    tracing::debug!(event = "store.checkpoint_failed", reason = %fault.reason(), "a checkpoint has to wait");
                     conn = None;
                 }
             }

@@ -190,7 +190,7 @@ fn clock(tx: &mut Tx<'_>) -> Timestamp {
     let clock = (tx.shared.clock)();
     let ahead = tx.now.since(clock) > AHEAD;
     if ahead && !tx.memory.pruner.ahead {
-        tracing::warn!(%clock, newest = %tx.now, "the newest event is ahead of the clock: retention goes by the clock");
+        tracing::warn!(event = "store.clock_behind", %clock, newest = %tx.now, "the newest event is ahead of the clock: retention goes by the clock");
     }
     tx.memory.pruner.ahead = ahead;
     clock.min(tx.now)

@@ -21,8 +21,10 @@ use crate::{
 };
 
 /// Every step of the schema, oldest first. Published ones never change.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+    ("0002_statistics", include_str!("../../migrations/sqlite/0002_statistics.sql")),
+];
 
 const DATABASE: &str = "zapbus.db";
 pub(super) const KEY_FILE: &str = "encryption.key";
@@ -51,6 +53,7 @@ pub(crate) fn lock_folder(data_dir: &Path) -> Result<FolderLock, OpenError> {
     private::make_folder(data_dir).map_err(unusable)?;
     if private::tighten_folder(data_dir).map_err(unusable)? {
         tracing::warn!(
+            event = "store.folder_tightened",
             data_dir = %data_dir.display(),
             "others could read the data folder: now only its owner can"
         );

@@ -291,7 +291,7 @@ impl Writer {
                 }
             }
             Err(fault) => {
-                tracing::error!(reason = %fault.reason(), "a commit failed; the database is opened again");
+                tracing::error!(event = "store.commit_failed", reason = %fault.reason(), "a commit failed; the database is opened again");
                 self.shared.metrics.failed_commits.add(1);
                 if matches!(fault, Fault::Full(_)) {
                     self.space.note_full();

@@ -143,7 +143,9 @@ pub(super) fn leftovers(
             pruned.others += removed;
             left.spend(usize::try_from(removed).unwrap_or(usize::MAX));
         }
-        Err(error) => tracing::warn!(%error, "the blob folder could not be swept"),
+        Err(error) => {
+            tracing::warn!(event = "blob.not_swept", %error, "the blob folder could not be swept")
+        }
     }
     Ok(if tx.memory.pruner.others.shelf < SHELVES { Progress::Going } else { Progress::Round })
 }
