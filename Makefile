@@ -85,7 +85,7 @@ fuzz: ## Every reader of what comes from outside, FUZZ_SECONDS (20) each (FUZZ_T
 	@$(MAKE) --no-print-directory fuzz-corpus
 	@for target in $(FUZZ_TARGETS); do \
 		echo "== $$target"; \
-		$(CARGO) +nightly fuzz run --sanitizer none $$target -- \
+		$(CARGO) +nightly fuzz run --dev --sanitizer none $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 

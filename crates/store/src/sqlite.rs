@@ -43,7 +43,7 @@ use std::{
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use zapbus_event::{InstanceId, Position};
 
 pub(crate) use self::{
@@ -235,10 +235,12 @@ impl Engine {
                 .spawn(work)
                 .map_err(|error| wrong(Fault::Broken(error.to_string())))
         };
+        let readers = Readers::new(path.clone(), options.readers.max(1));
         let (ready, started) = std::sync::mpsc::channel();
         let writer = spawn("zapbus-writer", {
             let (shared, path) = (Arc::clone(&shared), path.clone());
-            Box::new(move || match Writer::new(shared, path, conn) {
+            let readers = readers.clone();
+            Box::new(move || match Writer::new(shared, path, conn, readers) {
                 Ok(writer) => {
                     let _alarm = Alarm(writer.shared());
                     if ready.send(Ok(writer.head())).is_ok() {
@@ -258,14 +260,20 @@ impl Engine {
         shared.advance_head(head);
         let checkpoints = spawn("zapbus-checkpoint", {
             let (shared, path) = (Arc::clone(&shared), path.clone());
-            Box::new(move || shared.checkpoints.run(&path, &shared.metrics))
+            Box::new(move || {
+                shared.checkpoints.run(&path, &shared.metrics, || {
+                    // The writer looks after it before it does anything else.
+                    let (nothing, _) = Call::with_answer(|_| Ok(()));
+                    let _ = shared.queue.command(nothing);
+                });
+            })
         })?;
         let threads = vec![writer, checkpoints];
         let engine = Self {
             shared,
             data_dir,
             inline_limit: options.inline_limit,
-            readers: Readers::new(path, options.readers.max(1)),
+            readers,
             threads: Mutex::new(threads),
             lock: Mutex::new(Some(lock)),
         };
@@ -484,7 +492,7 @@ impl Drop for Alarm {
 
 /// Connections that read. Made when first needed.
 #[derive(Clone)]
-struct Readers {
+pub(crate) struct Readers {
     path: Arc<Path>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
@@ -506,6 +514,18 @@ impl Readers {
         idle.map_or_else(|| schema::open_reader(&self.path), Ok)
     }
 
+    /// Waits until nobody reads, closes every connection, and keeps it so until what it gives is
+    /// dropped. Blocks: for the writer's thread. Reads are short, and none waits for the writer.
+    pub(crate) fn stand_still(&self) -> Option<OwnedSemaphorePermit> {
+        let all = u32::try_from(self.count).unwrap_or(u32::MAX);
+        let still = block_on(Arc::clone(&self.permits).acquire_many_owned(all));
+        for conn in self.idle().drain(..) {
+            checkpoint::close(conn, true);
+        }
+        // Closed: nobody reads any more anyway.
+        still.ok()
+    }
+
     fn put_back(&self, conn: Connection) {
         let mut idle = self.idle();
         if !self.permits.is_closed() && idle.len() < self.count {
@@ -516,6 +536,25 @@ impl Readers {
     fn close(&self) {
         self.permits.close();
         self.idle().clear();
+    }
+}
+
+/// Runs a future on a thread of our own.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
     }
 }
 

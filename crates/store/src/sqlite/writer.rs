@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use zapbus_event::{AuditId, DestinationId, Event, EventId, InstanceId, Position, Timestamp};
 
 use super::{
-    Shared,
+    Readers, Shared,
     append::{KnownAliases, Placed, Random},
     checkpoint,
     dedup::{self, Dedup},
@@ -216,15 +216,21 @@ pub(crate) struct Writer {
     /// `None` between a failure and the moment the database opens again. Shared with a backup that
     /// runs between the commits.
     conn: Option<Rc<Connection>>,
+    readers: Readers,
     memory: Memory,
     space: Space,
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, path: PathBuf, conn: Connection) -> Result<Self> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        path: PathBuf,
+        conn: Connection,
+        readers: Readers,
+    ) -> Result<Self> {
         let memory = Memory::load(&conn)?;
         let space = Space::new(path.clone());
-        Ok(Self { shared, path, conn: Some(Rc::new(conn)), memory, space })
+        Ok(Self { shared, path, conn: Some(Rc::new(conn)), readers, memory, space })
     }
 
     pub(crate) fn head(&self) -> Position {
@@ -239,7 +245,11 @@ impl Writer {
             let Some(batch) = self.shared.queue.take(self.shared.batch, idle) else {
                 break;
             };
-            if self.conn.is_none() && !self.reopen() {
+            let open = match self.shared.checkpoints.is_suspect() {
+                true => self.recover(),
+                false => self.conn.is_some() || self.reopen(),
+            };
+            if !open {
                 let reason = "its database cannot be opened".to_owned();
                 self.answer_unavailable(batch, &reason);
                 continue;
@@ -249,6 +259,7 @@ impl Writer {
                 self.back_up(request);
             }
         }
+        self.let_go();
     }
 
     /// Writes what waits at the moment, in the middle of something long.
@@ -297,8 +308,11 @@ impl Writer {
                     self.space.note_full();
                 }
                 // Whether it is on disk nobody knows: only a fresh look at the file tells.
-                self.conn = None;
-                self.reopen();
+                self.let_go();
+                // A suspect database waits until nobody has it open: see `recover`.
+                if !self.shared.checkpoints.is_suspect() {
+                    self.reopen();
+                }
                 self.answer_unavailable(batch, &fault.reason());
             }
         }
@@ -460,13 +474,40 @@ impl Writer {
         self.shared.advance_head(self.memory.head());
     }
 
+    fn let_go(&mut self) {
+        let suspect = self.shared.checkpoints.is_suspect();
+        // A backup that still has it fails, and closes it then.
+        if let Some(conn) = self.conn.take().and_then(Rc::into_inner) {
+            checkpoint::close(conn, suspect);
+        }
+    }
+
+    /// After a sync of the database has failed: closes every connection, so that the index of the
+    /// log is made anew from the log, and moves all of it into the database once more. What the
+    /// failed sync lost is in the log, which is not started over before a sync has succeeded.
+    fn recover(&mut self) -> bool {
+        tracing::error!("a sync of the database failed: what was moved into it is moved again");
+        let _nobody_reads = self.readers.stand_still();
+        self.shared.checkpoints.let_go();
+        self.let_go();
+        self.shared.checkpoints.trust();
+        self.reopen()
+    }
+
     /// Opens the database again and reads its heads anew.
     fn reopen(&mut self) -> bool {
+        let checkpoints = &self.shared.checkpoints;
         let opened = schema::open_writer(&self.path).and_then(|conn| {
-            checkpoint::start_over(&conn, &self.path)?;
-            let memory = Memory::load(&conn)?;
-            let directory = Directory::load(&conn)?;
-            Ok((conn, memory, directory))
+            let loaded = checkpoints
+                .start_over(&conn, &self.path)
+                .and_then(|()| Ok((Memory::load(&conn)?, Directory::load(&conn)?)));
+            match loaded {
+                Ok((memory, directory)) => Ok((conn, memory, directory)),
+                Err(fault) => {
+                    checkpoint::close(conn, checkpoints.is_suspect());
+                    Err(fault)
+                }
+            }
         });
         match opened {
             Ok((conn, memory, directory)) => {
