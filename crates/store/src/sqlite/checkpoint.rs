@@ -174,7 +174,7 @@ pub(crate) fn close(conn: Connection, suspect: bool) {
     if suspect
         && let Err(error) = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
     {
-        tracing::error!(%error, "a connection may move the log when it is closed");
+        tracing::error!(event = "store.checkpoint_unsafe", %error, "a connection may move the log when it is closed");
     }
     drop(conn);
 }

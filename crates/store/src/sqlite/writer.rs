@@ -486,7 +486,10 @@ impl Writer {
     /// log is made anew from the log, and moves all of it into the database once more. What the
     /// failed sync lost is in the log, which is not started over before a sync has succeeded.
     fn recover(&mut self) -> bool {
-        tracing::error!("a sync of the database failed: what was moved into it is moved again");
+        tracing::error!(
+            event = "store.sync_failed",
+            "a sync of the database failed: what was moved into it is moved again"
+        );
         let _nobody_reads = self.readers.stand_still();
         self.shared.checkpoints.let_go();
         self.let_go();
