@@ -13,8 +13,6 @@ pub(crate) struct Post {
     template: Template,
     head: Vec<u8>,
     batch: u64,
-    /// Number of the first event.
-    from: u64,
     /// The answer tells of each event whether it is stored.
     gateway: bool,
 }
@@ -56,20 +54,14 @@ impl Post {
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         )
         .into_bytes();
-        Self { run: Arc::clone(run), template, head, batch, from: 0, gateway }
-    }
-
-    /// Goes on with this event.
-    pub(crate) fn starting_at(mut self, event: u64) -> Self {
-        self.from = event;
-        self
+        Self { run: Arc::clone(run), template, head, batch, gateway }
     }
 }
 
 impl Exchange for Post {
     fn write(&mut self, number: u64, due: Instant, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head);
-        let first = self.from + number * self.batch;
+        let first = number * self.batch;
         for event in first..first + self.batch {
             self.run.plan(event, due);
             if self.batch > 1 {
@@ -100,7 +92,7 @@ impl Exchange for Post {
 /// Posts JSON documents to the gateway, one per request.
 pub(crate) struct Documents<'a> {
     pub(crate) address: SocketAddr,
-    pub(crate) token: &'a str,
+    pub(crate) token: &'static str,
     /// Path and body of a request.
     pub(crate) document: &'a dyn Fn(u64) -> (String, String),
 }

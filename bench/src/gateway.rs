@@ -83,6 +83,7 @@ impl Gateway {
         self.client.call(method, path, body)
     }
 
+    /// The operator's token.
     pub(crate) fn admin_token(&self) -> &'static str {
         ADMIN_TOKEN
     }

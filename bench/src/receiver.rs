@@ -22,7 +22,10 @@ use rustix::{
     fd::OwnedFd,
 };
 
-use crate::{Failure, event, http, ledger::Run};
+use crate::{
+    Failure, event, http,
+    ledger::{Run, Sighting},
+};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const DOWN: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
@@ -234,26 +237,23 @@ impl Loop {
                 break;
             };
             let destination = destination(request);
-            if destination.is_some()
-                && destination == Some(self.shared.down.load(Ordering::Acquire))
-            {
-                answers.extend_from_slice(DOWN);
-            } else {
-                self.enter(destination, &request[framing.head..]);
-                answers.extend_from_slice(OK);
-            }
+            let down = self.shared.down.load(Ordering::Acquire);
+            let accepted = destination != Some(down);
+            self.enter(destination, accepted, &request[framing.head..]);
+            answers.extend_from_slice(if accepted { OK } else { DOWN });
             used += framing.len();
         }
         Ok(used)
     }
 
-    fn enter(&self, destination: Option<usize>, body: &[u8]) {
+    fn enter(&self, destination: Option<usize>, accepted: bool, body: &[u8]) {
         let at = Instant::now();
         let Some((run, number)) = event::read_id(body) else {
             return;
         };
         if let Some((run, destination)) = self.runs.get(&run).zip(destination) {
-            run.arrive(destination, number, position(body), at);
+            let sighting = Sighting { at, position: position(body), accepted };
+            run.arrive(destination, number, sighting);
         }
     }
 }
