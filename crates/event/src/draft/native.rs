@@ -124,15 +124,12 @@ impl<'a> Members<'a> {
 }
 
 fn members(body: &[u8]) -> Result<Members<'_>, NativeError> {
-    let whole: &RawValue = serde_json::from_slice(body)
-        .map_err(|error| NativeError::Json { path: String::new(), message: error.to_string() })?;
-    if !whole.get().starts_with('{') {
-        return Err(invalid(".", "expected one event: an object with type and data".to_owned()));
-    }
-    let pairs: Pairs<'_> = read(whole.get().as_bytes())
-        .map_err(|fault: Fault| NativeError::Json { path: fault.path, message: fault.message })?;
+    let pairs = match serde_json::from_slice(body) {
+        Ok(Pairs(pairs)) => pairs,
+        Err(_) => pairs(body)?,
+    };
     let mut members = Members([None; MEMBERS.len()]);
-    for (name, value) in pairs.0 {
+    for (name, value) in pairs {
         let Some(index) = MEMBERS.iter().position(|member| *member == name) else {
             return Err(invalid(&shortened(&name), unknown_member(&name)));
         };
@@ -141,6 +138,18 @@ fn members(body: &[u8]) -> Result<Members<'_>, NativeError> {
         }
     }
     Ok(members)
+}
+
+/// The members of the event object, read step by step to tell what is wrong with it.
+fn pairs(body: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, NativeError> {
+    let whole: &RawValue = serde_json::from_slice(body)
+        .map_err(|error| NativeError::Json { path: String::new(), message: error.to_string() })?;
+    if !whole.get().starts_with('{') {
+        return Err(invalid(".", "expected one event: an object with type and data".to_owned()));
+    }
+    let pairs: Pairs<'_> = read(whole.get().as_bytes())
+        .map_err(|fault: Fault| NativeError::Json { path: fault.path, message: fault.message })?;
+    Ok(pairs.0)
 }
 
 fn kind(given: Option<&RawValue>) -> Result<Kind, NativeError> {
