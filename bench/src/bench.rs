@@ -25,6 +25,8 @@ pub(crate) struct Bench {
     /// The same gateway, counting its allocations.
     pub(crate) counting: Option<PathBuf>,
     pub(crate) size: Size,
+    /// Of the path, only so many connections.
+    pub(crate) connections: Option<usize>,
     pub(crate) receiver: Receiver,
     folder: PathBuf,
     runs: u32,
@@ -43,6 +45,7 @@ impl Bench {
             binary,
             counting,
             size,
+            connections: None,
             receiver: Receiver::start()?,
             folder: folder.to_owned(),
             runs: 0,

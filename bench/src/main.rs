@@ -49,6 +49,9 @@ struct Arguments {
     /// Only these scenarios.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Scenario>,
+    /// Of the path, only so many connections: for a profiler, or to compare two binaries.
+    #[arg(long)]
+    connections: Option<usize>,
     /// Small sizes: shows that everything works, measures nothing.
     #[arg(long, conflicts_with = "long")]
     quick: bool,
@@ -85,6 +88,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let counting = arguments.counting_binary.map(|path| path.canonicalize()).transpose()?;
     let machine = machine::facts();
     let mut bench = Bench::new(binary, counting, size, &arguments.folder)?;
+    bench.connections = arguments.connections;
     for scenario in Scenario::ALL {
         if !arguments.only.is_empty() && !arguments.only.contains(&scenario) {
             continue;

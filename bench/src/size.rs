@@ -30,7 +30,7 @@ pub(crate) const QUICK: Size = Size {
     steady_s: 2,
     waiting: 10_000,
     idle_destinations: 1_000,
-    growth: [2_000, 10_000],
+    growth: [2_000, 20_000],
     growth_burst: 2_000,
     fanout: 100,
 };

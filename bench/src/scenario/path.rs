@@ -15,10 +15,17 @@ const WARM_UP: u64 = 2_000;
 const CONNECTIONS: [(usize, u64); 4] = [(1, 4), (16, 50), (64, 100), (256, 100)];
 
 pub(super) fn run(bench: &mut Bench) -> Result<(), Failure> {
+    let only = bench.connections;
     for (connections, percent) in CONNECTIONS {
+        if only.is_some_and(|only| only != connections) {
+            continue;
+        }
         let passes = if connections == 64 { bench.size.passes } else { 1 };
         let events = bench.size.burst * percent / 100;
         measure(bench, Load::closed(events, connections), passes)?;
+    }
+    if only.is_some() {
+        return Ok(());
     }
     let batches = Load { batch: 100, ..Load::closed(bench.size.burst, 16) };
     measure(bench, batches, 1)
