@@ -21,8 +21,10 @@ use crate::{
 };
 
 /// Every step of the schema, oldest first. Published ones never change.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+    ("0002_open_deliveries", include_str!("../../migrations/sqlite/0002_open_deliveries.sql")),
+];
 
 const DATABASE: &str = "zapbus.db";
 const KEY_FILE: &str = "encryption.key";
