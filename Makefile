@@ -5,7 +5,7 @@ CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt deny crash crash-can-fail
+.PHONY: help run build test lint fmt deny bench bench-quick bench-build crash crash-can-fail
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,20 @@ deny:
 		echo "Installing cargo-deny $(CARGO_DENY_VERSION): about 2 minutes, once."; \
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
+
+# The counting build comes first: the plain one is what is measured.
+BENCH := ./target/release/zapbus-bench --counting-binary target/release/zapbus-counting
+
+bench: bench-build ## Measure everything; writes docs/design/bench.json (ARGS='--only path', --long)
+	$(BENCH) $(if $(findstring --only,$(ARGS)),,--json docs/design/bench.json) $(ARGS)
+
+bench-quick: bench-build ## See in a minute that the benchmark works; measures nothing
+	$(BENCH) --quick $(ARGS)
+
+bench-build:
+	$(CARGO) build --release --locked --package zapbus --features count-allocations --bin zapbus-counting
+	$(CARGO) build --release --locked --package zapbus --bin zapbus
+	$(CARGO) build --release --locked --package zapbus-bench
 
 crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS, ZAPBUS_CRASH_SEED)
 	ZAPBUS_CRASH_ROUNDS=$${ZAPBUS_CRASH_ROUNDS:-200} \

@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::LazyLock,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use memchr::memmem::Finder;
@@ -13,6 +13,9 @@ use serde_json::Value;
 use crate::Failure;
 
 static BLANK_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
+/// A connection that rested longer is not used again: the peer may be about to close it.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// How long a single call may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,11 +74,12 @@ pub(crate) struct Client {
     address: SocketAddr,
     token: String,
     stream: Option<TcpStream>,
+    used: Instant,
 }
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, token: &str) -> Self {
-        Self { address, token: token.to_owned(), stream: None }
+        Self { address, token: token.to_owned(), stream: None, used: Instant::now() }
     }
 
     /// Sends `body` as JSON (nothing if it is null) and reads the answer. An answer that is no
@@ -94,6 +98,9 @@ impl Client {
             self.token,
             payload.len(),
         );
+        if std::mem::replace(&mut self.used, Instant::now()).elapsed() > IDLE {
+            self.stream = None;
+        }
         let stream = match self.stream.as_mut() {
             Some(stream) => stream,
             None => {
