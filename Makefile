@@ -7,7 +7,7 @@ IMAGE ?= zapbus:latest
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus image
+.PHONY: help run demo build test lint fmt deny bench bench-quick bench-build crash crash-can-fail faults vices outage soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,20 @@ deny:
 		echo "Installing cargo-deny $(CARGO_DENY_VERSION): about 2 minutes, once."; \
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
+
+# The counting build comes first: the plain one is what is measured.
+BENCH := ./target/release/zapbus-bench --counting-binary target/release/zapbus-counting
+
+bench: bench-build ## Measure everything; writes docs/design/bench.json (ARGS='--only path', --long)
+	$(BENCH) $(if $(findstring --only,$(ARGS)),,--json docs/design/bench.json) $(ARGS)
+
+bench-quick: bench-build ## See in a minute that the benchmark works; measures nothing
+	$(BENCH) --quick $(ARGS)
+
+bench-build:
+	$(CARGO) build --release --locked --package zapbus --features count-allocations --bin zapbus-counting
+	$(CARGO) build --release --locked --package zapbus --bin zapbus
+	$(CARGO) build --release --locked --package zapbus-bench
 
 crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS or _MINUTES, ZAPBUS_CRASH_SEED)
 	@if [ -z "$$ZAPBUS_CRASH_MINUTES" ]; then \

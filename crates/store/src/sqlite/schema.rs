@@ -24,6 +24,7 @@ use crate::{
 const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
     ("0002_statistics", include_str!("../../migrations/sqlite/0002_statistics.sql")),
+    ("0003_open_deliveries", include_str!("../../migrations/sqlite/0003_open_deliveries.sql")),
 ];
 
 const DATABASE: &str = "zapbus.db";

@@ -298,7 +298,7 @@ fn open(view: View<'_>, query: &DeliveryQuery, before: i64, limit: usize) -> Res
     let whose = if destination.is_some() { "AND d.destination = ?2" } else { "AND ?2 IS NULL" };
     let mut statement = view.conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM delivery d INDEXED BY delivery_open {TABLES} \
-         WHERE d.status IN (1, 2, 3) AND d.seq < ?1 {whose} ORDER BY d.seq DESC"
+         WHERE d.status BETWEEN 1 AND 3 AND d.seq < ?1 {whose} ORDER BY d.seq DESC"
     ))?;
     let mut rows = statement.query(params![before, destination])?;
     while let Some(row) = rows.next()? {

@@ -142,7 +142,7 @@ impl Lane {
 
     pub(super) fn may_end(&self, now: Timestamp) -> bool {
         let still = self.sends.is_empty()
-            && self.write.is_none()
+            && self.writes.is_empty()
             && self.reads.is_empty()
             && self.tracks.iter().all(Track::is_still);
         if !still {

@@ -59,7 +59,7 @@ impl Claims {
         let mut statement = tx.conn.prepare_cached(
             "SELECT seq, status, created_at, updated_at, manual FROM delivery \
              INDEXED BY delivery_open \
-             WHERE status IN (1, 2, 3) AND seq BETWEEN ?1 AND ?2",
+             WHERE status BETWEEN 1 AND 3 AND seq BETWEEN ?1 AND ?2",
         )?;
         let mut found = statement.query([first, last])?;
         let mut rows = BTreeMap::<i64, Claim>::new();
