@@ -7,28 +7,30 @@ use zapbus_event::Timestamp;
 use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
 use super::{Lane, LaneStatus, Phase, STORE_PAUSE, roster, selection};
-use crate::lane::gate::Memory;
 use crate::lane::roster::{Command, Mode, Rest};
 use crate::lane::track::Track;
 
 impl Lane {
     /// Lets go of replays that are over.
     pub(super) async fn close_replays(&mut self) {
-        let Some(index) = self.tracks.iter().position(Track::is_over) else { return };
-        let track = &self.tracks[index];
-        let lane = track.lane();
-        if self.looking.contains(&lane.run) || self.paging.contains(&lane.run) {
-            return;
-        }
-        if track.is_stopped() {
-            self.tracks.remove(index);
-            return;
-        }
-        match self.shared.store.set_run_state(lane, RunState::Done, &crate::lane::actor()).await {
-            Ok(_) | Err(StoreError::NotFound { .. } | StoreError::Refused { .. }) => {
-                self.tracks.remove(index);
+        // All of them: the lane may end after this step.
+        while let Some(index) = self.tracks.iter().position(Track::is_over) {
+            let track = &self.tracks[index];
+            let lane = track.lane();
+            if self.looking.contains(&lane.run) || self.paging.contains(&lane.run) {
+                return;
             }
-            Err(error) => self.store_failed(&error),
+            if track.is_stopped() {
+                self.tracks.remove(index);
+                continue;
+            }
+            let actor = crate::lane::actor();
+            match self.shared.store.set_run_state(lane, RunState::Done, &actor).await {
+                Ok(_) | Err(StoreError::NotFound { .. } | StoreError::Refused { .. }) => {
+                    self.tracks.remove(index);
+                }
+                Err(error) => return self.store_failed(&error),
+            }
         }
     }
 
@@ -45,7 +47,7 @@ impl Lane {
             }
             Command::Reload { resumed } => {
                 if resumed {
-                    self.gate.memory = Memory::resumed();
+                    self.gate.memory = self.gate.memory.resumed();
                 } else {
                     self.gate.memory.hurry(self.now());
                 }
