@@ -5,7 +5,7 @@ CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fmt deny crash crash-can-fail
+.PHONY: help run build test lint fmt deny sim crash crash-can-fail
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,8 @@ lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory deny
+	@! $(CARGO) tree --locked --package zapbus --edges normal,features | grep -q simulation || { \
+		echo "A release would be built with the simulation in it."; exit 1; }
 
 fmt: ## Format everything
 	$(CARGO) fmt --all
@@ -38,6 +40,9 @@ deny:
 		echo "Installing cargo-deny $(CARGO_DENY_VERSION): about 2 minutes, once."; \
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
+
+sim: ## Simulated lives of a gateway (ZAPBUS_SIM_SEEDS=how many, ZAPBUS_SIM_FIRST; ZAPBUS_SIM_SEED=one)
+	$(CARGO) test --locked --package zapbus --test simulation -- --nocapture
 
 crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS, ZAPBUS_CRASH_SEED)
 	ZAPBUS_CRASH_ROUNDS=$${ZAPBUS_CRASH_ROUNDS:-200} \

@@ -73,6 +73,8 @@ pub struct Parts {
     pub config: Config,
     /// Figures.
     pub telemetry: Arc<Telemetry>,
+    /// Spreads retries; [`random_seed`] makes one.
+    pub seed: u64,
 }
 
 /// How a lane is.
@@ -127,7 +129,7 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, config, telemetry } = parts;
+        let Parts { store, opening, clock, config, telemetry, seed } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             rendering: Rendering::new(store.clone()),
@@ -140,7 +142,7 @@ impl Lanes {
             reserved: Mutex::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            random: AtomicU64::new(seed()),
+            random: AtomicU64::new(seed),
             store,
             opening,
             clock,
@@ -293,7 +295,9 @@ impl Lanes {
         shared.closing.cancel();
         {
             let roster = shared.roster();
-            for (_, entry) in roster.iter() {
+            let mut lanes: Vec<_> = roster.iter().collect();
+            lanes.sort_unstable_by_key(|(id, _)| **id);
+            for (_, entry) in lanes {
                 if let Mode::Running(mail) = &entry.mode {
                     mail.tell(Command::Stop);
                 }
@@ -316,6 +320,7 @@ impl Shared {
         let closing = self.closing.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = closing.cancelled() => {}
                 () = task => {}
             }
@@ -365,7 +370,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn seed() -> u64 {
+/// A seed that no other node has.
+pub fn random_seed() -> u64 {
     let mut bytes = [0; 8];
     // Without a random seed retries are spread all the same, only alike on every node.
     if getrandom::fill(&mut bytes).is_err() {

@@ -196,6 +196,7 @@ impl Running {
             clock: hooks.clock.clone(),
             config: config.lanes.clone(),
             telemetry: telemetry.clone(),
+            seed: lane::random_seed(),
         })
         .await?;
         let app = App::new(Inner {
