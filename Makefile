@@ -42,7 +42,8 @@ deny:
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
 
 sim: ## Simulated lives of a gateway (ZAPBUS_SIM_SEEDS=how many, ZAPBUS_SIM_FIRST; ZAPBUS_SIM_SEED=one)
-	$(CARGO) test --locked --package zapbus --test simulation -- --nocapture
+	$(CARGO) test --locked --package zapbus --test simulation -- --nocapture \
+		$(if $(ZAPBUS_SIM_SEED),every_seed_holds)
 
 crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS, ZAPBUS_CRASH_SEED)
 	ZAPBUS_CRASH_ROUNDS=$${ZAPBUS_CRASH_ROUNDS:-200} \
