@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zapbus_event::Timestamp;
 use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
-use super::{Lane, LaneStatus, Phase, STORE_PAUSE, roster, selection};
+use super::{Lane, LaneStatus, Phase, STORE_PAUSE, selection};
 use crate::lane::roster::{Command, Mode, Rest};
 use crate::lane::track::Track;
 
@@ -108,14 +108,16 @@ impl Lane {
             self.phase = Phase::Closing;
             return;
         }
-        let held = match self.shared.store.lane(roster::live(self.id)).await {
-            Ok(Some(start)) => start,
-            Ok(None) | Err(_) => {
+        let lanes: Vec<_> = self.tracks.iter().map(Track::lane).collect();
+        let mut starts = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let Ok(Some(start)) = self.shared.store.lane(lane).await else {
                 // It will be woken again, and read afresh then.
                 self.phase = Phase::Closing;
                 return;
-            }
-        };
+            };
+            starts.push(start);
+        }
         let now = self.now();
         let spec = Arc::clone(&opened.outlet.spec);
         let patience = self.shared.patience(&spec);
@@ -123,10 +125,19 @@ impl Lane {
         self.label.clone_from(&opened.destination.label);
         self.outlet = opened.outlet;
         self.schedule = opened.schedule;
-        let live = &mut self.tracks[0];
-        live.select(selection(&opened.destination, &spec), &held.held);
-        live.move_to(held.cursor);
-        live.look_again(now);
+        let live = selection(&opened.destination, &spec);
+        self.tracks[0].move_to(starts[0].cursor);
+        for (track, start) in self.tracks.iter_mut().zip(&starts) {
+            // A replay keeps its choice of events; what it holds may have been called off.
+            let selection = match track.lane().run {
+                LIVE => live.clone(),
+                _ => track.selection().reordered(spec.ordering),
+            };
+            track.select(selection, &start.held);
+            if !track.is_stopped() {
+                track.look_again(now);
+            }
+        }
         self.tracks.iter_mut().for_each(Track::rewind);
         self.nothing_to_probe = false;
         // A shutdown that came meanwhile is not undone.
