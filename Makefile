@@ -7,7 +7,7 @@ IMAGE ?= zapbus:latest
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint fmt deny bench bench-quick bench-build crash crash-can-fail faults vices outage soak fuzz fuzz-corpus image
+.PHONY: help run demo build test lint fmt deny bench bench-quick bench-build sim crash crash-can-fail faults vices outage soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,8 @@ lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory deny
+	@! $(CARGO) tree --locked --package zapbus --edges normal,features | grep -q simulation || { \
+		echo "A release would be built with the simulation in it."; exit 1; }
 
 fmt: ## Format everything
 	$(CARGO) fmt --all
@@ -57,6 +59,10 @@ bench-build:
 	$(CARGO) build --release --locked --package zapbus --features count-allocations --bin zapbus-counting
 	$(CARGO) build --release --locked --package zapbus --bin zapbus
 	$(CARGO) build --release --locked --package zapbus-bench
+
+sim: ## Simulated lives of a gateway (ZAPBUS_SIM_SEEDS=how many, ZAPBUS_SIM_FIRST; ZAPBUS_SIM_SEED=one)
+	$(CARGO) test --locked --package zapbus --test simulation -- --nocapture \
+		$(if $(ZAPBUS_SIM_SEED),every_seed_holds)
 
 crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS or _MINUTES, ZAPBUS_CRASH_SEED)
 	@if [ -z "$$ZAPBUS_CRASH_MINUTES" ]; then \

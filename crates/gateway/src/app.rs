@@ -46,7 +46,7 @@ pub struct Inner {
     /// Reads request bodies.
     pub bodies: Bodies,
     /// What strangers may cost at the URL that all apps share.
-    pub(crate) guesses: Guesses,
+    pub guesses: Guesses,
     /// Whether traffic is taken.
     pub readiness: Readiness,
     /// SHA-256 of the operator's token.

@@ -264,7 +264,7 @@ impl Store {
             inline_limit: self.inline_bytes,
             dedup_window: Duration::from_secs(self.dedup_window_s),
             readers: self.readers,
-            live: false,
+            ..store::Options::default()
         }
     }
 }

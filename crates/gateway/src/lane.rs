@@ -57,6 +57,9 @@ use crate::{
 /// How often the cursors of resting lanes are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether commits have failed.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(5);
+
 /// Pause before the store is asked again after it could not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -84,6 +87,8 @@ pub struct Parts {
     pub watching: telemetry::Config,
     /// Spans of attempts, if they are wanted.
     pub tracer: Option<Tracer>,
+    /// Spreads retries; [`random_seed`] makes one.
+    pub seed: u64,
 }
 
 /// How a lane is.
@@ -140,7 +145,8 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, wall, config, telemetry, watching, tracer } = parts;
+        let Parts { store, opening, clock, wall, config, telemetry, watching, tracer, seed } =
+            parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             rendering: Rendering::new(store.clone()),
@@ -153,7 +159,7 @@ impl Lanes {
             reserved: Mutex::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            random: AtomicU64::new(seed()),
+            random: AtomicU64::new(seed),
             store,
             opening,
             clock,
@@ -169,6 +175,7 @@ impl Lanes {
         shared.spawn(waking::route(Arc::clone(&shared), from));
         shared.spawn(upkeep::keep_time(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_cursors(Arc::clone(&shared)));
+        shared.spawn(upkeep::keep_up(Arc::clone(&shared)));
         shared.spawn(lag::watch(Arc::clone(&shared), watching));
         shared.spawn(upkeep::ask_all(Arc::clone(&shared)));
         Ok(Self { shared })
@@ -309,7 +316,9 @@ impl Lanes {
         shared.closing.cancel();
         {
             let roster = shared.roster();
-            for (_, entry) in roster.iter() {
+            let mut lanes: Vec<_> = roster.iter().collect();
+            lanes.sort_unstable_by_key(|(id, _)| **id);
+            for (_, entry) in lanes {
                 if let Mode::Running(mail) = &entry.mode {
                     mail.tell(Command::Stop);
                 }
@@ -332,6 +341,7 @@ impl Shared {
         let closing = self.closing.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = closing.cancelled() => {}
                 () = task => {}
             }
@@ -381,7 +391,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn seed() -> u64 {
+/// A seed that no other node has.
+pub fn random_seed() -> u64 {
     let mut bytes = [0; 8];
     // Without a random seed retries are spread all the same, only alike on every node.
     if getrandom::fill(&mut bytes).is_err() {

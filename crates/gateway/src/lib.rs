@@ -220,6 +220,7 @@ impl Running {
             telemetry: telemetry.clone(),
             watching: config.telemetry,
             tracer,
+            seed: lane::random_seed(),
         })
         .await?;
         let backups = Backups::new(

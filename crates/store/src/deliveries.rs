@@ -99,7 +99,8 @@ impl Store {
     /// Sends a delivery again: it becomes a retrying row that is due now.
     ///
     /// # Errors
-    /// [`crate::StoreError::EventExpired`] when its event is no longer stored.
+    /// [`crate::StoreError::EventExpired`] when its event is no longer stored,
+    /// [`crate::StoreError::Refused`] when it belongs to a replay that was cancelled.
     pub async fn redeliver(&self, id: DeliveryId, now: Timestamp, actor: &Actor) -> Result<()> {
         let actor = actor.clone();
         self.engine.write(move |tx| redeliver::redeliver(tx, id, now, &actor)).await
@@ -180,7 +181,7 @@ impl Store {
                     }
                 }
                 redeliver::Redelivery::Expired => done.expired += 1,
-                redeliver::Redelivery::None => {}
+                redeliver::Redelivery::CalledOff | redeliver::Redelivery::None => {}
             }
         }
         Ok(())

@@ -27,11 +27,14 @@ mod metrics;
 mod options;
 pub mod registry;
 pub mod retention;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod statistics;
 pub mod upkeep;
 
 mod blob;
 mod private;
+mod random;
 mod seal;
 mod sqlite;
 mod tail;
@@ -54,6 +57,7 @@ pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
 pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
 pub use options::{Clock, Key, Options, system_clock};
+pub use random::random_bits;
 pub use registry::{
     Account, Activity, Actor, Audit, Credential, DEFAULT_ACCOUNT, Destination, DestinationHead,
     DestinationScope, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember, Role,
@@ -108,10 +112,7 @@ impl Store {
     /// # Errors
     /// Each says what to do about it.
     pub async fn open(options: Options) -> std::result::Result<Opened, OpenError> {
-        let path = options.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Engine::open(options)).await;
-        let opened =
-            opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })??;
+        let opened = Self::open_engine(options).await?;
         Ok(Opened {
             store: Self { engine: Arc::new(opened.engine), tally: Arc::default() },
             first_start: opened.first_start,
@@ -121,12 +122,26 @@ impl Store {
         })
     }
 
+    async fn open_engine(options: Options) -> std::result::Result<sqlite::Opened, OpenError> {
+        #[cfg(feature = "simulation")]
+        if options.simulation.is_some() {
+            return Engine::open(options);
+        }
+        let path = options.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || Engine::open(options)).await;
+        opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })?
+    }
+
     /// Takes nothing more, writes what waits, moves it all into the database file and releases the
     /// folder. Does nothing the second time.
     pub async fn close(&self) {
         if let Err(error) = self.write_statistics().await {
             // Also when it was closed before: then there was nothing to write.
             tracing::debug!(event = "store.statistics_unwritten", %error, "the last figures are missing");
+        }
+        #[cfg(feature = "simulation")]
+        if self.engine.is_simulated() {
+            return self.engine.close_simulated().await;
         }
         let engine = Arc::clone(&self.engine);
         if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {

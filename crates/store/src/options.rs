@@ -54,6 +54,9 @@ pub struct Options {
     /// A store that was restored from a backup goes on delivering at once. Else its destinations
     /// are paused until somebody resumes them.
     pub live: bool,
+    /// The store runs on a simulated clock, without threads.
+    #[cfg(feature = "simulation")]
+    pub simulation: Option<crate::simulation::Simulation>,
 }
 
 impl Options {
@@ -78,6 +81,8 @@ impl Default for Options {
             dedup_window: Duration::from_secs(30 * 24 * 3600),
             readers: 2,
             live: false,
+            #[cfg(feature = "simulation")]
+            simulation: None,
         }
     }
 }

@@ -38,12 +38,14 @@ use std::{
         atomic::AtomicU64,
     },
     thread::JoinHandle,
-    time::Instant,
 };
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::Instant,
+};
 use zapbus_event::{InstanceId, Position};
 
 pub(crate) use self::{
@@ -89,6 +91,8 @@ pub(crate) struct Shared {
     head: watch::Sender<Position>,
     health: watch::Sender<StoreHealth>,
     backups: Mutex<VecDeque<backup::Request>>,
+    #[cfg(feature = "simulation")]
+    pub(crate) simulation: Option<crate::simulation::Simulation>,
 }
 
 impl Shared {
@@ -145,6 +149,15 @@ impl Shared {
         });
     }
 
+    /// A simulated crash takes nothing away from the system: syncs would only cost time.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn loosen(&self, conn: &Connection) -> Result<()> {
+        if self.simulation.is_some() {
+            conn.pragma_update(None, "synchronous", "OFF")?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn take_backup(&self) -> Option<backup::Request> {
         self.backups.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
@@ -171,6 +184,9 @@ pub(crate) struct Engine {
     inline_limit: usize,
     readers: Readers,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The writer, where it is a task.
+    #[cfg(feature = "simulation")]
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
     lock: Mutex<Option<schema::FolderLock>>,
 }
 
@@ -228,14 +244,41 @@ impl Engine {
             head: watch::Sender::new(Position::START),
             health: watch::Sender::new(StoreHealth { appends: Appends::Ok }),
             backups: Mutex::default(),
+            #[cfg(feature = "simulation")]
+            simulation: options.simulation,
         });
+        let readers = Readers::new(path.clone(), options.readers.max(1));
+        #[cfg(feature = "simulation")]
+        if let Some(simulation) = shared.simulation.clone() {
+            shared.loosen(&conn).map_err(wrong)?;
+            let writer = Writer::new(Arc::clone(&shared), path.clone(), conn, readers.clone())
+                .map_err(wrong)?;
+            shared.tail_mut().reset(writer.head());
+            shared.advance_head(writer.head());
+            let alarm = Alarm(Arc::clone(&shared));
+            // The writer is not made to change threads, as no task of a simulation does.
+            let task = tokio::task::spawn_local(async move {
+                let _alarm = alarm;
+                writer.run_simulated(simulation).await;
+            });
+            let engine = Self {
+                shared,
+                data_dir,
+                inline_limit: options.inline_limit,
+                readers,
+                threads: Mutex::default(),
+                task: Mutex::new(Some(task)),
+                lock: Mutex::new(Some(lock)),
+            };
+            let generation::Begun { restored, paused } = begun;
+            return Ok(Opened { engine, first_start, migrated, restored, paused });
+        }
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(work)
                 .map_err(|error| wrong(Fault::Broken(error.to_string())))
         };
-        let readers = Readers::new(path.clone(), options.readers.max(1));
         let (ready, started) = std::sync::mpsc::channel();
         let writer = spawn("zapbus-writer", {
             let (shared, path) = (Arc::clone(&shared), path.clone());
@@ -275,6 +318,8 @@ impl Engine {
             inline_limit: options.inline_limit,
             readers,
             threads: Mutex::new(threads),
+            #[cfg(feature = "simulation")]
+            task: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         };
         Ok(Opened { engine, first_start, migrated, restored: begun.restored, paused: begun.paused })
@@ -295,6 +340,22 @@ impl Engine {
         }
         self.readers.close();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.shared.simulation.is_some()
+    }
+
+    /// [`Engine::close`], for a writer that is a task.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn close_simulated(&self) {
+        self.shared.queue.close();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+        self.close();
     }
 
     pub(crate) fn head(&self) -> watch::Receiver<Position> {
@@ -328,12 +389,13 @@ impl Engine {
             let room =
                 Room::reserve(&self.shared, append::weight(&append)).inspect_err(count_busy)?;
             let limit = self.inline_limit;
-            let prepared = tokio::task::spawn_blocking(move || {
+            let prepare = move || {
                 let blobs = &room.shared.blobs;
                 // With the room: a caller that goes away does not end it.
                 append::prepare(append, Some((blobs, limit))).map(|ready| (ready, room))
-            });
-            let (ready, room) = prepared
+            };
+            let (ready, room) = self
+                .off_thread(prepare)
                 .await
                 .map_err(|error| unavailable(error.to_string()))?
                 .map_err(|error| unavailable(format!("the blob folder: {error}")))?;
@@ -355,6 +417,14 @@ impl Engine {
         settlements: Vec<Settlement>,
         urgency: Urgency,
     ) -> Result<(), StoreError> {
+        #[cfg(feature = "simulation")]
+        let settlements = {
+            let mut settlements = settlements;
+            if let Some(simulation) = &self.shared.simulation {
+                simulation.bend(&mut settlements, self.shared.head());
+            }
+            settlements
+        };
         let (answer, answered) = oneshot::channel();
         self.shared.queue.settle(SettleJob {
             settlements,
@@ -395,7 +465,7 @@ impl Engine {
         let permits = Arc::clone(&self.readers.permits);
         let permit = permits.acquire_owned().await.map_err(|_| queue::closed())?;
         let (shared, readers) = (Arc::clone(&self.shared), self.readers.clone());
-        tokio::task::spawn_blocking(move || {
+        let ask = move || {
             // A caller that goes away does not end it: it counts for as long as it runs.
             let _permit = permit;
             let conn = readers.take()?;
@@ -405,10 +475,30 @@ impl Engine {
                 readers.put_back(conn);
             }
             answer
-        })
-        .await
-        .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
-        .map_err(StoreError::from)
+        };
+        #[cfg(feature = "simulation")]
+        if let Some(simulation) = &self.shared.simulation {
+            simulation.read_pause().await;
+            let answer = ask();
+            simulation.read_pause().await;
+            return answer.map_err(StoreError::from);
+        }
+        tokio::task::spawn_blocking(ask)
+            .await
+            .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
+            .map_err(StoreError::from)
+    }
+
+    /// Does what blocks away from the async threads.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        #[cfg(feature = "simulation")]
+        if self.is_simulated() {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await
     }
 
     pub(crate) fn tail_after(&self, of: Reader, after: Position, limit: Limit) -> Option<Page> {
@@ -602,10 +692,7 @@ where
 
 /// 128 random bits.
 pub(crate) fn random() -> Result<u128> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits)
-        .map_err(|error| Fault::Broken(format!("no random numbers: {error}")))?;
-    Ok(u128::from_be_bytes(bits))
+    crate::random_bits().map_err(|error| Fault::Broken(format!("no random numbers: {error}")))
 }
 
 pub(crate) fn sha256(text: &[u8]) -> [u8; 32] {

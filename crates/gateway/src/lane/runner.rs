@@ -30,7 +30,7 @@ use super::{
     LaneStatus, Shared,
     announce::{self, Voice},
     gate::Gate,
-    roster::{self, Command, Mail, Rest, reader_of},
+    roster::{Command, Mail, Rest, reader_of},
     send::{Outlet, Sent},
     track::{Origin, Selection, Sending, Task, Track, key_of},
     verdict::{self, EPHEMERAL_LIFE},
@@ -237,15 +237,16 @@ impl Lane {
         for run in self.shared.store.runs(self.id).await? {
             let number = run.lane.run;
             let known = self.tracks.iter_mut().find(|track| track.lane() == run.lane);
-            let wanted = run.state == RunState::Running
-                || (run.state == RunState::Done && also.contains(&number));
             if let Some(track) = known {
-                match wanted {
-                    true => track.go_on(now),
-                    false => track.stop(),
+                match run.state {
+                    // One that has come to its end may still have rows to send.
+                    RunState::Running | RunState::Done => track.go_on(now),
+                    RunState::Paused | RunState::Cancelled => track.stop(),
                 }
                 continue;
             }
+            let wanted = run.state == RunState::Running
+                || (run.state == RunState::Done && also.contains(&number));
             if !wanted {
                 continue;
             }
@@ -307,7 +308,11 @@ impl Lane {
         let until = |at: Timestamp| at.since(now);
         let mut sleep = LONGEST_SLEEP.min(FLUSH_EVERY);
         if self.phase == Phase::Open {
-            sleep = sleep.min(self.shared.linger());
+            // Once it has lingered, it ends as soon as nothing is left: no time brings that about.
+            let lingers = self.shared.linger().saturating_sub(self.busy_at.elapsed());
+            if !lingers.is_zero() {
+                sleep = sleep.min(lingers);
+            }
             if let Some(at) = self.gate.opens_at(now).filter(|at| *at > now) {
                 sleep = sleep.min(until(at));
             }

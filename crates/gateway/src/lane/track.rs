@@ -24,6 +24,13 @@ pub(crate) struct Selection {
     pub(crate) ordering: Ordering,
 }
 
+impl Selection {
+    /// The same events in another order.
+    pub(crate) fn reordered(&self, ordering: Ordering) -> Self {
+        Self { ordering, ..self.clone() }
+    }
+}
+
 /// Something to send.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
@@ -172,6 +179,10 @@ impl Track {
 
     pub(crate) fn lane(&self) -> LaneId {
         self.lane
+    }
+
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     pub(crate) fn cursor(&self) -> Position {

@@ -21,11 +21,9 @@ mod remove;
 mod size;
 mod weight;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
+use tokio::time::Instant;
 use zapbus_event::{InstanceId, Timestamp};
 
 pub(crate) use self::remove::{Doomed, remove_events};

@@ -4,10 +4,11 @@
 //! lanes need anyway, everything else by walking the log backwards. A page stops after a while
 //! whether it is full or not, so that no search holds up anybody.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter, types::Value};
+use tokio::time::Instant;
 use zapbus_event::{AccountId, DestinationId, EventId, InstanceId, Position, Timestamp};
 
 use super::{

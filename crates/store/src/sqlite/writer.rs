@@ -3,6 +3,9 @@
 //! It takes whatever has gathered while the last disk sync ran, writes it in one transaction,
 //! syncs, makes the events visible, and only then answers.
 
+#[cfg(feature = "simulation")]
+mod simulated;
+
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
@@ -288,12 +291,18 @@ impl Writer {
             self.remove_loose_blobs();
             return;
         }
-        let weight = batch.weight();
         let started = Instant::now();
-        match self.commit(&mut batch) {
+        let done = self.commit(&mut batch);
+        self.conclude(batch, done, started.elapsed());
+    }
+
+    /// Makes visible what was committed and answers, or starts over after a failure.
+    fn conclude(&mut self, mut batch: Batch, done: Result<Pending>, took: Duration) {
+        let weight = batch.weight();
+        match done {
             Ok(pending) => {
                 let events = usize::try_from(pending.appended).unwrap_or(usize::MAX);
-                self.shared.metrics.observe_commit(started.elapsed(), events);
+                self.shared.metrics.observe_commit(took, events);
                 self.publish(pending, &mut batch);
                 self.shared.queue.release(weight);
                 answer(batch);
@@ -383,7 +392,19 @@ impl Writer {
         match done {
             Ok(()) => {
                 #[cfg(feature = "fault-injection")]
-                answer_too_early(batch);
+                {
+                    answer_too_early(batch);
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                #[cfg(feature = "simulation")]
+                if let Some(simulation) = &self.shared.simulation {
+                    if simulation.answers_too_early() {
+                        answer_too_early(batch);
+                    }
+                    if let Some(failure) = simulation.failure() {
+                        return Err(simulated_failure(conn, failure));
+                    }
+                }
                 // Whatever the reason is: nothing is known of what is on disk.
                 conn.prepare_cached("COMMIT")?.execute([]).map_err(|error| match error.into() {
                     Fault::Full(reason) => Fault::Full(reason),
@@ -501,6 +522,8 @@ impl Writer {
     fn reopen(&mut self) -> bool {
         let checkpoints = &self.shared.checkpoints;
         let opened = schema::open_writer(&self.path).and_then(|conn| {
+            #[cfg(feature = "simulation")]
+            self.shared.loosen(&conn)?;
             let loaded = checkpoints
                 .start_over(&conn, &self.path)
                 .and_then(|()| Ok((Memory::load(&conn)?, Directory::load(&conn)?)));
@@ -598,9 +621,8 @@ fn fill(tx: &mut Tx<'_>, batch: &mut Batch, careful: bool) -> Result<()> {
     Ok(())
 }
 
-/// The fault that the crash test must find: answers before anything is stored, and leaves a kill
-/// the time to come in between.
-#[cfg(feature = "fault-injection")]
+/// The fault that the crash test and the simulation must find: answers before anything is stored.
+#[cfg(any(feature = "fault-injection", feature = "simulation"))]
 fn answer_too_early(batch: &mut Batch) {
     for job in &mut batch.appends {
         let (nobody, _) = tokio::sync::oneshot::channel();
@@ -609,8 +631,21 @@ fn answer_too_early(batch: &mut Batch) {
             let _ = answer.send(outcome);
         }
     }
-    if !batch.appends.is_empty() {
-        std::thread::sleep(Duration::from_millis(5));
+}
+
+/// What a disk that fails leaves behind.
+#[cfg(feature = "simulation")]
+fn simulated_failure(conn: &Connection, failure: crate::simulation::Failure) -> Fault {
+    use crate::simulation::Failure;
+
+    if failure == Failure::Unknown
+        && let Err(error) = conn.execute_batch("COMMIT")
+    {
+        return error.into();
+    }
+    match failure {
+        Failure::Full => Fault::Full("simulated".to_owned()),
+        Failure::Lost | Failure::Unknown => Fault::Broken("simulated".to_owned()),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Replays.
 
 use zapbus_event::Position;
-use zapbus_store::{DeliveryId, LaneId, Row, RunState, Start, State, StoreError, Stretch};
+use zapbus_store::{
+    DeliveryId, DeliveryQuery, LaneId, Row, RunState, Start, State, Status, StoreError, Stretch,
+};
 
 use crate::engine::*;
 
@@ -140,8 +142,17 @@ async fn what_was_under_way_when_a_replay_was_called_off_is_not_tried_again() {
         let id = DeliveryId { lane: run.lane, seq: said.seq };
         assert_eq!(engine.store().delivery(id).await.unwrap().unwrap().0.state, state);
     }
-    // One that a person asks for is sent all the same.
+    // Nor if a person asks for it: nothing of this replay is sent any more.
     let again = DeliveryId { lane: run.lane, seq: said[0].seq };
-    engine.store().redeliver(again, engine.now(), &actor()).await.unwrap();
-    assert_eq!(engine.store().due(run.lane, engine.now(), 10).await.unwrap().len(), 1);
+    let refused = engine.store().redeliver(again, engine.now(), &actor()).await;
+    assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+    let query = DeliveryQuery {
+        destination: Some(live.destination),
+        status: vec![Status::Cancelled],
+        ..DeliveryQuery::default()
+    };
+    let bulk = engine.store().redeliver_where(query, None, 10, false, engine.now(), &actor()).await;
+    let bulk = bulk.unwrap();
+    assert_eq!((bulk.matched, bulk.redelivered, bulk.lanes), (2, 0, Vec::new()));
+    assert!(engine.store().due(run.lane, engine.now(), 10).await.unwrap().is_empty());
 }

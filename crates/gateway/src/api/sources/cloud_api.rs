@@ -31,7 +31,7 @@ use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{AccountId, InstanceId, SourceKind, source::cloud_api};
 use zapbus_store::{Append, NewEvent};
 
-pub(crate) use self::guesses::Guesses;
+pub use self::guesses::Guesses;
 use self::guesses::Names;
 use crate::{
     api::{
