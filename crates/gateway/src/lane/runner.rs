@@ -26,7 +26,7 @@ use super::{
     LaneStatus, Shared,
     announce::{self, Voice},
     gate::Gate,
-    roster::{self, Command, Mail, Rest, reader_of},
+    roster::{Command, Mail, Rest, reader_of},
     send::{Outlet, Sent},
     track::{Origin, Selection, Sending, Task, Track, key_of},
     verdict::{self, EPHEMERAL_LIFE},
