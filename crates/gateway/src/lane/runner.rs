@@ -11,11 +11,7 @@ mod writing;
 
 use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{
-    FutureExt, StreamExt,
-    future::OptionFuture,
-    stream::{FuturesOrdered, FuturesUnordered},
-};
+use futures_util::{FutureExt, StreamExt, future::OptionFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::Instant,
@@ -57,12 +53,6 @@ const PROBE_ROWS: usize = 16;
 /// Skipped events after which an awake lane writes its cursor, and the time after which it does.
 const FLUSH_AFTER: u64 = 10_000;
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
-
-/// Writes under way at one time, and the rows that are worth another one while the window is full:
-/// what waits for the writer when a commit ends goes with the next, and what comes a moment later
-/// with the one after that.
-const MAX_WRITES: usize = 4;
-const WORTH_A_WRITE: usize = 8;
 
 /// Pause before the store is asked again after it could not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -134,8 +124,7 @@ pub(super) struct Lane {
     /// Runs with a journal read under way, and with a look for rows under way.
     paging: HashSet<u32>,
     looking: HashSet<u32>,
-    /// Under way, in their order.
-    writes: FuturesOrdered<Boxed<Write>>,
+    write: Option<Boxed<Write>>,
     /// Not before this, because the store could not answer.
     store_from: Option<Instant>,
     /// That was said already.
@@ -214,7 +203,7 @@ impl Lane {
             missed_runs: HashSet::new(),
             paging: HashSet::new(),
             looking: HashSet::new(),
-            writes: FuturesOrdered::new(),
+            write: None,
             store_from: None,
             store_troubled: false,
             probe_rows: None,
@@ -292,7 +281,10 @@ impl Lane {
                     self.finish(sent);
                 }
             }
-            Some(write) = self.writes.next(), if !self.writes.is_empty() => self.wrote(write),
+            Some(write) = OptionFuture::from(self.write.as_mut()) => {
+                self.write = None;
+                self.wrote(write);
+            }
             Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take(read).await,
             Some(permit) = OptionFuture::from(self.permit_wait.as_mut()) => {
                 self.permit_wait = None;

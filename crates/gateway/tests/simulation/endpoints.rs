@@ -76,6 +76,7 @@ impl Endpoints for Outside {
                 let before = world.targets[at].first_flying.contains(&chat);
                 world.arrives(at, run, n, seq);
                 let first = !before && world.targets[at].first_flying.contains(&chat);
+                world.targets[at].in_hand.insert((run, n));
                 event = Some((run, n, first));
             }
             None => world.targets[at].flying += 1,
@@ -118,6 +119,9 @@ impl Drop for OnItsWay {
         if !self.told {
             let arrival = target.arrivals.entry((run, n)).or_default();
             arrival.cut_in = Some(self.life);
+        }
+        if same_life {
+            target.in_hand.remove(&(run, n));
         }
         if first && same_life {
             let event = &world.events[n];

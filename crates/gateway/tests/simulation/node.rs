@@ -91,13 +91,16 @@ impl Node {
         seed: u64,
     ) -> Self {
         let started = Instant::now();
-        let clock = wall.clock(started);
+        let wall = wall.clock(started);
+        let clock = zapbus_gateway::clock::steady(wall.clone());
         let mut config = Config { data_dir: folder.to_owned(), ..Config::default() };
         config.lanes = bounds.lanes.clone();
         config.store.queue_bytes = bounds.queue_bytes;
         config.store.tail_bytes = bounds.tail_bytes;
         config.store.batch_events = bounds.batch_events;
         config.store.min_free_bytes = 0;
+        // Days pass in a life: taking figures all the time would be most of what it does.
+        config.telemetry.measure_every_s = 3_600.0;
         let mut options = config.store.options(folder.to_owned(), Vec::new(), clock.clone());
         options.simulation = Some(simulation);
         let store = Store::open(options).await.expect("the store opens").store;
@@ -111,7 +114,7 @@ impl Node {
             store: store.clone(),
             opening: opening.clone(),
             clock: clock.clone(),
-            wall: clock.clone(),
+            wall,
             config: config.lanes.clone(),
             telemetry: telemetry.clone(),
             watching: config.telemetry,

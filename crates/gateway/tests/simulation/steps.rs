@@ -173,9 +173,12 @@ async fn send_again(node: &Node, world: &Arc<World>, at: usize, id: &str) {
     let before = {
         let world = &mut *world.lock();
         let Some(n) = world.number_at(delivery.seq) else { return };
-        let arrival = world.targets[at].arrivals.entry((run, n)).or_default();
+        let target = &mut world.targets[at];
+        // The outcome of a send that is under way settles both.
+        let in_hand = u32::from(target.in_hand.contains(&(run, n)));
+        let arrival = target.arrivals.entry((run, n)).or_default();
         arrival.manual = true;
-        let count = arrival.count;
+        let count = arrival.count.saturating_sub(in_hand);
         (n, count, world.tick())
     };
     let (status, _) = node.request(Method::POST, &format!("/v1/deliveries/{id}/retry"), None).await;

@@ -132,6 +132,8 @@ pub(crate) struct Target {
     /// Greatest position that came, by run and chat; in all, and in this life.
     newest: HashMap<(u32, usize, u64), u64>,
     newest_here: HashMap<(u32, usize, u64), u64>,
+    /// Run and number of the events that are under way.
+    pub(crate) in_hand: BTreeSet<(u32, usize)>,
     /// First attempts under way.
     pub(crate) first_flying: BTreeSet<(u32, usize, u64)>,
     /// Events that came again although they had been accepted, by the life that ended between.
@@ -213,6 +215,7 @@ impl Inner {
         for target in &mut self.targets {
             target.newest_here.clear();
             target.first_flying.clear();
+            target.in_hand.clear();
             target.flying = 0;
             target.sent_at.clear();
             if target.busy {
@@ -400,6 +403,7 @@ impl Target {
             bulk: false,
             newest: HashMap::new(),
             newest_here: HashMap::new(),
+            in_hand: BTreeSet::new(),
             first_flying: BTreeSet::new(),
             again: BTreeMap::new(),
             windows: BTreeMap::new(),

@@ -155,7 +155,7 @@ impl Lane {
 
     pub(super) fn may_end(&self, now: Timestamp) -> bool {
         let still = self.sends.is_empty()
-            && self.writes.is_empty()
+            && self.write.is_none()
             && self.reads.is_empty()
             && self.tracks.iter().all(Track::is_still);
         if !still {
