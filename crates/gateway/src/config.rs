@@ -251,6 +251,7 @@ impl Store {
             inline_limit: self.inline_bytes,
             dedup_window: Duration::from_secs(self.dedup_window_s),
             readers: self.readers,
+            postgres: None,
             live: false,
         }
     }

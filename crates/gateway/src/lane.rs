@@ -200,6 +200,7 @@ impl Lanes {
         let Some(status) = self.status(id).await else { return Ok(()) };
         let settlement = Settlement {
             lane: live(id),
+            shard: zapbus_store::ShardId::default(),
             cursor: Some(status.cursor),
             health: None,
             rows: Vec::new(),

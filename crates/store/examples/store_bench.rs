@@ -17,8 +17,8 @@ use zapbus_event::{
     DestinationId, Draft, Filter, InstanceId, Kind, Position, Raw, Source, SourceKind, Timestamp,
 };
 use zapbus_store::{
-    Activity, Actor, Append, Attempt, Destination, Instance, LIVE, LaneId, NewEvent, Options, Row,
-    Settlement, Start, State, Store, Urgency, system_clock,
+    Activity, Actor, Append, Attempt, Destination, Instance, Key, LIVE, LaneId, NewEvent, Options,
+    Postgres, Row, Settlement, Start, State, Store, Urgency, system_clock,
 };
 
 const SECONDS: u64 = 3;
@@ -50,6 +50,7 @@ fn draft(key: String) -> Draft {
 fn delivered(lane: LaneId, seq: Position, at: Timestamp) -> Settlement {
     Settlement {
         lane,
+        shard: zapbus_store::ShardId::default(),
         cursor: Some(seq),
         health: None,
         rows: vec![Row {
@@ -79,9 +80,9 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     let account = store.accounts().await.unwrap().remove(0);
     let actor = Actor("bench".to_owned());
     let instance = Instance {
-        id: InstanceId::new(now, 1),
+        id: InstanceId::new(now, now.as_millis().unsigned_abs().into()),
         account: account.id,
-        name: "bench".to_owned(),
+        name: format!("bench {}", now.as_millis()),
         token: "token".to_owned(),
         source: None,
         route: None,
@@ -92,7 +93,7 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     let id = instance.id;
     store.create_instance(instance, draft("made".to_owned()), &actor, None).await.unwrap();
     let destination = Destination {
-        id: DestinationId::new(now, 1),
+        id: DestinationId::new(now, now.as_millis().unsigned_abs().into()),
         account: account.id,
         instance: Some(id),
         label: "default".to_owned(),
@@ -108,9 +109,19 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     (id, lane)
 }
 
+/// A store in this folder, or on the server that `ZAPBUS_DATABASE_URL` names.
+fn options(folder: &std::path::Path) -> Options {
+    let mut options = Options::new(folder);
+    if let Ok(url) = std::env::var("ZAPBUS_DATABASE_URL") {
+        options.keys = vec![Key::parse(&"00".repeat(32)).unwrap()];
+        options.postgres = Some(Postgres::new(url));
+    }
+    options
+}
+
 async fn measure(tasks: u64) {
     let folder = tempfile::tempdir_in(".").unwrap();
-    let store = Store::open(Options::new(folder.path())).await.unwrap().store;
+    let store = Store::open(options(folder.path())).await.unwrap().store;
     let (instance, lane) = set_up(&store).await;
     let done = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
@@ -167,7 +178,7 @@ async fn measure(tasks: u64) {
     store.close().await;
     drop(store);
     let started = Instant::now();
-    let store = Store::open(Options::new(folder.path())).await.unwrap().store;
+    let store = Store::open(options(folder.path())).await.unwrap().store;
     println!("      opened again with these {events} events in {:?}", started.elapsed());
     store.close().await;
 }

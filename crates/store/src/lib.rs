@@ -1,9 +1,11 @@
 //! The durable state of Zapbus: journal, cursors, delivery log, configuration.
 //!
-//! [`Store`] is the only handle; it is cheap to clone. Behind it stands one engine, SQLite: a
-//! thread that writes, taking whatever has gathered while its last disk sync ran and committing it
-//! as one ([`Store::append`], [`Store::settle`] and every change are answered after that sync, and
-//! never before), and a few connections that read.
+//! [`Store`] is the only handle; it is cheap to clone. Behind it stands one of two engines.
+//! **SQLite**, in a folder: a thread that writes, taking whatever has gathered while its last disk
+//! sync ran and committing it as one, and a few connections that read. **PostgreSQL**, on a server,
+//! for many nodes: what has gathered for a shard while its last call ran is the next call.
+//! [`Store::append`], [`Store::settle`] and every change are answered after their commit, and never
+//! before.
 //!
 //! - [`journal`]: events, in order, each once ([`Store::append`], [`Store::read_after`])
 //! - [`delivery`]: cursors, delivery rows, attempts, replays ([`Store::settle`], [`Store::due`],
@@ -27,11 +29,21 @@ pub mod retention;
 pub mod upkeep;
 
 mod blob;
+mod directory;
+mod encoding;
+mod erasing;
+mod fault;
+mod kinds;
+mod postgres;
+mod prepared;
 mod private;
+mod pruning;
 mod seal;
+mod shard;
 mod sqlite;
 mod tail;
 
+mod cluster;
 mod deliveries;
 mod events;
 mod records;
@@ -48,16 +60,15 @@ pub use delivery::{
 pub use error::{AppendError, OpenError, StoreError};
 pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
 pub use metrics::{Count, Histogram, Metrics};
-pub use options::{Clock, Key, Options, system_clock};
+pub use options::{Clock, Key, Options, Postgres, system_clock};
 pub use registry::{
     Account, Activity, Actor, Audit, Credential, DEFAULT_ACCOUNT, Destination, DestinationHead,
     DestinationScope, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember, Role,
     Start,
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
+pub use shard::{Change, Cluster, Lease, Leases, Node, NodeId, Shard, ShardId};
 pub use upkeep::{Appends, BackupReport, Erase, Erased, MigrationPlan, Sizes, StoreHealth};
-
-use sqlite::Engine;
 
 /// The result of most of what a store is asked.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -66,7 +77,14 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// [`Store::close`] is the orderly way.
 #[derive(Clone)]
 pub struct Store {
-    engine: Arc<Engine>,
+    engine: Engine,
+}
+
+/// Which database it is.
+#[derive(Clone)]
+enum Engine {
+    Sqlite(Arc<sqlite::Engine>),
+    Postgres(Arc<postgres::Engine>),
 }
 
 /// A store that was opened.
@@ -85,7 +103,12 @@ pub struct Opened {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("data_dir", &self.engine.data_dir()).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Store");
+        match &self.engine {
+            Engine::Sqlite(engine) => shown.field("data_dir", &engine.data_dir()),
+            Engine::Postgres(engine) => shown.field("database", &engine.shared.shown),
+        };
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -95,28 +118,42 @@ impl Store {
     /// # Errors
     /// Each says what to do about it.
     pub async fn open(options: Options) -> std::result::Result<Opened, OpenError> {
+        if options.postgres.is_some() {
+            let opened = postgres::Engine::open(options).await?;
+            return Ok(Opened {
+                store: Self { engine: Engine::Postgres(Arc::new(opened.engine)) },
+                first_start: opened.first_start,
+                migrated: opened.migrated,
+                restored: opened.restored,
+            });
+        }
         let path = options.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Engine::open(options)).await;
+        let opened = tokio::task::spawn_blocking(move || sqlite::Engine::open(options)).await;
         let opened =
             opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })??;
         Ok(Opened {
-            store: Self { engine: Arc::new(opened.engine) },
+            store: Self { engine: Engine::Sqlite(Arc::new(opened.engine)) },
             first_start: opened.first_start,
             migrated: opened.migrated,
             restored: opened.restored,
         })
     }
 
-    /// Takes nothing more, writes what waits, moves it all into the database file and releases the
-    /// folder. Does nothing the second time.
+    /// Takes nothing more, writes what waits, and lets go of the database: a data folder is free
+    /// then, and shards are handed to other nodes at once. Does nothing the second time.
     pub async fn close(&self) {
-        let engine = Arc::clone(&self.engine);
-        if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
-            tracing::error!(%error, "closing the store failed");
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let engine = Arc::clone(engine);
+                if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
+                    tracing::error!(%error, "closing the store failed");
+                }
+            }
+            Engine::Postgres(engine) => engine.close().await,
         }
     }
 
-    /// What opening would do to the schema. Touches nothing.
+    /// What opening would do to the schema of a data folder. Touches nothing.
     ///
     /// # Errors
     /// When the database cannot be read or is newer than this program.
@@ -124,41 +161,77 @@ impl Store {
         sqlite::plan(data_dir)
     }
 
+    /// [`Store::plan`] for a database on a server.
+    ///
+    /// # Errors
+    /// When it cannot be reached or is newer than this program.
+    pub async fn plan_postgres(
+        options: &Postgres,
+    ) -> std::result::Result<MigrationPlan, OpenError> {
+        postgres::plan(options).await
+    }
+
     /// How it is, with every change.
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.engine.health()
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.health(),
+            Engine::Postgres(engine) => engine.health(),
+        }
     }
 
     /// What it counts.
     pub fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.engine.shared.metrics)
+        Arc::clone(self.own_metrics())
+    }
+
+    fn own_metrics(&self) -> &Arc<Metrics> {
+        match &self.engine {
+            Engine::Sqlite(engine) => &engine.shared.metrics,
+            Engine::Postgres(engine) => &engine.shared.metrics,
+        }
     }
 
     /// A key for another purpose (tokens, links), derived from the first encryption key.
     pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
-        self.engine.shared.sealer.derive(purpose)
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.shared.sealer.derive(purpose),
+            Engine::Postgres(engine) => engine.shared.sealer.derive(purpose),
+        }
     }
 
-    /// Changes the free disk below which appends stop.
+    /// Changes the free disk below which appends stop. The disk of a database server is its own
+    /// business: it says when it is full.
     pub fn set_min_free_bytes(&self, bytes: u64) {
-        self.engine.shared.min_free_bytes.store(bytes, std::sync::atomic::Ordering::Relaxed);
+        if let Engine::Sqlite(engine) = &self.engine {
+            engine.shared.min_free_bytes.store(bytes, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
-    /// Bytes used and left.
+    /// Bytes used and left. On a server nobody tells us what is left (`free` is 0), and `used` is
+    /// what rows hold, without what is deleted and not vacuumed yet.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn sizes(&self) -> Result<Sizes> {
-        self.engine.sizes().await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.sizes().await,
+            Engine::Postgres(engine) => engine.sizes().await,
+        }
     }
 
-    /// One small step of pruning, between commits.
+    /// One small step of pruning, between commits; on PostgreSQL for each shard that this node
+    /// holds.
     ///
     /// # Errors
     /// When the store cannot write.
     pub async fn prune(&self, policy: &RetentionPolicy, budget: Budget) -> Result<Pruned> {
-        let policy = Arc::new(policy.clone());
-        self.engine.write_step(move |tx| sqlite::retention::prune(tx, &policy, budget)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let policy = Arc::new(policy.clone());
+                engine.write_step(move |tx| pruning::prune(tx, &policy, budget)).await
+            }
+            Engine::Postgres(engine) => engine.prune(policy, budget).await,
+        }
     }
 
     /// Copies the store while it runs. `to` is a folder (made if missing; it opens as a data
@@ -167,22 +240,36 @@ impl Store {
     /// somebody opens it ([`Options::live`]).
     ///
     /// # Errors
-    /// When the target cannot be written, or the copy fails its integrity check.
+    /// When the target cannot be written, or the copy fails its integrity check. A database on a
+    /// server is backed up with the server's own means.
     pub async fn backup(
         &self,
         to: &Path,
         progress: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<BackupReport> {
-        sqlite::back_up(&self.engine, to, progress).await
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::back_up(engine, to, progress).await,
+            Engine::Postgres(_) => Err(StoreError::Refused {
+                reason: "this store is on PostgreSQL, which has backups of its own: pg_dump for a \
+                         copy, pg_basebackup with archived WAL to go back to any moment. Before \
+                         the copy is opened as a store of its own, mark it: INSERT INTO meta \
+                         (name, value) VALUES ('copied', 1)"
+                    .to_owned(),
+            }),
+        }
     }
 
-    /// Erases, in steps. What was asked for is gone from database, log file and blob folder when
-    /// it returns.
+    /// Erases, in steps. What was asked for is in no row any more when it returns; on SQLite it is
+    /// gone from database, log file and blob folder too. A server keeps deleted rows until it
+    /// vacuums, and its log and backups for as long as it is told to.
     ///
     /// # Errors
     /// When the store cannot write; what was erased until then stays erased.
     pub async fn erase(&self, what: Erase, actor: &Actor) -> Result<Erased> {
-        sqlite::erase::erase(&self.engine, what, actor).await
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::erase::erase(engine, what, actor).await,
+            Engine::Postgres(engine) => engine.erase(what, actor).await,
+        }
     }
 }
 

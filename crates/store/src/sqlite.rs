@@ -7,17 +7,15 @@ mod checkpoint;
 pub(crate) mod credentials;
 mod dedup;
 pub(crate) mod destinations;
-mod directory;
 pub(crate) mod erase;
-mod fault;
+mod error;
 mod generation;
 pub(crate) mod instances;
-mod kinds;
 pub(crate) mod lanes;
+mod pruning;
 mod queue;
 pub(crate) mod read;
 pub(crate) mod redeliver;
-pub(crate) mod retention;
 mod row;
 pub(crate) mod runs;
 mod schema;
@@ -38,31 +36,27 @@ use std::{
 };
 
 use rusqlite::Connection;
-use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, oneshot, watch};
 use zapbus_event::{InstanceId, Position};
 
-pub(crate) use self::{
-    backup::back_up,
-    fault::{Fault, Result},
-    schema::plan,
-    writer::Tx,
-};
+pub(crate) use self::{backup::back_up, schema::plan, writer::Tx};
 use self::{
     checkpoint::Checkpoints,
-    directory::Directory,
-    kinds::Kinds,
     queue::{AppendJob, Command, Queue, SettleJob},
     writer::Writer,
 };
+pub(crate) use crate::prepared::{random, sha256};
 use crate::{
     AppendError, OpenError, StoreError,
     blob::Blobs,
     delivery::{Settlement, Urgency},
+    directory::{self, Directory},
+    fault::{self, Fault, Result},
     journal::{Append, Appended, Limit, Page, Reader},
+    kinds::{self, Kinds},
     metrics::Metrics,
     options::{Clock, Options},
-    private,
+    prepared, private,
     seal::Sealer,
     tail::Tail,
     upkeep::{Appends, Sizes, StoreHealth},
@@ -189,7 +183,7 @@ impl Engine {
         let keys = schema::keys(&data_dir, &options.keys, unkeyed)?;
         let sealer = schema::check_keys(&conn, &data_dir, &keys)?;
         let restored = generation::begin(&conn, options.live, (options.clock)()).map_err(wrong)?;
-        let kinds = Kinds::load(&conn).map_err(wrong)?;
+        let kinds = schema::kinds(&conn).map_err(wrong)?;
         schema::make_default_account(&conn, &sealer, (options.clock)()).map_err(wrong)?;
 
         let blobs = Blobs::new(data_dir.join("blobs"));
@@ -212,7 +206,7 @@ impl Engine {
             checkpoints: Checkpoints::default(),
             min_free_bytes: AtomicU64::new(options.min_free_bytes),
             dedup_window: options.dedup_window,
-            directory: RwLock::new(Directory::load(&conn).map_err(wrong)?),
+            directory: RwLock::new(instances::directory(&conn).map_err(wrong)?),
             tail: RwLock::new(Tail::new(Position::START, options.tail_bytes)),
             head: watch::Sender::new(Position::START),
             health: watch::Sender::new(StoreHealth { appends: Appends::Ok }),
@@ -296,23 +290,23 @@ impl Engine {
                 self.shared.metrics.busy.add(1);
             }
         };
-        let job = |ready: append::Ready| {
+        let job = |ready: prepared::Ready| {
             let (answer, answered) = oneshot::channel();
-            let append::Ready { events, body, weight } = ready;
+            let prepared::Ready { events, body, weight } = ready;
             (AppendJob { events, body, weight, answer, outcome: None }, answered)
         };
-        let answered = if append::has_large_parts(&append, self.inline_limit) {
+        let answered = if prepared::has_large_parts(&append, self.inline_limit) {
             // Nothing is written to the blob folder for what could not be taken anyway.
             if let Appends::Stopped { reason } = &self.shared.health.borrow().appends {
                 return Err(unavailable(reason.clone()));
             }
             let room =
-                Room::reserve(&self.shared, append::weight(&append)).inspect_err(count_busy)?;
+                Room::reserve(&self.shared, prepared::weight(&append)).inspect_err(count_busy)?;
             let limit = self.inline_limit;
             let prepared = tokio::task::spawn_blocking(move || {
                 let blobs = &room.shared.blobs;
                 // With the room: a caller that goes away does not end it.
-                append::prepare(append, Some((blobs, limit))).map(|ready| (ready, room))
+                prepared::prepare(append, Some((blobs, limit))).map(|ready| (ready, room))
             });
             let (ready, room) = prepared
                 .await
@@ -323,7 +317,7 @@ impl Engine {
             answered
         } else {
             let ready =
-                append::prepare(append, None).map_err(|error| unavailable(error.to_string()))?;
+                prepared::prepare(append, None).map_err(|error| unavailable(error.to_string()))?;
             let (job, answered) = job(ready);
             self.shared.queue.append(job).inspect_err(count_busy)?;
             answered
@@ -548,18 +542,6 @@ where
         // A caller that went away needs no answer.
         let _ = self.answer.send(result);
     }
-}
-
-/// 128 random bits.
-pub(crate) fn random() -> Result<u128> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits)
-        .map_err(|error| Fault::Broken(format!("no random numbers: {error}")))?;
-    Ok(u128::from_be_bytes(bits))
-}
-
-pub(crate) fn sha256(text: &[u8]) -> [u8; 32] {
-    Sha256::digest(text).into()
 }
 
 #[cfg(test)]

@@ -198,6 +198,7 @@ impl Shared {
         let draft = announce::draft(id, &destination.label, change);
         let settlement = Settlement {
             lane: live(id),
+            shard: zapbus_store::ShardId::default(),
             cursor: None,
             health: None,
             rows: Vec::new(),

@@ -51,6 +51,7 @@ impl Shared {
                 .iter()
                 .map(|(lane, cursor)| Settlement {
                     lane: *lane,
+                    shard: zapbus_store::ShardId::default(),
                     cursor: Some(*cursor),
                     health: None,
                     rows: Vec::new(),

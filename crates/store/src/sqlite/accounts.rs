@@ -11,6 +11,7 @@ use super::{
     row::limit,
     schema,
 };
+pub(crate) use crate::seal::{seal, unseal};
 use crate::{
     registry::{Account, Actor, Audit, Remember},
     seal::{Place, Sealer},
@@ -18,16 +19,6 @@ use crate::{
 
 /// How long an answer is kept for its `Idempotency-Key`.
 const ANSWERS_MS: i64 = 24 * 3600 * 1000;
-
-/// Encrypts a document.
-pub(crate) fn seal(sealer: &Sealer, place: Place<'_>, document: &Value) -> Result<Vec<u8>> {
-    Ok(sealer.seal(place, &serde_json::to_vec(document)?)?)
-}
-
-/// Decrypts a document.
-pub(crate) fn unseal(sealer: &Sealer, place: Place<'_>, sealed: &[u8]) -> Result<Value> {
-    Ok(serde_json::from_slice(&sealer.open(place, sealed)?)?)
-}
 
 const ACCOUNT: &str = "id, name, source, created_at";
 

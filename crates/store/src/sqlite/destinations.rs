@@ -12,6 +12,7 @@ use super::{
     runs::resolve_start,
     settle,
 };
+pub(crate) use crate::encoding::{filter_of, filter_text};
 use crate::{
     delivery::Health,
     registry::{Activity, Actor, Destination, DestinationHead, DestinationScope, Remember, Start},
@@ -24,15 +25,6 @@ const TABLES: &str = "destination d LEFT JOIN destination_spec s ON s.n = d.n";
 
 /// Rows of a deleted destination that are called off in one step.
 const CANCELLED_AT_ONCE: i64 = 500;
-
-pub(crate) fn filter_text(filter: &Filter) -> Result<String> {
-    Ok(serde_json::to_string(&filter.patterns())?)
-}
-
-pub(crate) fn filter_of(stored: &str) -> Result<Filter> {
-    let patterns: Vec<String> = serde_json::from_str(stored)?;
-    Filter::parse(&patterns).map_err(|error| Fault::malformed(error.to_string()))
-}
 
 fn place(id: &[u8]) -> Place<'_> {
     Place { table: "destination", id, column: "spec" }

@@ -10,7 +10,7 @@ use super::{
     append,
     directory::{self, Entry},
     fault::{Fault, Result},
-    row::{bytes, limit},
+    row::{bytes, instance_id, limit},
     sha256,
 };
 use crate::{
@@ -332,6 +332,25 @@ pub(crate) fn mark_deleted(
     }));
     let account = Some(AccountId::from_bytes(account));
     write_audit(tx, account, actor, "instance.delete", &id.to_string(), &json!({ "name": name }))
+}
+
+/// All instances, for memory.
+pub(super) fn directory(conn: &rusqlite::Connection) -> Result<directory::Directory> {
+    let mut statement = conn.prepare(
+        "SELECT id, account, deleted_at IS NOT NULL, CAST(settings AS BLOB) FROM instance",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let instance = instance_id(row, 0)?;
+        let entry = Entry {
+            account: AccountId::from_bytes(row.get(1)?),
+            deleted: row.get(2)?,
+            retention: directory::retention(&directory::read_settings(instance, bytes(row, 3)?)),
+        };
+        entries.push((instance, entry));
+    }
+    Ok(directory::Directory::of(entries))
 }
 
 /// The last step of dropping an instance: its own rows, once its events and destinations are gone.

@@ -9,7 +9,10 @@ use super::{
     row::{self, EVENT, count, limit, position, sql},
     settle,
 };
-use crate::delivery::{DueRow, HeldKey, LaneId, LaneStart, LaneStats};
+use crate::{
+    ShardId,
+    delivery::{DueRow, HeldKey, LaneId, LaneStart, LaneStats},
+};
 
 /// The columns [`due_rows`] reads.
 const DUE: &str = "d.seq, ifnull(d.due, d.created_at), d.attempts, d.parts_done, d.key, d.manual";
@@ -129,6 +132,7 @@ fn due_rows(view: View<'_>, query: &str, params: impl Params) -> Result<Vec<DueR
         let stored: Option<i64> = row.get(6)?;
         found.push(DueRow {
             event: stored.map(|_| row::event(row, 6, &view.shared.kinds)).transpose()?,
+            shard: ShardId::default(),
             seq: position(row.get(0)?),
             due: Timestamp::from_millis(row.get(1)?),
             attempts: row.get(2)?,

@@ -8,9 +8,12 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use zapbus_event::{AccountId, InstanceId, Timestamp};
+use zapbus_event::{AccountId, InstanceId, Kind, Timestamp};
 
-use super::fault::{Fault, Result};
+use super::{
+    fault::{Fault, Result},
+    kinds::Kinds,
+};
 use crate::{
     OpenError,
     options::Key,
@@ -241,6 +244,20 @@ fn used_keys(conn: &Connection) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
 /// Ids of the keys that secrets here need.
 pub(crate) fn key_ids(conn: &Connection) -> Result<Vec<String>> {
     Ok(used_keys(conn)?.iter().map(|(id, _)| hex::encode(id)).collect())
+}
+
+/// Reads the numbers of event types and gives new ones theirs. Needs a connection that writes.
+pub(crate) fn kinds(conn: &Connection) -> Result<Kinds> {
+    let mut numbers = Vec::new();
+    for kind in Kind::ALL {
+        conn.prepare_cached("INSERT OR IGNORE INTO kind (name) VALUES (?1)")?
+            .execute([kind.as_str()])?;
+        let number: i64 = conn
+            .prepare_cached("SELECT number FROM kind WHERE name = ?1")?
+            .query_row([kind.as_str()], |row| row.get(0))?;
+        numbers.push(number);
+    }
+    Kinds::of(numbers)
 }
 
 /// Makes the default account with its reserved instance, unless it is there.

@@ -16,18 +16,24 @@ use zapbus_event::{AuditId, DestinationId, Event, EventId, InstanceId, Position,
 
 use super::{
     Shared,
-    append::{KnownAliases, Placed, Random},
+    append::Placed,
     checkpoint,
     dedup::{self, Dedup},
     directory::Directory,
     fault::{Fault, Result},
+    instances,
     queue::{Batch, Prepared},
-    retention::Pruner,
     row::{self, position},
     schema,
     space::{FULL, Space},
 };
-use crate::{AppendError, StoreError, blob::Sha, upkeep::Appends};
+use crate::{
+    AppendError, StoreError,
+    blob::Sha,
+    prepared::{KnownAliases, Random},
+    pruning::Pruner,
+    upkeep::Appends,
+};
 
 /// How often the writer looks whether it may go on, while appends are stopped.
 const STOPPED_LOOK: Duration = Duration::from_millis(250);
@@ -465,7 +471,7 @@ impl Writer {
         let opened = schema::open_writer(&self.path).and_then(|conn| {
             checkpoint::start_over(&conn, &self.path)?;
             let memory = Memory::load(&conn)?;
-            let directory = Directory::load(&conn)?;
+            let directory = instances::directory(&conn)?;
             Ok((conn, memory, directory))
         });
         match opened {

@@ -8,11 +8,14 @@ use zapbus_store::{
     Urgency,
 };
 
+use zapbus_store::ShardId;
+
 use crate::engine::*;
 
 fn settlement(lane: LaneId, cursor: u64) -> Settlement {
     Settlement {
         lane,
+        shard: ShardId::default(),
         cursor: Some(Position(cursor)),
         health: None,
         rows: Vec::new(),
@@ -124,6 +127,7 @@ async fn health_and_its_clock_survive() {
     ] {
         let settlement = Settlement {
             lane,
+            shard: ShardId::default(),
             cursor: None,
             health: Some(health),
             rows: Vec::new(),

@@ -3,6 +3,8 @@
 use zapbus_event::Position;
 use zapbus_store::{DeliveryId, LaneId, Row, RunState, Start, State, StoreError};
 
+use zapbus_store::ShardId;
+
 use crate::engine::*;
 
 #[tokio::test]
@@ -113,11 +115,11 @@ async fn what_was_under_way_when_a_replay_was_called_off_is_not_tried_again() {
     let start = engine.store().lane(run.lane).await.unwrap().unwrap();
     assert_eq!((start.next_due, start.held), (None, Vec::new()));
     for (said, state) in said.iter().zip([State::Cancelled, State::Cancelled, State::Delivered]) {
-        let id = DeliveryId { lane: run.lane, seq: said.seq };
+        let id = DeliveryId { lane: run.lane, shard: ShardId::default(), seq: said.seq };
         assert_eq!(engine.store().delivery(id).await.unwrap().unwrap().0.state, state);
     }
     // One that a person asks for is sent all the same.
-    let again = DeliveryId { lane: run.lane, seq: said[0].seq };
+    let again = DeliveryId { lane: run.lane, shard: ShardId::default(), seq: said[0].seq };
     engine.store().redeliver(again, engine.now(), &actor()).await.unwrap();
     assert_eq!(engine.store().due(run.lane, engine.now(), 10).await.unwrap().len(), 1);
 }

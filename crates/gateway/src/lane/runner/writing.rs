@@ -31,8 +31,14 @@ impl Lane {
                 continue;
             }
             let (rows, cursor) = track.take_outbox();
-            let settlement =
-                Settlement { lane, cursor, health, rows: rows.clone(), events: events.clone() };
+            let settlement = Settlement {
+                lane,
+                shard: zapbus_store::ShardId::default(),
+                cursor,
+                health,
+                rows: rows.clone(),
+                events: events.clone(),
+            };
             settlements.push(settlement);
             parts.push(WritePart { run: lane.run, rows, cursor, events });
         }

@@ -101,6 +101,7 @@ impl Model {
 
     fn due_row(&self, row: &Row, due: Timestamp) -> DueRow {
         DueRow {
+            shard: zapbus_store::ShardId::default(),
             event: self.journal.iter().find(|event| event.seq == row.seq).cloned(),
             seq: row.seq,
             due,

@@ -1,6 +1,6 @@
-//! What can go wrong inside the engine, told apart by who has to bear it.
+//! What can go wrong inside an engine, told apart by who has to bear it.
 
-use rusqlite::{Error, ErrorCode};
+use zapbus_event::InstanceId;
 
 use crate::StoreError;
 
@@ -16,6 +16,12 @@ pub(crate) enum Fault {
     Broken(String),
     /// The database file is damaged.
     Damaged(String),
+    /// PostgreSQL: others were in the way for too long. The next try may find them gone.
+    Contended(String),
+    /// PostgreSQL: no partition has room for an event of this time.
+    NoPartition,
+    /// PostgreSQL: this instance is unknown or being deleted.
+    TakesNoEvents(InstanceId),
     /// An answer to the caller that is no failure of ours.
     Store(StoreError),
 }
@@ -25,7 +31,7 @@ pub(crate) type Result<T, E = Fault> = std::result::Result<T, E>;
 impl Fault {
     /// Whether the rest of the transaction can go on.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Data(_) | Self::Malformed(_) | Self::Store(_))
+        !matches!(self, Self::Full(_) | Self::Broken(_) | Self::Contended(_) | Self::Damaged(_))
     }
 
     pub(crate) fn not_found(what: &'static str) -> Self {
@@ -49,31 +55,12 @@ impl Fault {
             Self::Data(reason)
             | Self::Malformed(reason)
             | Self::Broken(reason)
+            | Self::Contended(reason)
             | Self::Damaged(reason) => reason.clone(),
             Self::Full(reason) => format!("the disk is full ({reason})"),
+            Self::NoPartition => "no partition for events of this time".to_owned(),
+            Self::TakesNoEvents(instance) => format!("{instance} takes no events"),
             Self::Store(error) => error.to_string(),
-        }
-    }
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        let reason = error.to_string();
-        match error {
-            Error::SqliteFailure(failure, _) => match failure.code {
-                ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch => {
-                    Self::Data(reason)
-                }
-                ErrorCode::DiskFull => Self::Full(reason),
-                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Damaged(reason),
-                _ => Self::Broken(reason),
-            },
-            Error::ToSqlConversionFailure(_) => Self::Data(reason),
-            Error::FromSqlConversionFailure(..)
-            | Error::IntegralValueOutOfRange(..)
-            | Error::InvalidColumnType(..)
-            | Error::Utf8Error(..) => Self::Malformed(reason),
-            _ => Self::Broken(reason),
         }
     }
 }
@@ -102,7 +89,10 @@ impl From<Fault> for StoreError {
             Fault::Data(reason) => {
                 Self::Refused { reason: format!("the store refuses this data: {reason}") }
             }
-            Fault::Full(_) | Fault::Broken(_) => Self::Unavailable { reason: fault.reason() },
+            Fault::TakesNoEvents(_) => Self::NotFound { what: "instance" },
+            Fault::Full(_) | Fault::Broken(_) | Fault::Contended(_) | Fault::NoPartition => {
+                Self::Unavailable { reason: fault.reason() }
+            }
         }
     }
 }

@@ -9,19 +9,14 @@
 use zapbus_event::Position;
 
 use super::{
-    Ages, Left, Progress,
+    Ages, Ground, Left, Progress,
+    ground::{position, sql},
     journal::{self, Rule},
     owed::GivingUp,
-    remove::delete_events,
-    weight::weigh,
 };
 use crate::{
+    fault::Result,
     retention::{Pruned, RetentionPolicy, WhenFull},
-    sqlite::{
-        Tx,
-        fault::Result,
-        row::{self, count, sql},
-    },
 };
 
 /// This share of the bound is freed at a time, so that a lane that falls behind gets few large gaps
@@ -51,36 +46,26 @@ enum Stage {
     GivingUp(GivingUp),
 }
 
-/// Bytes that hold data, blobs included, as of now in this transaction.
-fn used_bytes(tx: &Tx<'_>) -> Result<u64> {
-    let pragma = |name: &str| -> Result<u64> {
-        let value = tx.conn.prepare_cached(name)?.query_row([], |row| row.get(0))?;
-        Ok(row::count(value))
-    };
-    let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
-    let blobs = tx.shared.blobs.stored().load(std::sync::atomic::Ordering::Relaxed);
-    let blobs = blobs.saturating_add_signed(tx.pending.blob_bytes);
-    Ok(pages * pragma("PRAGMA page_size")? + blobs)
-}
-
 /// Takes events again as soon as there is room.
-pub(super) fn take_back_refusal(tx: &mut Tx<'_>, policy: &RetentionPolicy) -> Result<()> {
-    if tx.memory.pruner.refusal.is_some()
-        && (policy.when_full != WhenFull::Refuse || used_bytes(tx)? <= policy.max_bytes)
+pub(super) fn take_back_refusal(tx: &mut dyn Ground, policy: &RetentionPolicy) -> Result<()> {
+    let refused = tx.pruner().refusal.is_some();
+    if refused
+        && (policy.when_full != WhenFull::Refuse
+            || tx.used_bytes(policy.max_bytes)? <= policy.max_bytes)
     {
-        tx.memory.pruner.refusal = None;
+        tx.pruner().refusal = None;
     }
     Ok(())
 }
 
 /// Frees space while too much is used.
 pub(super) fn give_way(
-    tx: &mut Tx<'_>,
+    tx: &mut dyn Ground,
     ages: &Ages<'_>,
     left: &mut Left,
     pruned: &mut Pruned,
 ) -> Result<Progress> {
-    let mut pass = std::mem::take(&mut tx.memory.pruner.size);
+    let mut pass = std::mem::take(&mut tx.pruner().size);
     let progress = loop {
         match pass.go_on(tx, ages, left, pruned)? {
             Some(stage) => pass.stage = stage,
@@ -93,7 +78,7 @@ pub(super) fn give_way(
             break Progress::Going;
         }
     };
-    tx.memory.pruner.size = pass;
+    tx.pruner().size = pass;
     Ok(progress)
 }
 
@@ -101,13 +86,13 @@ impl Size {
     /// One page. Gives how it goes on, if it does.
     fn go_on(
         &mut self,
-        tx: &mut Tx<'_>,
+        tx: &mut dyn Ground,
         ages: &Ages<'_>,
         left: &mut Left,
         pruned: &mut Pruned,
     ) -> Result<Option<Stage>> {
         let bound = ages.policy.max_bytes;
-        let used = used_bytes(tx)?;
+        let used = tx.used_bytes(bound - bound / FREED_SHARE)?;
         let too_much = used.saturating_sub(bound - bound / FREED_SHARE);
         match std::mem::take(&mut self.stage) {
             Stage::Rest if used > bound => {
@@ -137,7 +122,7 @@ impl Size {
                     return Ok(None);
                 }
                 if ages.policy.when_full == WhenFull::Refuse {
-                    tx.memory.pruner.refusal = Some(
+                    tx.pruner().refusal = Some(
                         "its share of the disk is used up by events that destinations are still \
                          owed (retention.max_bytes, retention.when_full = \"refuse\")"
                             .to_owned(),
@@ -157,7 +142,7 @@ impl Size {
     /// Frees what nobody is owed in the next page. Gives where it ended unless it was the last.
     fn free_unowed(
         &self,
-        tx: &mut Tx<'_>,
+        tx: &mut dyn Ground,
         ages: &Ages<'_>,
         at: i64,
         too_much: u64,
@@ -165,7 +150,7 @@ impl Size {
         pruned: &mut Pruned,
     ) -> Result<Option<i64>> {
         let wanted = left.page();
-        let page = journal::next_events(tx, at, sql(self.upto), wanted)?;
+        let page = tx.next_events(None, at, sql(self.upto), wanted)?;
         let Some(last) = page.last() else {
             return Ok(None);
         };
@@ -177,7 +162,7 @@ impl Size {
         let mut free = journal::those_free(tx, ages, &page, Rule::Unowed)?;
         let mut freed = 0;
         let mut enough = free.len();
-        for (index, weight) in weigh(tx, &free)?.into_iter().enumerate() {
+        for (index, weight) in tx.weigh(&free)?.into_iter().enumerate() {
             freed += weight;
             if freed >= too_much {
                 enough = index + 1;
@@ -191,24 +176,24 @@ impl Size {
             None => sql(self.upto),
         };
         free.truncate(enough);
-        delete_events(tx, &free, pruned)?;
+        tx.delete_events(&free, pruned)?;
         Ok(Some(next))
     }
 
     /// Weighs the next page of what is owed.
     fn weigh_on(
         &self,
-        tx: &Tx<'_>,
+        tx: &mut dyn Ground,
         at: i64,
         mut weight: u64,
         wanted: u64,
         left: &mut Left,
     ) -> Result<Option<Stage>> {
         let rows = left.page();
-        let page = journal::next_events(tx, at, sql(self.upto), rows)?;
+        let page = tx.next_events(None, at, sql(self.upto), rows)?;
         left.spend(page.len());
         let mut last = at;
-        for (event, weighs) in page.iter().zip(weigh(tx, &page)?) {
+        for (event, weighs) in page.iter().zip(tx.weigh(&page)?) {
             weight += weighs;
             last = event.seq;
             if weight >= wanted {
@@ -219,20 +204,16 @@ impl Size {
             return Ok(Some(Stage::Weighing { at: last, weight }));
         }
         Ok((last > 0)
-            .then(|| Stage::GivingUp(GivingUp::new(row::position(last), tx.now, true, REASON))))
+            .then(|| Stage::GivingUp(GivingUp::new(position(last), tx.now(), true, REASON))))
     }
 }
 
 /// Deletes the oldest whole body that came at this time or before. True when there was one.
-fn free_body(tx: &Tx<'_>, upto: i64, left: &mut Left, pruned: &mut Pruned) -> Result<bool> {
-    let gone = tx
-        .conn
-        .prepare_cached(
-            "DELETE FROM body WHERE rowid = (SELECT rowid FROM body WHERE received_at <= ?1 \
-             ORDER BY received_at LIMIT 1)",
-        )?
-        .execute([upto])?;
-    left.spend(gone);
-    pruned.others += count(gone as i64);
-    Ok(gone > 0)
+fn free_body(tx: &mut dyn Ground, upto: i64, left: &mut Left, pruned: &mut Pruned) -> Result<bool> {
+    let gone = tx.free_body(upto)?;
+    if gone {
+        left.spend(1);
+        pruned.others += 1;
+    }
+    Ok(gone)
 }

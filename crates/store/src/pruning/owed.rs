@@ -5,14 +5,12 @@ use std::time::Duration;
 use zapbus_event::{Position, Timestamp};
 
 use super::{
-    Ages, Left, Progress,
+    Ages, Ground, Left, Progress,
     gap::Lanes,
+    ground::sql,
     journal::{self, Rule},
 };
-use crate::{
-    retention::Pruned,
-    sqlite::{Tx, fault::Result, read, row::sql},
-};
+use crate::{fault::Result, retention::Pruned};
 
 /// How often it is looked for what is owed for too long, at the most: each look that finds
 /// something makes a gap.
@@ -46,7 +44,7 @@ impl GivingUp {
     /// Goes on. When it is done: how many events have gone.
     pub(super) fn go_on(
         &mut self,
-        tx: &mut Tx<'_>,
+        tx: &mut dyn Ground,
         ages: &Ages<'_>,
         left: &mut Left,
         pruned: &mut Pruned,
@@ -75,12 +73,12 @@ pub(crate) struct Owed {
 
 /// Gives up what is owed for too long.
 pub(super) fn give_up(
-    tx: &mut Tx<'_>,
+    tx: &mut dyn Ground,
     ages: &Ages<'_>,
     left: &mut Left,
     pruned: &mut Pruned,
 ) -> Result<Progress> {
-    let mut pass = std::mem::take(&mut tx.memory.pruner.owed);
+    let mut pass = std::mem::take(&mut tx.pruner().owed);
     if pass.giving_up.is_none() {
         pass.giving_up = look(tx, ages, &mut pass.looked_at)?;
     }
@@ -93,12 +91,12 @@ pub(super) fn give_up(
             break;
         }
     }
-    tx.memory.pruner.owed = pass;
+    tx.pruner().owed = pass;
     Ok(progress)
 }
 
 fn look(
-    tx: &Tx<'_>,
+    tx: &mut dyn Ground,
     ages: &Ages<'_>,
     looked_at: &mut Option<Timestamp>,
 ) -> Result<Option<GivingUp>> {
@@ -108,10 +106,10 @@ fn look(
         return Ok(None);
     }
     *looked_at = Some(ages.now);
-    let to = read::position_at(tx.view(), ages.now - owed)?.min(tx.head());
-    if journal::oldest(tx)? > sql(to) {
+    let to = tx.position_at(ages.now - owed)?.min(tx.head());
+    if tx.oldest()? > sql(to) {
         return Ok(None);
     }
     let reason = "kept for as long as is kept (retention.owed)";
-    Ok(Some(GivingUp::new(to, tx.now, false, reason)))
+    Ok(Some(GivingUp::new(to, tx.now(), false, reason)))
 }

@@ -2,13 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rusqlite::Connection;
 use zapbus_event::{AccountId, InstanceId};
-
-use super::{
-    fault::Result,
-    row::{bytes, instance_id},
-};
 
 /// What is known of an instance without asking the database.
 #[derive(Debug, Clone, Copy)]
@@ -26,22 +20,8 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn load(conn: &Connection) -> Result<Self> {
-        let mut statement = conn.prepare(
-            "SELECT id, account, deleted_at IS NOT NULL, CAST(settings AS BLOB) FROM instance",
-        )?;
-        let mut rows = statement.query([])?;
-        let mut entries = HashMap::new();
-        while let Some(row) = rows.next()? {
-            let instance = instance_id(row, 0)?;
-            let entry = Entry {
-                account: AccountId::from_bytes(row.get(1)?),
-                deleted: row.get(2)?,
-                retention: retention(&read_settings(instance, bytes(row, 3)?)),
-            };
-            entries.insert(instance, entry);
-        }
-        Ok(Self { entries })
+    pub(crate) fn of(entries: impl IntoIterator<Item = (InstanceId, Entry)>) -> Self {
+        Self { entries: entries.into_iter().collect() }
     }
 
     /// Whether the instance takes events.

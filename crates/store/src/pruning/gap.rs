@@ -6,23 +6,17 @@
 //! number is an estimate: as many for each position as there were so far. That there is a loss at
 //! all, and where it begins, is never estimated: a lane whose filter wants none of it loses nothing.
 
-use rusqlite::{OptionalExtension, params};
-use zapbus_event::{
-    AccountId, Data, DestinationId, Draft, Filter, InstanceId, Position, data::DestinationGap,
-};
+use zapbus_event::{Data, Draft, Position, data::DestinationGap};
 
-use super::Left;
+use super::{
+    Glimpse, Ground, Lane, Left,
+    ground::{count, position, sql},
+};
 use crate::{
     delivery::{Row, State},
+    fault::Result,
     journal::NewEvent,
-    registry::RESERVED_INSTANCE,
     retention::Pruned,
-    sqlite::{
-        Tx,
-        destinations::filter_of,
-        fault::Result,
-        row::{self, count, limit, position, sql},
-    },
 };
 
 /// Lanes taken at a time; most need nothing but a look at their cursor.
@@ -100,36 +94,23 @@ impl Look {
     }
 }
 
-struct Lane {
-    number: i64,
-    run: u32,
-    id: DestinationId,
-    account: AccountId,
-    instance: Option<InstanceId>,
-    label: String,
-    filter: Filter,
-    cursor: i64,
-    /// The last position it is moved to. At its cursor or before, it is not moved.
-    upto: i64,
-}
-
 impl Lanes {
     /// Moves lanes. True when all are.
     pub(super) fn move_on(
         &mut self,
-        tx: &mut Tx<'_>,
+        tx: &mut dyn Ground,
         to: Position,
         reason: &str,
         left: &mut Left,
         pruned: &mut Pruned,
     ) -> Result<bool> {
         loop {
-            let keys = self.next_keys(tx, left.rows.clamp(1, LANES))?;
+            let keys = tx.lane_keys(self.after, left.rows.clamp(1, LANES))?;
             if keys.is_empty() {
                 return Ok(true);
             }
             for key in keys {
-                if let Some(lane) = lane(tx, key, sql(to))? {
+                if let Some(lane) = tx.lane(key, sql(to))? {
                     let known = self.look.take().filter(|look| look.lane == key);
                     let mut look = known.unwrap_or_else(|| Look::at(&lane));
                     if !look_on(tx, &lane, &mut look, sql(to), left)? {
@@ -148,57 +129,19 @@ impl Lanes {
             }
         }
     }
-
-    fn next_keys(&self, tx: &Tx<'_>, wanted: usize) -> Result<Vec<(i64, i64)>> {
-        let mut statement = tx.conn.prepare_cached(
-            "SELECT destination, run FROM lane WHERE (destination, run) > (?1, ?2) \
-             ORDER BY destination, run LIMIT ?3",
-        )?;
-        let keys = statement
-            .query_map(params![self.after.0, self.after.1, limit(wanted)], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?
-            .collect::<Result<_, _>>()?;
-        Ok(keys)
-    }
-}
-
-/// A lane that may lose something.
-fn lane(tx: &Tx<'_>, (number, run): (i64, i64), to: i64) -> Result<Option<Lane>> {
-    let mut statement = tx.conn.prepare_cached(
-        "SELECT l.run, d.id, d.account, d.instance, d.label, ifnull(l.filter, d.filter), \
-         l.cursor, l.to_seq, l.state FROM lane l JOIN destination d ON d.n = l.destination \
-         WHERE l.destination = ?1 AND l.run = ?2 AND d.deleted_at IS NULL \
-         AND l.state != 'cancelled' AND (l.cursor < ?3 OR EXISTS (SELECT 1 FROM delivery \
-         WHERE destination = ?1 AND run = ?2 AND seq <= ?3))",
-    )?;
-    let mut rows = statement.query([number, run, to])?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    let end: Option<i64> = row.get(7)?;
-    let over = row.get_ref(8)?.as_str().is_ok_and(|state| state == "done");
-    let cursor = row.get(6)?;
-    Ok(Some(Lane {
-        number,
-        run: row.get(0)?,
-        id: DestinationId::from_bytes(row.get(1)?),
-        account: AccountId::from_bytes(row.get(2)?),
-        instance: row::bytes(row, 3)?.try_into().ok().map(InstanceId::from_bytes),
-        label: row.get(4)?,
-        // One that cannot be read wants everything: rather a gap too many than one too few.
-        filter: filter_of(&row.get::<_, String>(5)?).unwrap_or_default(),
-        cursor,
-        // A replay reads no further than its end.
-        upto: if over { cursor } else { end.map_or(to, |end| end.min(to)) },
-    }))
 }
 
 /// Goes on looking at what a lane loses. True when that is known.
 ///
 /// A turn may end in the middle, and the lane may get on before the next. So events come first and
 /// rows after: what is sent in between and fails is found as a row.
-fn look_on(tx: &Tx<'_>, lane: &Lane, look: &mut Look, to: i64, left: &mut Left) -> Result<bool> {
+fn look_on(
+    tx: &mut dyn Ground,
+    lane: &Lane,
+    look: &mut Look,
+    to: i64,
+    left: &mut Left,
+) -> Result<bool> {
     loop {
         if !look.counted && !look_at_events(tx, lane, look, left)? {
             return Ok(false);
@@ -209,7 +152,7 @@ fn look_on(tx: &Tx<'_>, lane: &Lane, look: &mut Look, to: i64, left: &mut Left) 
         let Some(first) = look.first else {
             return Ok(true);
         };
-        if first > lane.cursor && !has_row(tx, lane, first)? {
+        if first > lane.cursor && !tx.has_row(lane, first)? {
             return Ok(true);
         }
         // It got on beyond the first: what is left begins at another, and is an estimate.
@@ -218,38 +161,39 @@ fn look_on(tx: &Tx<'_>, lane: &Lane, look: &mut Look, to: i64, left: &mut Left) 
     }
 }
 
-fn look_at_events(tx: &Tx<'_>, lane: &Lane, look: &mut Look, left: &mut Left) -> Result<bool> {
+fn look_at_events(
+    tx: &mut dyn Ground,
+    lane: &Lane,
+    look: &mut Look,
+    left: &mut Left,
+) -> Result<bool> {
     if look.first.is_none() && look.at < lane.cursor {
         look.at = lane.cursor;
     }
-    let narrow = match lane.instance {
-        Some(_) => "instance = ?3 AND",
-        // Of all instances: one walk through the journal is cheaper than one for each of them.
-        None => "?3 IS NOT NULL AND",
-    };
-    let mut statement = tx.conn.prepare_cached(&format!(
-        "SELECT seq, instance, kind, head, flags FROM journal \
-         WHERE {narrow} seq > ?1 AND seq <= ?2 ORDER BY seq"
-    ))?;
-    let instance = lane.instance.map_or_else(Vec::new, |instance| instance.to_bytes().to_vec());
-    let mut rows = statement.query(params![look.at, lane.upto, instance])?;
-    while let Some(row) = rows.next()? {
-        let seq = row.get(0)?;
-        if wants(tx, lane, row)? && !has_row(tx, lane, seq)? {
-            look.matched += 1;
-            look.first.get_or_insert(seq);
-        }
-        look.at = seq;
-        left.spend(1);
-        if look.first.is_some() {
-            look.looked += 1;
-            if look.looked >= COUNTED || look.before.is_some() {
-                look.counted = true;
-                return Ok(true);
+    loop {
+        let wanted = left.page();
+        let page = tx.glimpses(lane, look.at, lane.upto, wanted)?;
+        let ended = page.len() < wanted;
+        for event in page {
+            if wants(tx, lane, &event) && !tx.has_row(lane, event.seq)? {
+                look.matched += 1;
+                look.first.get_or_insert(event.seq);
+            }
+            look.at = event.seq;
+            left.spend(1);
+            if look.first.is_some() {
+                look.looked += 1;
+                if look.looked >= COUNTED || look.before.is_some() {
+                    look.counted = true;
+                    return Ok(true);
+                }
+            }
+            if left.is_used_up() {
+                return Ok(false);
             }
         }
-        if left.is_used_up() {
-            return Ok(false);
+        if ended {
+            break;
         }
     }
     look.at = look.at.max(lane.upto);
@@ -257,52 +201,36 @@ fn look_at_events(tx: &Tx<'_>, lane: &Lane, look: &mut Look, left: &mut Left) ->
     Ok(true)
 }
 
-fn wants(tx: &Tx<'_>, lane: &Lane, row: &rusqlite::Row<'_>) -> Result<bool> {
-    if row::is_ephemeral(row.get(4)?) {
-        return Ok(false);
-    }
-    if lane.instance.is_none() {
-        let account = tx.shared.directory().account_of(row::instance_id(row, 1)?);
-        if account != Some(lane.account) {
-            return Ok(false);
-        }
-    }
-    let (kind, facet) = row::kind_and_facet(row, 2, &tx.shared.kinds)?;
-    Ok(lane.filter.matches(kind, facet.as_deref()))
-}
-
-fn has_row(tx: &Tx<'_>, lane: &Lane, seq: i64) -> Result<bool> {
-    Ok(tx
-        .conn
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM delivery \
-             WHERE destination = ?1 AND run = ?2 AND seq = ?3)",
-        )?
-        .query_row(params![lane.number, lane.run, seq], |row| row.get(0))?)
+fn wants(tx: &mut dyn Ground, lane: &Lane, event: &Glimpse) -> bool {
+    let its_own = lane.instance.is_some() || tx.account_of(event.instance) == Some(lane.account);
+    its_own && !event.ephemeral && lane.filter.matches(event.kind, event.facet.as_deref())
 }
 
 fn look_at_rows(
-    tx: &Tx<'_>,
+    tx: &mut dyn Ground,
     lane: &Lane,
     look: &mut Look,
     to: i64,
     left: &mut Left,
 ) -> Result<bool> {
-    let mut statement = tx.conn.prepare_cached(
-        "SELECT seq, status IN (1, 2) FROM delivery \
-         WHERE destination = ?1 AND run = ?2 AND seq > ?3 AND seq <= ?4 ORDER BY seq",
-    )?;
     if let Some(mut at) = look.rows_at {
-        let mut rows = statement.query(params![lane.number, lane.run, at, to])?;
-        while let Some(row) = rows.next()? {
-            at = row.get(0)?;
-            if row.get(1)? {
-                look.hold(at);
+        loop {
+            let wanted = left.page();
+            let page = tx.rows(lane, at, to, wanted)?;
+            let ended = page.len() < wanted;
+            for (seq, open) in page {
+                at = seq;
+                if open {
+                    look.hold(at);
+                }
+                look.rows_at = Some(at);
+                left.spend(1);
+                if left.is_used_up() {
+                    return Ok(false);
+                }
             }
-            look.rows_at = Some(at);
-            left.spend(1);
-            if left.is_used_up() {
-                return Ok(false);
+            if ended {
+                break;
             }
         }
         look.rows_at = None;
@@ -310,10 +238,9 @@ fn look_at_rows(
     // What it has passed since then may be held in rows now: at most a few windows.
     if look.passed < lane.cursor {
         let upto = lane.cursor.min(to);
-        let mut rows = statement.query(params![lane.number, lane.run, look.passed, upto])?;
-        while let Some(row) = rows.next()? {
-            if row.get(1)? {
-                look.hold(row.get(0)?);
+        for (seq, open) in tx.rows(lane, look.passed, upto, usize::MAX)? {
+            if open {
+                look.hold(seq);
             }
         }
         look.passed = lane.cursor;
@@ -323,17 +250,13 @@ fn look_at_rows(
 
 /// Moves one lane. True when it lost something.
 fn move_lane(
-    tx: &mut Tx<'_>,
+    tx: &mut dyn Ground,
     lane: &Lane,
     look: &Look,
     to: Position,
     reason: &str,
 ) -> Result<bool> {
-    tx.conn
-        .prepare_cached(
-            "UPDATE lane SET cursor = ?3 WHERE destination = ?1 AND run = ?2 AND cursor < ?3",
-        )?
-        .execute(params![lane.number, lane.run, lane.upto])?;
+    tx.move_cursor(lane)?;
     let unread = look.first.map(|first| (position(first), look.lost(lane.upto)));
     if let Some((first, count)) = unread {
         let state = State::Expired { to: position(lane.upto), count };
@@ -346,7 +269,7 @@ fn move_lane(
             manual: false,
             attempt: None,
         };
-        tx.write_row(lane.number, lane.run, &row)?;
+        tx.write_row(lane, &row)?;
     }
     let held = look.first_held.map(|first| (position(first), look.held));
     let (from, count) = match (unread, held) {
@@ -356,9 +279,9 @@ fn move_lane(
     };
     let instance = match lane.instance {
         Some(instance) => Some(instance),
-        None => reserved_instance(tx, lane.account)?,
+        None => tx.reserved_instance(lane.account)?,
     };
-    if let Some(instance) = instance.filter(|instance| tx.shared.directory().takes(*instance)) {
+    if let Some(instance) = instance.filter(|instance| tx.takes(*instance)) {
         let data = Data::DestinationGap(DestinationGap {
             destination: lane.id,
             label: lane.label.clone(),
@@ -367,16 +290,8 @@ fn move_lane(
             to: unread.map_or(to, |_| position(lane.upto)),
             count,
         });
-        tx.append_own(NewEvent { instance, draft: Draft::of_gateway(&data, tx.now) })?;
+        let draft = Draft::of_gateway(&data, tx.now());
+        tx.append_own(NewEvent { instance, draft })?;
     }
     Ok(true)
-}
-
-fn reserved_instance(tx: &Tx<'_>, account: AccountId) -> Result<Option<InstanceId>> {
-    let found: Option<[u8; 16]> = tx
-        .conn
-        .prepare_cached("SELECT id FROM instance WHERE account = ?1 AND name = ?2")?
-        .query_row(params![account.to_bytes(), RESERVED_INSTANCE], |row| row.get(0))
-        .optional()?;
-    Ok(found.map(InstanceId::from_bytes))
 }

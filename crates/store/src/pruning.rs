@@ -1,4 +1,5 @@
-//! Pruning, in steps of a few milliseconds between commits.
+//! Pruning, in steps of a few milliseconds between commits. The
+//! rules are here; what an engine has to be asked for them is a [`Ground`].
 //!
 //! There are several passes: what is owed for too long, what gives way to size, what is old, and
 //! so on. Each has a position of its own and goes **once round**: from the oldest to where nothing
@@ -13,13 +14,12 @@
 //! for as long as it takes when a clock once ran ahead.
 
 mod gap;
+mod ground;
 mod journal;
 mod log;
 mod others;
 mod owed;
-mod remove;
 mod size;
-mod weight;
 
 use std::{
     collections::HashMap,
@@ -28,10 +28,12 @@ use std::{
 
 use zapbus_event::{InstanceId, Timestamp};
 
-pub(crate) use self::remove::{Doomed, remove_events};
+pub(crate) use self::ground::{Doomed, Glimpse, Ground, Lane, Line, OpenRow};
 use self::{others::Others, owed::Owed, size::Size};
-use super::{Tx, fault::Result};
-use crate::retention::{Budget, Pruned, RetentionPolicy};
+use crate::{
+    fault::Result,
+    retention::{Budget, Pruned, RetentionPolicy},
+};
 
 /// Rows taken at a time, between two looks at the clock.
 const PAGE: usize = 32;
@@ -41,7 +43,7 @@ const TURNS: u32 = 4;
 const AHEAD: Duration = Duration::from_secs(60);
 
 /// One turn of a pass.
-type Pass = fn(&mut Tx<'_>, &Ages<'_>, &mut Left, &mut Pruned) -> Result<Progress>;
+type Pass = fn(&mut dyn Ground, &Ages<'_>, &mut Left, &mut Pruned) -> Result<Progress>;
 
 const PASSES: [Pass; 9] = [
     owed::give_up,
@@ -96,7 +98,7 @@ impl Pruner {
 }
 
 /// What may still be done.
-struct Left {
+pub(crate) struct Left {
     rows: usize,
     until: Instant,
 }
@@ -106,7 +108,7 @@ impl Left {
         Self { rows: budget.rows.max(1), until: Instant::now() + budget.time }
     }
 
-    fn spend(&mut self, rows: usize) {
+    pub(crate) fn spend(&mut self, rows: usize) {
         self.rows = self.rows.saturating_sub(rows);
     }
 
@@ -115,16 +117,16 @@ impl Left {
     }
 
     /// Rows to take in one go. At least one: whoever has a turn gets on.
-    fn page(&self) -> usize {
+    pub(crate) fn page(&self) -> usize {
         self.rows.clamp(1, PAGE)
     }
 }
 
 /// How long the journal keeps events of each instance, and what time it is.
-struct Ages<'a> {
-    policy: &'a RetentionPolicy,
+pub(crate) struct Ages<'a> {
+    pub(crate) policy: &'a RetentionPolicy,
     own: HashMap<InstanceId, Duration>,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 impl Ages<'_> {
@@ -132,7 +134,7 @@ impl Ages<'_> {
         self.own.get(&instance).copied().unwrap_or(self.policy.journal)
     }
 
-    fn longest(&self) -> Duration {
+    pub(crate) fn longest(&self) -> Duration {
         self.own.values().copied().max().unwrap_or_default().max(self.policy.journal)
     }
 
@@ -141,43 +143,47 @@ impl Ages<'_> {
     }
 
     /// What is older than this is older than `age`.
-    fn before(&self, age: Duration) -> i64 {
+    pub(crate) fn before(&self, age: Duration) -> i64 {
         (self.now - age).as_millis()
     }
 }
 
 /// One step.
-pub(crate) fn prune(tx: &mut Tx<'_>, policy: &RetentionPolicy, budget: Budget) -> Result<Pruned> {
+pub(crate) fn prune(
+    tx: &mut dyn Ground,
+    policy: &RetentionPolicy,
+    budget: Budget,
+) -> Result<Pruned> {
     let mut pruned = Pruned::default();
     let mut own = policy.overrides.clone();
-    own.extend(tx.shared.directory().retentions());
+    own.extend(tx.retentions());
     let ages = Ages { policy, own, now: clock(tx) };
 
     let mut left = Left::of(budget);
     let turns = TURNS as usize;
-    while tx.memory.pruner.round.contains(&false) {
-        let turn = tx.memory.pruner.turn;
-        tx.memory.pruner.turn = (turn + 1) % PASSES.len();
-        if tx.memory.pruner.round[turn] {
+    while tx.pruner().round.contains(&false) {
+        let turn = tx.pruner().turn;
+        tx.pruner().turn = (turn + 1) % PASSES.len();
+        if tx.pruner().round[turn] {
             continue;
         }
         let rows = (budget.rows / turns).clamp(1, left.rows.max(1));
         let mut share = Left::of(Budget { rows, time: budget.time / TURNS });
         let progress = PASSES[turn](tx, &ages, &mut share, &mut pruned)?;
-        tx.memory.pruner.round[turn] = progress == Progress::Round;
+        tx.pruner().round[turn] = progress == Progress::Round;
         // A turn that only looked counts too.
         left.spend((rows - share.rows).max(1));
         if left.is_used_up() {
             break;
         }
     }
-    pruned.more = tx.memory.pruner.round.contains(&false);
+    pruned.more = tx.pruner().round.contains(&false);
     if !pruned.more {
-        tx.memory.pruner.round = Default::default();
+        tx.pruner().round = Default::default();
     }
     size::take_back_refusal(tx, policy)?;
 
-    let metrics = &tx.shared.metrics;
+    let metrics = tx.metrics();
     metrics.pruned_events.add(pruned.events);
     metrics.pruned_rows.add(pruned.deliveries);
     metrics.gaps.add(pruned.gaps);
@@ -186,12 +192,13 @@ pub(crate) fn prune(tx: &mut Tx<'_>, policy: &RetentionPolicy, budget: Budget) -
 
 /// The time by which things are old. Not the transaction's, which never goes back: an hour in which
 /// the clock was a year ahead must not cost a year of events.
-fn clock(tx: &mut Tx<'_>) -> Timestamp {
-    let clock = (tx.shared.clock)();
-    let ahead = tx.now.since(clock) > AHEAD;
-    if ahead && !tx.memory.pruner.ahead {
-        tracing::warn!(%clock, newest = %tx.now, "the newest event is ahead of the clock: retention goes by the clock");
+fn clock(tx: &mut dyn Ground) -> Timestamp {
+    let clock = tx.clock();
+    let now = tx.now();
+    let ahead = now.since(clock) > AHEAD;
+    if ahead && !tx.pruner().ahead {
+        tracing::warn!(%clock, newest = %now, "the newest event is ahead of the clock: retention goes by the clock");
     }
-    tx.memory.pruner.ahead = ahead;
-    clock.min(tx.now)
+    tx.pruner().ahead = ahead;
+    clock.min(now)
 }

@@ -1,9 +1,8 @@
 //! Event types as numbers that mean the same in this database for ever.
 
-use rusqlite::{Connection, params};
 use zapbus_event::Kind;
 
-use super::fault::{Fault, Result};
+use crate::fault::{Fault, Result};
 
 /// Both directions between a type and its number here.
 #[derive(Debug, Default)]
@@ -15,15 +14,10 @@ pub(crate) struct Kinds {
 }
 
 impl Kinds {
-    /// Reads the numbers and gives new types theirs. Needs a connection that writes.
-    pub(crate) fn load(conn: &Connection) -> Result<Self> {
+    /// With the number of each of [`Kind::ALL`], in that order.
+    pub(crate) fn of(numbers: impl IntoIterator<Item = i64>) -> Result<Self> {
         let mut kinds = Self::default();
-        for kind in Kind::ALL {
-            conn.prepare_cached("INSERT OR IGNORE INTO kind (name) VALUES (?1)")?
-                .execute(params![kind.as_str()])?;
-            let number: i64 = conn
-                .prepare_cached("SELECT number FROM kind WHERE name = ?1")?
-                .query_row([kind.as_str()], |row| row.get(0))?;
+        for (kind, number) in Kind::ALL.iter().zip(numbers) {
             let slot = usize::try_from(number)
                 .ok()
                 .filter(|slot| *slot < 10_000)

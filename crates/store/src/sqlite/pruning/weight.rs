@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{OptionalExtension, params};
 use zapbus_event::InstanceId;
 
-use super::remove::Doomed;
+use crate::pruning::Doomed;
 use crate::sqlite::{
     Tx,
     fault::Result,

@@ -7,6 +7,7 @@ use zapbus_event::InstanceId;
 
 use crate::{
     blob::Sha,
+    pruning::Doomed,
     retention::Pruned,
     sqlite::{
         Tx,
@@ -15,15 +16,6 @@ use crate::{
         search::lanes_of,
     },
 };
-
-/// An event that goes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Doomed {
-    pub(crate) seq: i64,
-    pub(crate) instance: InstanceId,
-    pub(crate) received_at: i64,
-    pub(crate) flags: i64,
-}
 
 /// Deletes events, with their settled rows and the files only they refer to. Rows that were still
 /// to be sent become `expired`.

@@ -1,0 +1,342 @@
+//! Opening: schema, shards, keys, the default account.
+
+use zapbus_event::{AccountId, InstanceId, Kind, Timestamp};
+
+use super::{
+    fault::{Fault, Result},
+    pool::{self, Session},
+};
+use crate::{
+    OpenError, Options,
+    kinds::Kinds,
+    options::{Key, Postgres},
+    registry::{Activity, DEFAULT_ACCOUNT, RESERVED_INSTANCE},
+    seal::{Place, Sealer},
+    upkeep::MigrationPlan,
+};
+
+/// Every step of the schema, oldest first. Published ones never change, and each leaves nodes of the
+/// version before it working: what they need is taken away one version later.
+const MIGRATIONS: &[(&str, &str)] =
+    &[("0001_initial", include_str!("../../migrations/postgres/0001_initial.sql"))];
+
+/// Versions below lack what we use.
+const OLDEST_SERVER: i32 = 15;
+/// The lock of whoever changes the schema. In the same place for every version of us.
+const LOCK: &str = "SELECT pg_advisory_lock(2053206390, 0)";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(2053206390, 0)";
+const PROOF: &[u8] = b"zapbus";
+/// How far positions jump with a new generation.
+pub(super) const JUMP: i64 = 1 << 32;
+/// Why destinations of a restored store stand still.
+const REASON: &str = "restored from a backup: resume when this is the store that should deliver";
+
+/// What a node needs to begin.
+pub(super) struct Prepared {
+    pub(super) shards: u16,
+    pub(super) kinds: Kinds,
+    pub(super) sealer: Sealer,
+    pub(super) first_start: bool,
+    pub(super) migrated: Vec<String>,
+}
+
+async fn version(session: &Session) -> Result<usize> {
+    let there = session.one("SELECT to_regclass('zapbus_migration') IS NOT NULL", &[]).await?;
+    if !there.try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    let row = session.one("SELECT coalesce(max(version), 0) FROM zapbus_migration", &[]).await?;
+    let version: i32 = row.try_get(0)?;
+    usize::try_from(version).map_err(|_| Fault::malformed(format!("schema version {version}")))
+}
+
+fn refuse_newer(found: usize) -> Result<(), OpenError> {
+    if found <= MIGRATIONS.len() {
+        return Ok(());
+    }
+    Err(OpenError::Newer {
+        found: u32::try_from(found).unwrap_or(u32::MAX),
+        known: MIGRATIONS.len() as u32,
+    })
+}
+
+/// What opening would do to the schema. Touches nothing.
+pub(crate) async fn plan(options: &Postgres) -> Result<MigrationPlan, OpenError> {
+    let address = pool::address(options)?;
+    let wrong =
+        |fault: Fault| OpenError::Server { shown: address.shown.clone(), reason: fault.reason() };
+    let pool = pool::Pool::new(&address, 2)?;
+    let session = pool.session().await.map_err(wrong)?;
+    let from = version(&session).await.map_err(wrong)?;
+    refuse_newer(from)?;
+    Ok(MigrationPlan {
+        from: u32::try_from(from).unwrap_or(u32::MAX),
+        to: MIGRATIONS.len() as u32,
+        names: MIGRATIONS[from..].iter().map(|(name, _)| (*name).to_owned()).collect(),
+    })
+}
+
+/// Brings everything up to date. Nodes that start at the same time do it one after the other.
+pub(super) async fn prepare(
+    session: &Session,
+    options: &Options,
+    postgres: &Postgres,
+    shown: &str,
+) -> Result<Prepared, OpenError> {
+    let wrong =
+        |fault: Fault| OpenError::Server { shown: shown.to_owned(), reason: fault.reason() };
+    let server = session.one("SHOW server_version_num", &[]).await.map_err(wrong)?;
+    let number: String = server.try_get(0).map_err(|error| wrong(error.into()))?;
+    let major = number.parse::<i32>().unwrap_or_default() / 10_000;
+    if major < OLDEST_SERVER {
+        return Err(wrong(Fault::Broken(format!(
+            "it is PostgreSQL {major}, and Zapbus needs {OLDEST_SERVER} or later"
+        ))));
+    }
+    session
+        .long_batch(&format!("SET lock_timeout = 0; SET statement_timeout = 0; {LOCK}"))
+        .await
+        .map_err(wrong)?;
+    let done = under_lock(session, options, postgres, shown).await;
+    session
+        .batch(&format!("{UNLOCK}; RESET lock_timeout; RESET statement_timeout"))
+        .await
+        .map_err(wrong)?;
+    done
+}
+
+async fn under_lock(
+    session: &Session,
+    options: &Options,
+    postgres: &Postgres,
+    shown: &str,
+) -> Result<Prepared, OpenError> {
+    let wrong =
+        |fault: Fault| OpenError::Server { shown: shown.to_owned(), reason: fault.reason() };
+    let from = version(session).await.map_err(wrong)?;
+    refuse_newer(from)?;
+    if options.keys.is_empty() {
+        return Err(OpenError::KeyNeeded);
+    }
+    for (index, (name, step)) in MIGRATIONS.iter().enumerate().skip(from) {
+        session
+            .long_batch(&format!(
+                "BEGIN;\nCREATE TABLE IF NOT EXISTS zapbus_migration (version int PRIMARY KEY, \
+                 name text NOT NULL, at timestamptz NOT NULL DEFAULT now());\n{step}\n\
+                 INSERT INTO zapbus_migration (version, name) VALUES ({}, '{name}');\nCOMMIT;",
+                index + 1
+            ))
+            .await
+            .map_err(wrong)?;
+    }
+    let shards = shards(session, postgres.shards.max(1)).await.map_err(wrong)?;
+    let now = (options.clock)();
+    make_partitions(session, now, ahead(postgres)).await.map_err(wrong)?;
+    let sealer = check_keys(session, &options.keys, shown).await?;
+    let kinds = kinds(session).await.map_err(wrong)?;
+    make_default_account(session, &sealer, now).await.map_err(wrong)?;
+    Ok(Prepared {
+        shards,
+        kinds,
+        sealer,
+        first_start: from == 0,
+        migrated: MIGRATIONS[from..].iter().map(|(name, _)| (*name).to_owned()).collect(),
+    })
+}
+
+/// The number of shards: as it was made.
+async fn shards(session: &Session, wanted: u16) -> Result<u16> {
+    session
+        .execute(
+            "INSERT INTO meta (name, value) VALUES ('shards', $1) ON CONFLICT (name) DO NOTHING",
+            &[&i64::from(wanted)],
+        )
+        .await?;
+    let row = session.one("SELECT value FROM meta WHERE name = 'shards'", &[]).await?;
+    let stored: i64 = row.try_get(0)?;
+    let shards = u16::try_from(stored)
+        .ok()
+        .filter(|shards| *shards > 0)
+        .ok_or_else(|| Fault::malformed(format!("{stored} shards")))?;
+    for table in ["shard", "lease"] {
+        session
+            .execute(
+                &format!(
+                    "INSERT INTO {table} (shard) SELECT generate_series(0, $1::int - 1) \
+                     ON CONFLICT (shard) DO NOTHING"
+                ),
+                &[&i32::from(shards)],
+            )
+            .await?;
+    }
+    Ok(shards)
+}
+
+/// Makes the partitions for this time, and those of so many days and hours after it (`None`: not
+/// even the hour of the time itself).
+pub(super) async fn make_partitions(
+    session: &Session,
+    at: Timestamp,
+    (days, hours): (i32, Option<i32>),
+) -> Result<()> {
+    let (at, hours) = (at.as_millis(), hours.unwrap_or(-1));
+    session
+        .long_batch(&format!(
+            "SET statement_timeout = '60s'; SELECT zapbus_partitions({at}, {days}, {hours}); \
+             RESET statement_timeout"
+        ))
+        .await
+}
+
+/// How far ahead they are made: far, where time is what it is.
+pub(super) fn ahead(postgres: &Postgres) -> (i32, Option<i32>) {
+    if postgres.database_clock { (8, Some(8)) } else { (0, None) }
+}
+
+async fn check_keys(session: &Session, keys: &[Key], shown: &str) -> Result<Sealer, OpenError> {
+    let wrong =
+        |fault: Fault| OpenError::Server { shown: shown.to_owned(), reason: fault.reason() };
+    let rows = session.query("SELECT id, proof FROM encryption_key", &[]).await.map_err(wrong)?;
+    let missing = |id: &[u8]| OpenError::WrongKey {
+        path: shown.into(),
+        needed: hex::encode(id),
+        given: keys.iter().map(Key::id).collect::<Vec<_>>().join(", "),
+    };
+    let mut used = Vec::new();
+    for row in &rows {
+        let (id, proof): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
+        let key = keys.iter().find(|key| key.tag() == id[..]).ok_or_else(|| missing(&id))?;
+        let place = Place { table: "encryption_key", id: &id, column: "proof" };
+        let opened = Sealer::new(std::slice::from_ref(key))?.open(place, &proof);
+        opened.map_err(|_| missing(&id))?;
+        used.push(id);
+    }
+    let sealer = Sealer::new(keys)?;
+    if let Some(first) = keys.first().map(Key::tag)
+        && !used.iter().any(|id| id[..] == first)
+    {
+        let place = Place { table: "encryption_key", id: &first, column: "proof" };
+        let proof = sealer.seal(place, PROOF).map_err(|error| wrong(error.into()))?;
+        session
+            .execute(
+                "INSERT INTO encryption_key (id, proof) VALUES ($1, $2)",
+                &[&&first[..], &proof],
+            )
+            .await
+            .map_err(wrong)?;
+    }
+    Ok(sealer)
+}
+
+/// Reads the numbers of event types and gives new ones theirs.
+async fn kinds(session: &Session) -> Result<Kinds> {
+    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    session
+        .execute(
+            "INSERT INTO kind (name) SELECT u.name FROM unnest($1::text[]) WITH ORDINALITY \
+             AS u(name, n) WHERE NOT EXISTS (SELECT 1 FROM kind k WHERE k.name = u.name) \
+             ORDER BY u.n",
+            &[&names],
+        )
+        .await?;
+    let rows = session
+        .query(
+            "SELECT k.number FROM unnest($1::text[]) WITH ORDINALITY AS u(name, n) \
+             JOIN kind k ON k.name = u.name ORDER BY u.n",
+            &[&names],
+        )
+        .await?;
+    let numbers: Vec<i64> =
+        rows.iter().map(|row| Ok(i64::from(row.try_get::<_, i32>(0)?))).collect::<Result<_>>()?;
+    if numbers.len() != names.len() {
+        return Err(Fault::malformed("event types without a number"));
+    }
+    Kinds::of(numbers)
+}
+
+async fn make_default_account(session: &Session, sealer: &Sealer, now: Timestamp) -> Result<()> {
+    if session.first("SELECT 1 FROM account LIMIT 1", &[]).await?.is_some() {
+        return Ok(());
+    }
+    let account = AccountId::new(now, crate::prepared::random()?);
+    session.batch("BEGIN").await?;
+    session.risk();
+    session
+        .execute(
+            "INSERT INTO account (id, name, created_at) VALUES ($1, $2, $3)",
+            &[&&account.to_bytes()[..], &DEFAULT_ACCOUNT, &now.as_millis()],
+        )
+        .await?;
+    insert_reserved_instance(session, sealer, account, now).await?;
+    session.batch("COMMIT").await?;
+    session.keep();
+    Ok(())
+}
+
+/// Makes an account's instance for events that belong to no number.
+pub(super) async fn insert_reserved_instance(
+    session: &Session,
+    sealer: &Sealer,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<InstanceId> {
+    let id = InstanceId::new(now, crate::prepared::random()?);
+    let token = format!("{:032x}", crate::prepared::random()?);
+    let key = id.to_bytes();
+    let place = Place { table: "instance", id: &key, column: "token" };
+    session
+        .execute(
+            "INSERT INTO instance (id, account, name, token, token_hash, settings, created_at) \
+             VALUES ($1, $2, $3, $4, $5, '{}', $6)",
+            &[
+                &&key[..],
+                &&account.to_bytes()[..],
+                &RESERVED_INSTANCE,
+                &sealer.seal(place, token.as_bytes())?,
+                &&crate::prepared::sha256(token.as_bytes())[..],
+                &now.as_millis(),
+            ],
+        )
+        .await?;
+    Ok(id)
+}
+
+/// Starts a new generation if this is a copy that was marked as one (`meta` has `copied`) and is
+/// opened for the first time: positions jump, and unless it is to be `live` nothing is sent.
+pub(super) async fn begin_generation(
+    session: &Session,
+    live: bool,
+    now: Timestamp,
+) -> Result<bool> {
+    session.batch("BEGIN").await?;
+    session.risk();
+    let marked = session.execute("DELETE FROM meta WHERE name = 'copied'", &[]).await?;
+    if marked > 0 {
+        session
+            .execute(
+                "WITH old AS (SELECT s.shard, h.seq, greatest(h.at, $2) AS at, h.at AS last \
+                 FROM shard s, zapbus_head(s.shard) h), \
+                 noted AS (INSERT INTO generation (shard, number, old_head, first, \
+                 last_received_at, began_at) SELECT old.shard, m.value + 1, old.seq, \
+                 old.seq + $1 + 1, old.last, old.at FROM old, meta m WHERE m.name = 'generation') \
+                 UPDATE shard s SET floor = old.seq + $1, floor_at = old.at FROM old \
+                 WHERE old.shard = s.shard",
+                &[&JUMP, &now.as_millis()],
+            )
+            .await?;
+        session.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'", &[]).await?;
+        if !live {
+            let paused = Activity::Paused { reason: REASON.to_owned(), since: now };
+            session
+                .execute(
+                    "UPDATE destination SET activity = $1, active = false, updated_at = $2 \
+                     WHERE active AND deleted_at IS NULL",
+                    &[&serde_json::to_string(&paused)?, &now.as_millis()],
+                )
+                .await?;
+        }
+    }
+    session.batch("COMMIT").await?;
+    session.keep();
+    Ok(marked > 0)
+}
