@@ -5,7 +5,7 @@ CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus
+.PHONY: help run demo build test postgres lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,13 +20,20 @@ build: ## Build the binary: target/release/zapbus
 	@test -x target/release/zapbus || echo "The first build compiles everything: about 4 minutes on 2 cores."
 	$(CARGO) build --release --locked --package zapbus --bin zapbus
 
-test: lint ## Lint, then every test (crash rounds in their short form)
+test: lint postgres ## Lint, then every test (crash rounds in their short form)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace; \
 	else \
 		$(CARGO) test --locked --workspace --lib --bins --tests; \
 	fi
 	$(CARGO) test --locked --workspace --doc
+
+postgres: # PostgreSQL's programs, for its tests: installed when missing, by root
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+			&& echo "Installing PostgreSQL for its tests." \
+			&& apt-get install -y --no-install-recommends postgresql >/dev/null; } \
+		|| echo "PostgreSQL is not here: its tests are skipped."
 
 lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check

@@ -319,9 +319,18 @@ impl Store {
     /// # Errors
     /// When the destination is gone.
     pub async fn runs(&self, destination: DestinationId) -> Result<Vec<Run>> {
+        self.runs_in(destination, ShardId::default()).await
+    }
+
+    /// [`Store::runs`] as they stand in one shard, for a destination of a whole account: each shard
+    /// has a stretch of its own.
+    ///
+    /// # Errors
+    /// When the destination is gone.
+    pub async fn runs_in(&self, destination: DestinationId, shard: ShardId) -> Result<Vec<Run>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| runs::runs(view, destination)).await,
-            Engine::Postgres(engine) => engine.runs(destination).await,
+            Engine::Postgres(engine) => engine.runs(destination, shard).await,
         }
     }
 

@@ -346,6 +346,15 @@ async fn a_global_lane_has_a_cursor_in_each_shard() {
         pages.extend(page.await.unwrap().events);
         assert!(pages.iter().all(|event| a.shard_of(event.instance) == shard));
     }
+    let everything = engine::filter(&["*"]);
+    let run = a.create_run(lane.destination, Start::Beginning, everything, &actor()).await;
+    for (shard, _) in &cursors {
+        let start = a.lane_in(lane, *shard).await.unwrap().unwrap();
+        let runs = a.runs_in(lane.destination, *shard).await.unwrap();
+        assert_eq!(runs.len(), 1);
+        assert_eq!((runs[0].lane, runs[0].to), (run.as_ref().unwrap().lane, start.cursor));
+        assert!(runs[0].from < runs[0].to);
+    }
     let all = a.read_after(Reader::All, Position::START, Limit::default()).await;
     assert!(matches!(all, Err(StoreError::Refused { .. })), "of which shard?");
     let log = a.search(zapbus_store::DeliveryQuery::default(), None, 100).await.unwrap();
@@ -471,4 +480,48 @@ async fn a_database_taken_back_in_time_gives_out_no_position_twice() {
     assert!(a.gap_after(Reader::Instance(shop), lost).await.unwrap());
     assert!(!a.gap_after(Reader::Instance(shop), next).await.unwrap());
     a.close().await;
+}
+
+#[tokio::test]
+async fn only_a_server_that_the_certificate_names_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = server::programs_or_skip();
+    let path = folder.path().to_owned();
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (root, key) = (path.join("root.crt"), path.join("root.key"));
+    std::fs::write(&root, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let server = tokio::task::spawn_blocking(move || {
+        let server = Server::make(programs, path.join("pg"));
+        // The server wants them to be its own, and nobody else's.
+        let script = "cp root.crt pg/data/server.crt && cp root.key pg/data/server.key \
+                      && chmod 600 pg/data/server.key && echo ssl=on >> pg/data/postgresql.conf";
+        let status = server::as_server_user(std::path::Path::new("sh"))
+            .args(["-c", script])
+            .current_dir(&path)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        server.stop("fast");
+        server.start();
+        server
+    })
+    .await
+    .unwrap();
+    let plan = async |host: &str, more: &str| {
+        let url = format!("postgres://postgres@{host}:{}/postgres?{more}", server.port);
+        Store::plan_postgres(&Postgres::new(url)).await
+    };
+    let trusted = format!("sslmode=verify-full&sslrootcert={}", root.display());
+    plan("localhost", &trusted).await.unwrap();
+    let other_name = plan("127.0.0.1", &trusted).await.unwrap_err().to_string();
+    assert!(other_name.contains("certificate"), "{other_name}");
+    let other_root = plan("localhost", "sslmode=verify-full").await.unwrap_err().to_string();
+    assert!(other_root.contains("certificate"), "{other_root}");
+    plan("localhost", "sslmode=disable").await.unwrap();
+    tokio::task::spawn_blocking(move || server.stop("immediate")).await.unwrap();
 }

@@ -250,6 +250,17 @@ pub(super) async fn run(shared: Arc<Shared>, mut seen: changes::Seen) {
             if let Err(fault) = look_back(&shared).await {
                 shared.note_fault(&fault);
             }
+            // Long before anybody needs them; whoever appends makes up for what is missing.
+            if shared.database_clock
+                && let Err(fault) = make_partitions(&shared, ShardId(0), false).await
+            {
+                let reason = fault.reason();
+                tracing::warn!(
+                    event = "partition.not_made",
+                    reason,
+                    "partitions are not made ahead"
+                );
+            }
         }
     }
 }

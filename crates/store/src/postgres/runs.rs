@@ -25,9 +25,10 @@ const COUNTED: usize = 200_000;
 /// Runs of one destination that may be unfinished at a time.
 const OPEN_RUNS: i64 = 16;
 
-const RUN: &str = "SELECT l.run, coalesce(l.froms[1], l.from_seq), \
-     coalesce(l.tos[1], l.to_seq), l.filter, coalesce(l.cursors[1], l.cursor), l.state, \
-     l.created_at FROM lane l";
+/// A run as it stands in shard `$3`.
+const RUN: &str = "SELECT l.run, coalesce(l.froms[$3::int + 1], l.from_seq), \
+     coalesce(l.tos[$3::int + 1], l.to_seq), l.filter, \
+     coalesce(l.cursors[$3::int + 1], l.cursor), l.state, l.created_at FROM lane l";
 
 fn state_text(state: RunState) -> &'static str {
     match state {
@@ -216,7 +217,7 @@ async fn set_state(tx: &mut Tx, lane: LaneId, state: RunState, actor: &Actor) ->
         .session
         .first(
             &format!("{RUN} WHERE l.destination = $1 AND l.run = $2 AND l.run > 0 FOR UPDATE"),
-            &[&known.number, &number],
+            &[&known.number, &number, &0_i32],
         )
         .await?;
     let before = run(&found.ok_or_else(|| Fault::not_found("replay"))?, lane.destination)?;
@@ -269,13 +270,17 @@ impl Engine {
         tx.finish(done).await
     }
 
-    pub(crate) async fn runs(&self, destination: DestinationId) -> Result<Vec<Run>, StoreError> {
+    pub(crate) async fn runs(
+        &self,
+        destination: DestinationId,
+        shard: ShardId,
+    ) -> Result<Vec<Run>, StoreError> {
         let session = self.session().await?;
         let known = destinations::existing(&self.shared, &session, destination).await?;
         let rows = session
             .query(
-                &format!("{RUN} WHERE l.destination = $1 AND l.run > 0 ORDER BY l.run"),
-                &[&known.number],
+                &format!("{RUN} WHERE l.destination = $1 AND l.run > $2 ORDER BY l.run"),
+                &[&known.number, &0_i32, &i32::from(shard.0)],
             )
             .await?;
         Ok(rows.iter().map(|row| run(row, destination)).collect::<Result<_>>()?)
