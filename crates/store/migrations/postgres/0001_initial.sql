@@ -449,7 +449,7 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(2053206388, p_shard);
     -- From here on a new statement: its snapshot has what the last holder of the lock committed.
-    SELECT u.i INTO missing FROM unnest(p_instance) AS u(i)
+    SELECT u.i INTO missing FROM (SELECT DISTINCT i FROM unnest(p_instance) AS e(i)) u
         WHERE NOT EXISTS (SELECT 1 FROM instance n WHERE n.id = u.i AND n.deleted_at IS NULL)
         LIMIT 1;
     IF FOUND THEN
@@ -517,7 +517,9 @@ BEGIN
     ), states AS (
         INSERT INTO instance_state (instance, stale_from, stale_to)
         SELECT p.instance, min(p.seq), max(p.seq) FROM placed p
-        WHERE p.ord = ANY (p_concerns) AND NOT p.duplicate GROUP BY p.instance
+        WHERE p.ord = ANY (p_concerns) AND NOT p.duplicate
+        -- In the order in which pruning takes them.
+        GROUP BY p.instance ORDER BY p.instance
         ON CONFLICT (instance) DO UPDATE SET
             stale_from = coalesce(instance_state.stale_from, excluded.stale_from),
             stale_to = excluded.stale_to
