@@ -1,5 +1,5 @@
 //! How many events per second the store takes, each settled once: one task after another, and many
-//! at a time. `cargo run --release -p zapbus-store --example store_bench`
+//! at a time (or as many as are named). `cargo run --release -p zapbus-store --example store_bench`
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement by hand")]
 
@@ -22,6 +22,8 @@ use zapbus_store::{
 };
 
 const SECONDS: u64 = 3;
+/// Until several nodes have shared the lanes among them.
+const SETTLING: u64 = 6;
 
 fn draft(key: String) -> Draft {
     Draft {
@@ -79,10 +81,21 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     let now = (system_clock())();
     let account = store.accounts().await.unwrap().remove(0);
     let actor = Actor("bench".to_owned());
+    if store.shards() > 1 {
+        // Other nodes may be there: until everybody has a share.
+        tokio::time::sleep(Duration::from_secs(SETTLING)).await;
+    }
+    // One whose lanes this node runs.
+    let held = store.leases();
+    let salt = u128::from(std::process::id()) << 32;
+    let id = (0..10_000_u128)
+        .map(|n| InstanceId::new(now, salt + n))
+        .find(|id| held.borrow().contains_key(&store.shard_of(*id)))
+        .unwrap();
     let instance = Instance {
-        id: InstanceId::new(now, now.as_millis().unsigned_abs().into()),
+        id,
         account: account.id,
-        name: format!("bench {}", now.as_millis()),
+        name: format!("bench {id}"),
         token: "token".to_owned(),
         source: None,
         route: None,
@@ -93,7 +106,7 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     let id = instance.id;
     store.create_instance(instance, draft("made".to_owned()), &actor, None).await.unwrap();
     let destination = Destination {
-        id: DestinationId::new(now, now.as_millis().unsigned_abs().into()),
+        id: DestinationId::new(now, salt),
         account: account.id,
         instance: Some(id),
         label: "default".to_owned(),
@@ -193,7 +206,8 @@ fn resident_mib() -> u64 {
 
 #[tokio::main]
 async fn main() {
-    for tasks in [1, 64, 1_000] {
+    let given: Vec<u64> = std::env::args().skip(1).filter_map(|tasks| tasks.parse().ok()).collect();
+    for tasks in if given.is_empty() { vec![1, 64, 1_000] } else { given } {
         measure(tasks).await;
     }
 }
