@@ -378,8 +378,12 @@ async fn a_server_that_was_away_is_no_loss() {
     let server = Arc::new(
         tokio::task::spawn_blocking(move || Server::make(programs, path.join("pg"))).await.unwrap(),
     );
-    let store = Store::open(options(&server.url("postgres"), "a", |_| {})).await.unwrap().store;
+    let short = |postgres: &mut Postgres| postgres.lease = Duration::from_millis(900);
+    let store = Store::open(options(&server.url("postgres"), "a", short)).await.unwrap().store;
     let shop = instance(&store, "shop").await;
+    let shard = store.shard_of(shop);
+    let epoch = store.leases().borrow()[&shard].epoch;
+    assert!(store.holds(shard, epoch));
     let mut health = store.health();
     let mut answered = Vec::new();
     let writing = async {
@@ -421,6 +425,8 @@ async fn a_server_that_was_away_is_no_loss() {
     let watching = async {
         let stopped = health.wait_for(|it| it.appends != Appends::Ok);
         tokio::time::timeout(SOON, stopped).await.expect("it says so").unwrap();
+        // It cannot know any more that no other node has its shards.
+        eventually(SOON, async || (!store.holds(shard, epoch)).then_some(())).await;
     };
     let (refused, (), ()) = tokio::time::timeout(Duration::from_secs(60), async {
         tokio::join!(writing, restart, watching)
@@ -428,6 +434,8 @@ async fn a_server_that_was_away_is_no_loss() {
     .await
     .expect("it goes on by itself");
     assert!(refused > 0);
+    // Nobody else was there to take them.
+    eventually(SOON, async || store.holds(shard, epoch).then_some(())).await;
     for (key, seq) in &answered {
         let found = store.event_at_in(store.shard_of(shop), *seq).await.unwrap();
         assert_eq!(found.unwrap().dedup_key.as_deref(), Some(key.as_str()), "{seq} was answered");
