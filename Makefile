@@ -3,9 +3,11 @@
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 ARGS ?=
+IMAGE ?= zapbus:latest
+ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test postgres lint fmt deny crash crash-can-fail faults vices outage soak fuzz fuzz-corpus
+.PHONY: help run demo build test postgres lint fmt deny bench bench-quick bench-build sim crash crash-can-fail faults vices outage soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,8 @@ lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory deny
+	@! $(CARGO) tree --locked --package zapbus --edges normal,features | grep -q simulation || { \
+		echo "A release would be built with the simulation in it."; exit 1; }
 
 fmt: ## Format everything
 	$(CARGO) fmt --all
@@ -48,6 +52,24 @@ deny:
 		echo "Installing cargo-deny $(CARGO_DENY_VERSION): about 2 minutes, once."; \
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
+
+# The counting build comes first: the plain one is what is measured.
+BENCH := ./target/release/zapbus-bench --counting-binary target/release/zapbus-counting
+
+bench: bench-build ## Measure everything; writes docs/design/bench.json (ARGS='--only path', --long)
+	$(BENCH) $(if $(findstring --only,$(ARGS)),,--json docs/design/bench.json) $(ARGS)
+
+bench-quick: bench-build ## See in a minute that the benchmark works; measures nothing
+	$(BENCH) --quick $(ARGS)
+
+bench-build:
+	$(CARGO) build --release --locked --package zapbus --features count-allocations --bin zapbus-counting
+	$(CARGO) build --release --locked --package zapbus --bin zapbus
+	$(CARGO) build --release --locked --package zapbus-bench
+
+sim: ## Simulated lives of a gateway (ZAPBUS_SIM_SEEDS=how many, ZAPBUS_SIM_FIRST; ZAPBUS_SIM_SEED=one)
+	$(CARGO) test --locked --package zapbus --test simulation -- --nocapture \
+		$(if $(ZAPBUS_SIM_SEED),every_seed_holds)
 
 crash: ## Kill the gateway many times under load (ZAPBUS_CRASH_ROUNDS or _MINUTES, ZAPBUS_CRASH_SEED)
 	@if [ -z "$$ZAPBUS_CRASH_MINUTES" ]; then \
@@ -90,9 +112,12 @@ fuzz: ## Every reader of what comes from outside, FUZZ_SECONDS (20) each (FUZZ_T
 	@$(MAKE) --no-print-directory fuzz-corpus
 	@for target in $(FUZZ_TARGETS); do \
 		echo "== $$target"; \
-		$(CARGO) +nightly fuzz run --sanitizer none $$target -- \
+		$(CARGO) +nightly fuzz run --dev --sanitizer none $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
 fuzz-corpus: ## Write what the fuzz targets start from into fuzz/corpus
 	$(CARGO) run --locked --manifest-path fuzz/Cargo.toml --bin corpus
+
+image: ## Build the container image: zapbus:latest (IMAGE=, ENGINE=docker or podman)
+	$(ENGINE) build --tag $(IMAGE) .

@@ -16,6 +16,8 @@ mod fault;
 mod hidden;
 mod pool;
 pub mod signature;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -50,6 +52,8 @@ pub struct Message {
     pub hops: u8,
     /// The replay it belongs to (`zapbus-replay`), if any.
     pub replay: Option<String>,
+    /// Where a receiver's own spans belong (`traceparent`), if the event is traced.
+    pub traceparent: Option<String>,
 }
 
 /// What a failure says about the destination.
@@ -259,6 +263,8 @@ pub struct Opening {
     pools: Arc<pool::Pools>,
     timeout: Duration,
     user_agent: HeaderValue,
+    #[cfg(feature = "simulation")]
+    world: Option<simulation::World>,
 }
 
 impl Opening {
@@ -269,6 +275,8 @@ impl Opening {
             pools: Arc::default(),
             timeout: DEFAULT_TIMEOUT,
             user_agent: HeaderValue::from_static(concat!("zapbus/", env!("CARGO_PKG_VERSION"))),
+            #[cfg(feature = "simulation")]
+            world: None,
         }
     }
 
@@ -288,6 +296,18 @@ impl Opening {
     /// What goes out as `user-agent`.
     pub fn with_user_agent(mut self, user_agent: HeaderValue) -> Self {
         self.user_agent = user_agent;
+        self
+    }
+
+    /// Connections to receivers that are open now, and how many of them wait to be used again.
+    pub fn connections(&self) -> (usize, usize) {
+        self.pools.connections()
+    }
+
+    /// Every destination leads into this world.
+    #[cfg(feature = "simulation")]
+    pub fn with_world(mut self, world: simulation::World) -> Self {
+        self.world = Some(world);
         self
     }
 
@@ -311,6 +331,9 @@ pub struct OpenError {
 pub enum Channel {
     /// Posts to a URL.
     Webhook(webhook::Webhook),
+    /// Leads into a simulated world.
+    #[cfg(feature = "simulation")]
+    Simulated(simulation::Simulated),
 }
 
 impl Channel {
@@ -321,6 +344,11 @@ impl Channel {
     /// When the config has faults; what the egress guard refuses is none here, but the outcome
     /// of sending, since the operator may allow it at any time.
     pub fn open(config: &Config, opening: &Opening) -> Result<Self, OpenError> {
+        #[cfg(feature = "simulation")]
+        if let Some(world) = opening.world.clone() {
+            let (config, timeout) = (config.clone(), opening.timeout);
+            return Ok(Self::Simulated(simulation::Simulated { config, world, timeout }));
+        }
         match config {
             Config::Webhook(config) => webhook::Webhook::open(config, opening).map(Self::Webhook),
         }
@@ -331,6 +359,8 @@ impl Channel {
     pub async fn send(&self, batch: &[Message]) -> Vec<Report> {
         match self {
             Self::Webhook(webhook) => webhook.send(batch).await,
+            #[cfg(feature = "simulation")]
+            Self::Simulated(simulated) => simulated.send(batch).await,
         }
     }
 
@@ -338,6 +368,8 @@ impl Channel {
     pub fn batch_limit(&self) -> usize {
         match self {
             Self::Webhook(_) => 1,
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => 1,
         }
     }
 
@@ -346,6 +378,8 @@ impl Channel {
         match self {
             // One after another, each after the answer to the one before.
             Self::Webhook(_) => true,
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => true,
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     egress::{self, Guard},
     webhook::Http2,
 };
-use connection::{Connection, Forward, Many, One, Wire};
+use connection::{Connection, Forward, Many, One, Open, Wire};
 pub(crate) use connection::{Form, Lent};
 pub(crate) use proxy::Proxy;
 use proxy::TunnelError;
@@ -135,9 +135,15 @@ struct Register {
 struct Shared {
     tls: Tls,
     idle: AtomicUsize,
+    open: Arc<AtomicUsize>,
 }
 
 impl Pools {
+    /// Connections that are open, and those of them (over HTTP/1.1) that nobody uses now.
+    pub(crate) fn connections(&self) -> (usize, usize) {
+        (self.shared.open.load(Ordering::Relaxed), self.shared.idle.load(Ordering::Relaxed))
+    }
+
     /// The pool for a route.
     pub(crate) fn pool(&self, route: Route) -> Arc<Pool> {
         let key = route.key();
@@ -345,6 +351,7 @@ impl Pool {
         // Before the check, so that a change of the rules during it is noticed.
         let generation = route.guard.generation();
         let (stream, forward) = self.stream(timeout).await?;
+        let open = Open::new(&self.shared.open);
         let (wire, two) = if route.https {
             let config = self.shared.tls.config(&route.identity, route.http2).await?;
             let stream = TlsConnector::from(config)
@@ -352,9 +359,9 @@ impl Pool {
                 .await
                 .map_err(|source| ConnectError::Handshake { host: route.host.clone(), source })?;
             let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            (Wire::Tls(Box::new(stream)), two || route.http2 == Http2::PriorKnowledge)
+            (Wire::Tls(Box::new(stream), open), two || route.http2 == Http2::PriorKnowledge)
         } else {
-            (Wire::Plain(stream), route.http2 == Http2::PriorKnowledge)
+            (Wire::Plain(stream, open), route.http2 == Http2::PriorKnowledge)
         };
         if !two {
             self.state().version = Version::One;

@@ -49,6 +49,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const EVENT: HeaderName = HeaderName::from_static("zapbus-event");
 const HOPS: HeaderName = HeaderName::from_static("zapbus-hops");
 const REPLAY: HeaderName = HeaderName::from_static("zapbus-replay");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A webhook ready to be posted to. Holds no connection of its own.
@@ -343,6 +344,9 @@ impl Webhook {
         headers.insert(HOPS, HeaderValue::from(u16::from(message.hops)));
         if let Some(replay) = &message.replay {
             headers.insert(REPLAY, HeaderValue::try_from(replay)?);
+        }
+        if let Some(traceparent) = &message.traceparent {
+            headers.insert(TRACEPARENT, HeaderValue::try_from(traceparent)?);
         }
         Ok(headers)
     }

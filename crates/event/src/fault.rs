@@ -36,6 +36,17 @@ impl fmt::Display for Fault {
 
 /// Reads one JSON value of a known shape.
 pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
+    // Keeping track of the path costs more than reading. Hardly anything is wrong, and then it
+    // is read once more.
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    match T::deserialize(Strict(&mut json)).and_then(|value| json.end().map(|()| value)) {
+        Ok(value) => Ok(value),
+        Err(_) => read_tracked(bytes),
+    }
+}
+
+/// [`read`], knowing all the time where it is.
+fn read_tracked<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);

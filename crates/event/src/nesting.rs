@@ -5,6 +5,10 @@ pub(crate) const MAX: usize = 128;
 
 /// Whether valid JSON is nested at most [`MAX`] deep.
 pub(crate) fn is_bounded(json: &[u8]) -> bool {
+    // What opens at most so often is not deeper. Counting is a fraction of the work below.
+    if json.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= MAX {
+        return true;
+    }
     let mut depth = 0_usize;
     let mut in_string = false;
     let mut escaped = false;

@@ -16,7 +16,7 @@ pub mod token;
 
 pub(crate) use native::MAX_POSITION;
 pub use openapi::document;
-pub(crate) use sources::Guesses;
+pub use sources::Guesses;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;

@@ -7,6 +7,7 @@ use zapbus_store::{Clock, Store};
 
 use crate::{
     api::{Guesses, body::Bodies},
+    backups::Backups,
     config::Config,
     directory::Directory,
     ingest::Ingest,
@@ -24,6 +25,8 @@ pub struct App {
 pub struct Inner {
     /// The whole configuration, already checked.
     pub config: Config,
+    /// Copies of it.
+    pub backups: Backups,
     /// The durable state.
     pub store: Store,
     /// The door to the journal.
@@ -43,7 +46,7 @@ pub struct Inner {
     /// Reads request bodies.
     pub bodies: Bodies,
     /// What strangers may cost at the URL that all apps share.
-    pub(crate) guesses: Guesses,
+    pub guesses: Guesses,
     /// Whether traffic is taken.
     pub readiness: Readiness,
     /// SHA-256 of the operator's token.

@@ -1,15 +1,27 @@
 //! The command line: `serve` and the local commands here, everything else over the HTTP API.
 
 mod account;
+mod ago;
+mod backup;
 mod check_config;
 mod client;
 mod credential;
+mod deliveries;
 mod demo;
 mod destination;
+mod doctor;
 mod erase;
+mod exit;
+mod healthcheck;
 mod instance;
+mod manual;
 mod migrate;
 mod output;
+mod progress;
+mod question;
+mod replay;
+mod restore;
+mod resume;
 mod serve;
 mod signals;
 mod simulate;
@@ -18,40 +30,11 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+use self::exit::{CODES, Exit, Failure};
 use crate::{
     config::{Config, Environment, Flags, Loaded},
     telemetry::logs,
 };
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Exit {
-    Failure = 1,
-    Usage = 2,
-    NotFound = 3,
-    Denied = 4,
-    Unreachable = 6,
-}
-
-/// What is told to whoever ran the command, and the exit code.
-#[derive(Debug)]
-struct Failure {
-    exit: Exit,
-    message: String,
-}
-
-impl Failure {
-    fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::new(Exit::Failure, format!("cannot write the output: {error}"))
-    }
-}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,13 +43,18 @@ Examples:
   zapbus instance create shop
   zapbus instance source set shop cloud-api --app-secret @secret.txt
   zapbus destination create --instance shop --webhook https://example.com/hook --events 'message.*'
-  zapbus destination replay dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --since 2026-01-01T00:00:00Z --dry-run
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no such thing, 4 not allowed, 6 gateway not reachable.";
+  zapbus deliveries --status dead --from 1d
+  zapbus replay dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --since 2h --dry-run
+  zapbus doctor";
 
 /// A durable event bus for WhatsApp.
 #[derive(Debug, Parser)]
-#[command(name = "zapbus", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(
+    name = "zapbus",
+    version,
+    after_help = format!("{EXAMPLES}\n\n{CODES}\n\nColours are for terminals; NO_COLOR switches them off."),
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -100,6 +88,12 @@ Examples:
 
 `zapbus serve` does the same when it starts.")]
     Migrate(migrate::Migrate),
+    /// Ask the gateway on this machine whether it is well, as a container's health check does.
+    #[command(after_help = "\
+Examples:
+  zapbus healthcheck
+  zapbus healthcheck --ready --listen 127.0.0.1:9090")]
+    Healthcheck(healthcheck::Healthcheck),
     /// Tenants of the gateway (with the admin token).
     #[command(after_help = "\
 Examples:
@@ -125,8 +119,39 @@ Examples:
 Examples:
   zapbus destination create --instance shop --webhook https://example.com/hook --events 'message.*'
   zapbus destination test dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --type message.received
-  zapbus destination replay dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --since 2026-01-01T00:00:00Z --dry-run")]
+  zapbus destination list --json")]
     Destination(Remote<destination::Destination>),
+    /// Let paused destinations go on, all of them after a restore.
+    #[command(after_help = "\
+Examples:
+  zapbus resume dst_01ARZ3NDEKTSV4RRFFQ69G5FAV
+  zapbus resume --all")]
+    Resume(RemoteWith<resume::Resume>),
+    /// Search the delivery log, look at a delivery, send again.
+    #[command(
+        subcommand_negates_reqs = true,
+        after_help = "\
+Examples:
+  zapbus deliveries
+  zapbus deliveries --destination dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --status dead,retrying
+  zapbus deliveries --instance shop --event-type 'message.*' --from 2h --limit 20
+  zapbus deliveries --http-status 404 --limit 0 --ndjson
+  zapbus deliveries show dlv_01ARZ3NDEKTSV4RRFFQ69G5FAV_0_17
+  zapbus deliveries retry --status dead --from 1d --dry-run"
+    )]
+    Deliveries(Box<RemoteWith<deliveries::Deliveries>>),
+    /// Send a stretch of the past again, beside what is live. Counts first.
+    #[command(
+        subcommand_negates_reqs = true,
+        after_help = "\
+Examples:
+  zapbus replay dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --since 2026-01-01T00:00:00Z --dry-run
+  zapbus replay dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --since 3h --until 1h --types 'message.*' --yes
+  zapbus replay dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --from beginning --yes --follow
+  zapbus replay list dst_01ARZ3NDEKTSV4RRFFQ69G5FAV
+  zapbus replay cancel dst_01ARZ3NDEKTSV4RRFFQ69G5FAV 1"
+    )]
+    Replay(RemoteWith<replay::Replay>),
     /// Erase all data of a chat, a person or an instance, for good.
     #[command(after_help = "\
 Examples:
@@ -134,6 +159,59 @@ Examples:
   zapbus erase person '+55 11 99999-0001'
   zapbus erase instance shop")]
     Erase(Remote<erase::Erase>),
+    /// Say what is slow, failing, lagging or misconfigured, and what to do about it.
+    #[command(after_help = "\
+Examples:
+  zapbus doctor
+  zapbus doctor --json
+  zapbus doctor --url https://bus.example.com --config /etc/zapbus.toml
+
+Exit code 0 when there are at most notes, 1 with problems or warnings, 6 when the gateway cannot be
+reached. Needs the admin token.")]
+    Doctor(RemoteWith<doctor::Doctor>),
+    /// Take a backup of a running gateway, into the folder that its configuration names.
+    #[command(after_help = "\
+Examples:
+  zapbus backup
+  zapbus backup before-upgrade
+  zapbus backup list
+
+Everything but the encryption key is in it. It is taken by the gateway, which alone may write while it
+runs, so it lands on the gateway's machine, in backup.dir: whoever has the admin token may name a
+backup, and not a place. The data folder of a stopped gateway can be copied as it is. Needs the admin
+token.")]
+    Backup(RemoteWith<backup::Backup>),
+    /// Put a backup into an empty data folder; its destinations are paused until `zapbus resume --all`.
+    #[command(after_help = "\
+Examples:
+  zapbus restore /backups/before-upgrade --data-dir /var/lib/zapbus --key-file encryption.key
+  zapbus restore /backups/before-upgrade --data-dir ./copy --key-file encryption.key --live
+  zapbus restore /backups/before-upgrade --data-dir ./copy --without-secrets
+
+Everything is copied and checked before anything is put in place. Nothing is overwritten; when it
+fails, nothing is left behind.")]
+    Restore(restore::Restore),
+    /// Encrypt the stored secrets with the first of several keys, so that the others can go.
+    #[command(after_help = "\
+Examples:
+  zapbus rekey
+
+To change the key: start the gateway with ZAPBUS_ENCRYPTION_KEY=<new>,<old>, run this, and start it
+with the new key alone. Backups from before still need the old one. Needs the admin token.")]
+    Rekey(RemoteWith<Nothing>),
+    /// Write the completions of a shell.
+    #[command(after_help = "\
+Examples:
+  source <(zapbus completions bash)
+  zapbus completions zsh > _zapbus
+  zapbus completions fish > zapbus.fish")]
+    Completions(manual::Completions),
+    /// Write the manual pages.
+    #[command(after_help = "\
+Examples:
+  zapbus man --out ./man1
+  zapbus man > zapbus.1")]
+    Man(manual::Man),
     /// Post realistic traffic to a running gateway, as if WhatsApp did.
     #[command(after_help = "\
 Examples:
@@ -172,6 +250,20 @@ struct Remote<C: Subcommand> {
     #[command(subcommand)]
     command: C,
 }
+
+/// The same for a command that has flags of its own.
+#[derive(Debug, Args)]
+struct RemoteWith<C: Args> {
+    // Its heading would go on over what comes behind it.
+    #[command(flatten)]
+    command: C,
+    #[command(flatten)]
+    connection: client::Connection,
+}
+
+/// No flags.
+#[derive(Debug, Args)]
+struct Nothing {}
 
 /// Where the configuration comes from, for commands that work on the machine itself.
 #[derive(Debug, Args)]
@@ -237,11 +329,24 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Serve(serve) => serve.run(out),
         Command::CheckConfig(check) => check.run(out),
         Command::Migrate(migrate) => migrate.run(out),
+        Command::Healthcheck(healthcheck) => healthcheck.run(out),
         Command::Account(remote) => remote.command.run(&remote.connection, out),
         Command::Instance(remote) => remote.command.run(&remote.connection, out),
         Command::Credential(remote) => remote.command.run(&remote.connection, out),
-        Command::Destination(remote) => remote.command.run(&remote.connection, out),
+        Command::Destination(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Resume(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Deliveries(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Replay(remote) => remote.command.run(&remote.connection, out, err),
         Command::Erase(remote) => remote.command.run(&remote.connection, out),
+        Command::Doctor(remote) => remote.command.run(&remote.connection, out),
+        Command::Backup(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Restore(restore) => restore.run(out, err),
+        Command::Rekey(remote) => {
+            let call = client::Call::new(http::Method::POST, &["v1", "rekey"]);
+            remote.connection.show(call, out)
+        }
+        Command::Completions(completions) => completions.run(out),
+        Command::Man(man) => man.run(out),
         Command::Simulate(simulate) => simulate.run(out, err),
         Command::Demo(demo) => demo.run(out, err),
         Command::DemoGateway => crate::demo::gateway(out).map_err(Failure::from),
@@ -249,11 +354,29 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // There is nobody left to tell when this fails too.
-            let _ = writeln!(err, "zapbus: {}", failure.message);
+            if !failure.message.is_empty() {
+                // There is nobody left to tell when this fails too.
+                let _ = writeln!(err, "zapbus: {}", failure.message);
+            }
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// What runs a command that asks and waits.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))
+}
+
+/// The command line's own description, for the reference that is made of it.
+pub fn description() -> clap::Command {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    command.build();
+    command
 }
 
 #[cfg(test)]

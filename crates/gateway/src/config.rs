@@ -20,7 +20,11 @@ pub use self::{
     load::{Environment, Flags, Loaded, Mistake, Note, Origin, Setting},
     secret::Secret,
 };
-use crate::{lane, server, telemetry::logs};
+use crate::{
+    backups, lane, server,
+    telemetry::{self, logs},
+    traces,
+};
 
 /// Everything the gateway can be told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,10 +62,16 @@ pub struct Config {
     pub store: Store,
     /// How long things are kept.
     pub retention: Retention,
+    /// Backups.
+    pub backup: backups::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
     /// Logs.
     pub log: logs::Config,
+    /// Metrics.
+    pub telemetry: telemetry::Config,
+    /// Traces.
+    pub traces: traces::Config,
     /// Going down.
     pub shutdown: Shutdown,
 }
@@ -84,8 +94,11 @@ impl Default for Config {
             ingest: Ingest::default(),
             store: Store::default(),
             retention: Retention::default(),
+            backup: backups::Config::default(),
             lanes: lane::Config::default(),
             log: logs::Config::default(),
+            telemetry: telemetry::Config::default(),
+            traces: traces::Config::default(),
             shutdown: Shutdown::default(),
         }
     }
@@ -251,8 +264,7 @@ impl Store {
             inline_limit: self.inline_bytes,
             dedup_window: Duration::from_secs(self.dedup_window_s),
             readers: self.readers,
-            postgres: None,
-            live: false,
+            ..store::Options::default()
         }
     }
 }
@@ -355,6 +367,13 @@ impl Config {
         if let Err(error) = self.allow_list() {
             say("egress.allow", error.to_string());
         }
+        for (key, folder) in
+            [("data_dir", Some(&self.data_dir)), ("backup.dir", self.backup.dir.as_ref())]
+        {
+            if let Some(folder) = folder.filter(|folder| folder.exists() && !folder.is_dir()) {
+                say(key, format!("{} is a file, expected a folder", folder.display()));
+            }
+        }
         if self.store.readers == 0 || self.store.readers > 64 {
             say("store.readers", format!("found {}, expected 1 to 64", self.store.readers));
         }
@@ -388,7 +407,10 @@ impl Config {
             ("http", self.http.check()),
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
+            ("lanes", self.lanes.check()),
             ("log", self.log.check()),
+            ("telemetry", self.telemetry.check()),
+            ("traces", self.traces.check()),
         ] {
             for (key, problem) in problems {
                 wrong.push((format!("{section}.{key}"), problem));

@@ -1,20 +1,27 @@
 //! The door to the journal for everything that brings events.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
-use zapbus_event::Raw;
-use zapbus_store::{Append, AppendError, Appended, NewEvent, Store};
+use zapbus_event::{Kind, Raw, SourceKind, Timestamp};
+use zapbus_store::{Append, AppendError, Appended, Clock, NewEvent, Store};
 
-use crate::telemetry::{Ingested, Telemetry};
+use crate::{
+    telemetry::{Ingested, Telemetry},
+    traces::{Accepted, Course, Tracer},
+};
 
 /// Appends events and counts what became of them. Group commit and its bounds are the store's.
 #[derive(Clone)]
 pub struct Ingest {
     store: Store,
     telemetry: Arc<Telemetry>,
+    tracer: Option<(Tracer, Clock)>,
     /// Bytes of events that wait to be durable, and what the store lets wait.
     waiting: Arc<AtomicUsize>,
     bound: usize,
@@ -23,7 +30,13 @@ pub struct Ingest {
 impl Ingest {
     /// In front of `store`, which lets so many bytes wait for the disk.
     pub fn new(store: Store, telemetry: Arc<Telemetry>, bound: usize) -> Self {
-        Self { store, telemetry, waiting: Arc::default(), bound }
+        Self { store, telemetry, tracer: None, waiting: Arc::default(), bound }
+    }
+
+    /// Records spans of what is appended.
+    pub fn traced(mut self, tracer: Tracer, clock: Clock) -> Self {
+        self.tracer = Some((tracer, clock));
+        self
     }
 
     /// So much waits for the disk that hardly anything more is taken.
@@ -38,15 +51,36 @@ impl Ingest {
     ///
     /// See [`AppendError`]; nothing of the append is stored then.
     pub async fn append(&self, append: Append) -> Result<Vec<Appended>, AppendError> {
+        self.append_since(Instant::now(), append).await
+    }
+
+    /// [`Self::append`] of what was there, whole but not yet decoded, at `began`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::append`].
+    pub async fn append_since(
+        &self,
+        began: Instant,
+        append: Append,
+    ) -> Result<Vec<Appended>, AppendError> {
         let Some(source) = append.events.first().map(|event| event.draft.source.kind) else {
             return Ok(Vec::new());
         };
         let count = append.events.len() as u64;
         let waits = Waits::new(&self.waiting, &append);
+        let kinds = self.tracer.as_ref().map(|_| kinds(&append));
+        let offered = Instant::now();
         let result = self.store.append(append).await;
         drop(waits);
         match &result {
             Ok(appended) => {
+                let durable = Instant::now();
+                self.telemetry.appended(durable.duration_since(offered));
+                if let Some(((tracer, clock), kinds)) = self.tracer.as_ref().zip(kinds) {
+                    let course = Course { began, offered, durable };
+                    record(tracer, course, clock(), source, &kinds, appended);
+                }
                 let duplicates = appended.iter().filter(|event| event.duplicate).count() as u64;
                 self.telemetry.ingested(source, Ingested::Accepted, count - duplicates);
                 if duplicates > 0 {
@@ -65,6 +99,26 @@ impl Ingest {
             }
         }
         result
+    }
+}
+
+fn kinds(append: &Append) -> Vec<Kind> {
+    append.events.iter().map(|event| event.draft.kind).collect()
+}
+
+/// A repeat is not another event: its trace is the first one's.
+fn record(
+    tracer: &Tracer,
+    course: Course,
+    now: Timestamp,
+    source: SourceKind,
+    kinds: &[Kind],
+    appended: &[Appended],
+) {
+    for (event, kind) in appended.iter().zip(kinds) {
+        if !event.duplicate && tracer.traces(event.id) {
+            tracer.accepted(&Accepted { id: event.id, kind: *kind, source }, course, now);
+        }
     }
 }
 

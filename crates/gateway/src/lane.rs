@@ -10,6 +10,7 @@ mod announce;
 mod changes;
 mod config;
 mod gate;
+mod lag;
 mod opening;
 mod roster;
 mod runner;
@@ -46,11 +47,18 @@ use self::{
     roster::{Command, Mode, Rest, Roster, live},
     send::render_options,
 };
-use crate::{rendering::Rendering, spec::Spec, telemetry::Telemetry};
+use crate::{
+    rendering::Rendering,
+    spec::Spec,
+    telemetry::{self, Telemetry},
+    traces::Tracer,
+};
 
-/// How often the cursors of resting lanes are written, and figures brought up to date.
+/// How often the cursors of resting lanes are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
-const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether commits have failed.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// Pause before the store is asked again after it could not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -75,6 +83,12 @@ pub struct Parts {
     pub config: Config,
     /// Figures.
     pub telemetry: Arc<Telemetry>,
+    /// How often they are taken, and of how many destinations.
+    pub watching: telemetry::Config,
+    /// Spans of attempts, if they are wanted.
+    pub tracer: Option<Tracer>,
+    /// Spreads retries; [`random_seed`] makes one.
+    pub seed: u64,
 }
 
 /// How a lane is.
@@ -104,6 +118,7 @@ pub(crate) struct Shared {
     wall: Clock,
     config: Config,
     telemetry: Arc<Telemetry>,
+    tracer: Option<Tracer>,
     rendering: Rendering,
     /// The node's cap on sends.
     sends: Arc<Semaphore>,
@@ -130,7 +145,8 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, wall, config, telemetry } = parts;
+        let Parts { store, opening, clock, wall, config, telemetry, watching, tracer, seed } =
+            parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             rendering: Rendering::new(store.clone()),
@@ -143,13 +159,14 @@ impl Lanes {
             reserved: Mutex::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            random: AtomicU64::new(seed()),
+            random: AtomicU64::new(seed),
             store,
             opening,
             clock,
             wall,
             config,
             telemetry,
+            tracer,
         });
         // Commits from here on are seen by the router; what came before, by asking each lane.
         let head = shared.store.head();
@@ -158,7 +175,8 @@ impl Lanes {
         shared.spawn(waking::route(Arc::clone(&shared), from));
         shared.spawn(upkeep::keep_time(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_cursors(Arc::clone(&shared)));
-        shared.spawn(upkeep::count(Arc::clone(&shared)));
+        shared.spawn(upkeep::keep_up(Arc::clone(&shared)));
+        shared.spawn(lag::watch(Arc::clone(&shared), watching));
         shared.spawn(upkeep::ask_all(Arc::clone(&shared)));
         Ok(Self { shared })
     }
@@ -285,6 +303,7 @@ impl Lanes {
                 timestamp: (self.shared.wall)(),
                 hops: event.hops.saturating_add(1),
                 replay: None,
+                traceparent: None,
             };
             reports.extend(channel.send(&[message]).await);
         }
@@ -298,7 +317,9 @@ impl Lanes {
         shared.closing.cancel();
         {
             let roster = shared.roster();
-            for (_, entry) in roster.iter() {
+            let mut lanes: Vec<_> = roster.iter().collect();
+            lanes.sort_unstable_by_key(|(id, _)| **id);
+            for (_, entry) in lanes {
                 if let Mode::Running(mail) = &entry.mode {
                     mail.tell(Command::Stop);
                 }
@@ -321,6 +342,7 @@ impl Shared {
         let closing = self.closing.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = closing.cancelled() => {}
                 () = task => {}
             }
@@ -370,7 +392,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn seed() -> u64 {
+/// A seed that no other node has.
+pub fn random_seed() -> u64 {
     let mut bytes = [0; 8];
     // Without a random seed retries are spread all the same, only alike on every node.
     if getrandom::fill(&mut bytes).is_err() {

@@ -6,7 +6,9 @@
 //! - [`config`]: what it can be told; [`app`]: what every handler gets
 //! - [`api`] and [`directory`]: the HTTP API and its cached look-ups
 //! - [`ingest`]: the door to the journal; [`lane`]: how events leave it again
-//! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness
+//! - [`backups`]: copies of the running store
+//! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness;
+//!   [`traces`]: one event from its source to every destination
 //! - [`first_start`], [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
 //!   newcomer is told
 //! - `simulator` and `demo`: realistic traffic, and a gateway to watch it pass through
@@ -15,6 +17,7 @@
 
 pub mod api;
 pub mod app;
+pub mod backups;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -29,6 +32,7 @@ mod simulator;
 pub mod source;
 pub mod spec;
 pub mod telemetry;
+pub mod traces;
 pub mod upkeep;
 pub mod welcome;
 
@@ -47,12 +51,14 @@ use zapbus_store::Clock;
 use crate::{
     api::{Guesses, body::Bodies},
     app::{App, Inner},
+    backups::Backups,
     config::{Config, Secret},
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
     server::{Front, Server, tls::Tls},
     telemetry::{Telemetry, readiness::Readiness},
+    traces::Exporter,
 };
 
 /// Bytes of large request bodies that are read at one time; further ones are answered 503.
@@ -111,6 +117,9 @@ pub enum RunError {
     /// An entry of the egress allow-list cannot be read.
     #[error("egress.allow: {0}")]
     Egress(#[from] channel::egress::AllowError),
+    /// Traces cannot be sent.
+    #[error("traces: {0}")]
+    Traces(String),
     /// The system has no randomness.
     #[error("cannot make a token: {0}")]
     Random(#[from] getrandom::Error),
@@ -146,7 +155,8 @@ pub async fn run(
     if opened.restored {
         tracing::warn!(
             event = "store.restored",
-            "this store was restored from a backup: its destinations are paused until `zapbus destination resume --all`"
+            paused = opened.paused,
+            "this store was restored from a backup: destinations that were paused for that wait until `zapbus resume --all`"
         );
     }
     let store = opened.store.clone();
@@ -174,6 +184,7 @@ struct Running {
     server: Server,
     stopping: CancellationToken,
     upkeep: JoinHandle<()>,
+    exporter: Option<Exporter>,
 }
 
 impl Running {
@@ -194,7 +205,12 @@ impl Running {
 
         let (egress, loopback_targets) = egress_guard(&config, address)?;
         let opening = Arc::new(channel::Opening::new(egress.clone()));
-        let ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
+        let mut ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
+        let (tracer, exporter) =
+            Exporter::start(&config.traces, &telemetry.spans).map_err(RunError::Traces)?.unzip();
+        if let Some(tracer) = &tracer {
+            ingest = ingest.traced(tracer.clone(), hooks.clock.clone());
+        }
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
@@ -202,8 +218,17 @@ impl Running {
             wall: hooks.clock,
             config: config.lanes.clone(),
             telemetry: telemetry.clone(),
+            watching: config.telemetry,
+            tracer,
+            seed: lane::random_seed(),
         })
         .await?;
+        let backups = Backups::new(
+            store.clone(),
+            clock.clone(),
+            config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups")),
+            config.store.min_free_bytes,
+        );
         let app = App::new(Inner {
             public_url: config.public_url(address),
             directory: Directory::new(store.clone()),
@@ -214,6 +239,7 @@ impl Running {
             admin_token_hash: admin.hash,
             clock,
             config,
+            backups,
             store,
             ingest,
             lanes,
@@ -244,7 +270,7 @@ impl Running {
             loopback_targets,
             app: app.clone(),
         });
-        Ok(Self { app, server, stopping, upkeep })
+        Ok(Self { app, server, stopping, upkeep, exporter })
     }
 
     /// Nothing more is taken; what is being answered and what is being sent finishes; then the
@@ -272,6 +298,9 @@ impl Running {
         let last_bytes = Instant::now() + LAST_BYTES;
         if !self.server.stop(last_bytes).await {
             tracing::warn!(event = "gateway.connections_cut", "connections were still open");
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.stop().await;
         }
         if let Err(error) = self.upkeep.await {
             tracing::error!(event = "upkeep.failed", %error, "upkeep ended early");

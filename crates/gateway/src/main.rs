@@ -6,6 +6,6 @@ use clap::Parser;
 use zapbus_gateway::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    // Not locked: other threads write their logs to standard error meanwhile.
-    cli::run(Cli::parse(), &mut std::io::stdout(), &mut std::io::stderr())
+    // Colours go where a terminal shows them (NO_COLOR). Not locked: other threads write their logs to standard error meanwhile.
+    cli::run(Cli::parse(), &mut anstream::stdout(), &mut anstream::stderr())
 }

@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use lru::LruCache;
@@ -31,6 +34,8 @@ pub(crate) struct Rendering {
     store: Store,
     parts: Mutex<LruCache<Key, Arc<[Part]>>>,
     names: Mutex<LruCache<InstanceId, Arc<str>>>,
+    /// Names that have changed: what was read before the last of them is not worth keeping.
+    changes: AtomicU64,
 }
 
 const RENDERINGS: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
@@ -45,6 +50,7 @@ impl Rendering {
             store,
             parts: Mutex::new(LruCache::new(RENDERINGS)),
             names: Mutex::new(LruCache::new(NAMES)),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -61,6 +67,7 @@ impl Rendering {
         if shared && let Some(parts) = lock(&self.parts).get(&key) {
             return Ok(Arc::clone(parts));
         }
+        let changes = self.changes();
         let name = self.instance_name(event.instance).await?;
         let context = Context { instance_name: &name };
         let parts: Arc<[Part]> = match self.store.restored(event).await? {
@@ -69,7 +76,10 @@ impl Rendering {
         }
         .into();
         if shared && parts.iter().map(|part| part.body.len()).sum::<usize>() <= MAX_KEPT {
-            lock(&self.parts).put(key, Arc::clone(&parts));
+            let mut kept = lock(&self.parts);
+            if changes == self.changes() {
+                kept.put(key, Arc::clone(&parts));
+            }
         }
         Ok(parts)
     }
@@ -78,17 +88,28 @@ impl Rendering {
         if let Some(name) = lock(&self.names).get(&id) {
             return Ok(Arc::clone(name));
         }
+        let changes = self.changes();
         // An instance that is gone leaves events behind that are still owed to global destinations.
         let name: Arc<str> = match self.store.instance(id).await? {
             Some(instance) => instance.name.into(),
             None => "".into(),
         };
-        lock(&self.names).put(id, Arc::clone(&name));
+        let mut names = lock(&self.names);
+        if changes == self.changes() {
+            names.put(id, Arc::clone(&name));
+        }
+        drop(names);
         Ok(name)
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// An instance was renamed or deleted.
     pub(crate) fn forget(&self, id: InstanceId) {
+        // First: who has read the old name sees this, or comes before what is cleared here.
+        self.changes.fetch_add(1, Ordering::AcqRel);
         lock(&self.names).pop(&id);
         lock(&self.parts).clear();
     }

@@ -2,13 +2,18 @@
 //!
 //! The registry belongs to one gateway, not to the process: two gateways run in one test process.
 
+mod config;
+pub mod exposition;
+pub mod lag;
 mod lanes;
 pub mod logs;
+mod process;
 pub mod readiness;
 pub mod routes;
+mod spans;
 mod store;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -23,7 +28,10 @@ use prometheus_client::{
 use zapbus_event::SourceKind;
 use zapbus_store::{Sizes, Store};
 
-use self::store::StoreCollector;
+pub use self::{config::Config, lanes::Meter};
+use self::{lag::Board, process::Process, spans::Spans, store::StoreCollector};
+
+use crate::traces::Counts;
 
 /// What became of an event at a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +69,18 @@ struct IngestLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
+    channel: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChannelLabels {
+    channel: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,30 +101,41 @@ struct RouteLabels {
     route: String,
 }
 
+/// A histogram for each set of labels.
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
 /// The metrics of one gateway.
 #[derive(Debug)]
 pub struct Telemetry {
     registry: Registry,
+    /// Those whose names are not ours.
+    common: Registry,
     ingested: Family<IngestLabels, Counter>,
+    append_seconds: Histogram,
     attempts: Family<AttemptLabels, Counter>,
-    attempt_seconds: Histogram,
+    attempt_seconds: Histograms<ChannelLabels>,
+    delivery_seconds: Histograms<ChannelLabels>,
     /// Deliveries given up.
     pub dead: Counter,
-    /// Events a filter or dialect left out, or that were too old to matter.
+    /// Events for which a dialect had no word.
     pub skipped: Counter,
-    lanes: Family<HealthLabels, Gauge>,
+    board: Board,
     /// Sends whose settlement is not durable yet.
     pub in_flight: Gauge,
     /// Connections open on the listener.
     pub connections: Gauge,
     requests: Family<RequestLabels, Counter>,
-    request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    request_seconds: Histograms<RouteLabels>,
     disk: DiskGauges,
+    ready: Gauge,
+    /// What became of spans.
+    pub spans: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct DiskGauges {
     database: Gauge,
+    used: Gauge,
     wal: Gauge,
     blobs: Gauge,
     free: Gauge,
@@ -116,77 +146,106 @@ fn latency_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 19))
 }
 
+/// From a millisecond, doubling, to a little more than two hours.
+fn delivery_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 24))
+}
+
 impl Telemetry {
     /// Metrics of a gateway on `store`.
     pub fn new(store: &Store) -> Self {
-        let mut registry = Registry::with_prefix("zapbus");
-        let ingested = Family::default();
-        registry.register(
+        let telemetry = Self {
+            registry: Registry::with_prefix("zapbus"),
+            common: Registry::default(),
+            ingested: Family::default(),
+            append_seconds: latency_histogram(),
+            attempts: Family::default(),
+            attempt_seconds: Family::new_with_constructor(latency_histogram),
+            delivery_seconds: Family::new_with_constructor(delivery_histogram),
+            dead: Counter::default(),
+            skipped: Counter::default(),
+            board: Board::default(),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(latency_histogram),
+            disk: DiskGauges::default(),
+            ready: Gauge::default(),
+            spans: Arc::default(),
+        };
+        telemetry.registered(store)
+    }
+
+    fn registered(mut self, store: &Store) -> Self {
+        let all = &mut self.registry;
+        let build: Family<BuildLabels, Gauge> = Family::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        all.register("build_info", "The version that runs; always 1", build);
+        all.register("ready", "1 when traffic is taken, as /readyz says", self.ready.clone());
+        all.register(
             "ingest_events",
             "Events offered to sources, by result",
-            ingested.clone(),
+            self.ingested.clone(),
         );
-        let attempts = Family::default();
-        registry.register("attempts", "Delivery attempts finished, by outcome", attempts.clone());
-        let attempt_seconds = latency_histogram();
-        registry.register(
+        all.register(
+            "append_seconds",
+            "Seconds from offering events to the journal until they are durable",
+            self.append_seconds.clone(),
+        );
+        all.register("attempts", "Delivery attempts finished, by outcome", self.attempts.clone());
+        all.register(
             "attempt_seconds",
             "Seconds from the first byte sent to the last byte read",
-            attempt_seconds.clone(),
+            self.attempt_seconds.clone(),
         );
-        let dead = Counter::default();
-        registry.register("dead_letters", "Deliveries given up", dead.clone());
-        let skipped = Counter::default();
-        registry.register("skipped_events", "Events passed over by lanes", skipped.clone());
-        let lanes = Family::default();
-        registry.register("lanes", "Lanes by health", lanes.clone());
-        let in_flight = Gauge::default();
-        registry.register(
+        all.register(
+            "delivery_seconds",
+            "Seconds from an event's acceptance to its live delivery, retries included",
+            self.delivery_seconds.clone(),
+        );
+        all.register("dead_letters", "Deliveries given up", self.dead.clone());
+        all.register(
+            "skipped_events",
+            "Events passed over because a dialect has no word for them",
+            self.skipped.clone(),
+        );
+        all.register(
             "in_flight",
             "Sends whose settlement is not durable yet",
-            in_flight.clone(),
+            self.in_flight.clone(),
         );
-        let connections = Gauge::default();
-        registry.register("http_connections", "Open inbound connections", connections.clone());
-        let requests = Family::default();
-        registry.register("http_requests", "Requests answered", requests.clone());
-        let request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(latency_histogram);
-        registry.register(
+        all.register("http_connections", "Open inbound connections", self.connections.clone());
+        all.register("http_requests", "Requests answered", self.requests.clone());
+        all.register(
             "http_request_seconds",
             "Seconds until the answer's headers were ready",
-            request_seconds.clone(),
+            self.request_seconds.clone(),
         );
-        let disk = DiskGauges::default();
-        registry.register("store_database_bytes", "Size of the database", disk.database.clone());
-        registry.register("store_wal_bytes", "Size of the write-ahead log", disk.wal.clone());
-        registry.register("store_blob_bytes", "Size of the blob folder", disk.blobs.clone());
-        registry.register(
-            "store_disk_free_bytes",
-            "Free disk of the data folder",
-            disk.free.clone(),
-        );
-        registry.register_collector(Box::new(StoreCollector::new(store.metrics())));
-        Self {
-            registry,
-            ingested,
-            attempts,
-            attempt_seconds,
-            dead,
-            skipped,
-            lanes,
-            in_flight,
-            connections,
-            requests,
-            request_seconds,
-            disk,
+        for (name, help, gauge) in [
+            ("store_database_bytes", "Size of the database file", &self.disk.database),
+            ("store_used_bytes", "What of the database file holds data", &self.disk.used),
+            ("store_wal_bytes", "Size of the write-ahead log", &self.disk.wal),
+            ("store_blob_bytes", "Size of the blob folder", &self.disk.blobs),
+            ("store_disk_free_bytes", "Free disk of the data folder", &self.disk.free),
+        ] {
+            all.register(name, help, gauge.clone());
         }
+        all.register_collector(Box::new(self.board.clone()));
+        all.register_collector(Box::new(StoreCollector::new(store.metrics())));
+        all.register_collector(Box::new(Spans(Arc::clone(&self.spans))));
+        self.common.register_collector(Box::new(Process::new()));
+        self
     }
 
     /// Counts events of one source.
     pub fn ingested(&self, source: SourceKind, result: Ingested, events: u64) {
         let labels = IngestLabels { source: source.as_str(), result: result.as_str() };
         self.ingested.get_or_create(&labels).inc_by(events);
+    }
+
+    /// Takes how long an append took to be durable.
+    pub fn appended(&self, took: Duration) {
+        self.append_seconds.observe(took.as_secs_f64());
     }
 
     /// Counts a request; `route` is the template, never the path.
@@ -203,6 +262,7 @@ impl Telemetry {
     pub fn measured(&self, sizes: &Sizes) {
         for (gauge, bytes) in [
             (&self.disk.database, sizes.database),
+            (&self.disk.used, sizes.used),
             (&self.disk.wal, sizes.wal),
             (&self.disk.blobs, sizes.blobs),
             (&self.disk.free, sizes.free),
@@ -211,10 +271,17 @@ impl Telemetry {
         }
     }
 
+    /// Takes what readiness says.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.set(ready.into());
+    }
+
     /// Everything, in OpenMetrics text.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        text::encode(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.common)?;
+        text::encode_eof(&mut text)?;
         Ok(text)
     }
 }

@@ -1,4 +1,4 @@
-//! What must be done now and then: pruning, and putting deleted instances away.
+//! What must be done now and then: pruning, writing figures, putting deleted instances away.
 
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ pub async fn run(app: App, stop: CancellationToken) {
         }
         if let Err(error) = prune(&app, &stop).await {
             tracing::warn!(event = "upkeep.prune_failed", %error, "pruning goes on later");
+        }
+        if let Err(error) = app.store.write_statistics().await {
+            tracing::warn!(event = "upkeep.statistics_failed", %error, "figures are written later");
         }
         if let Err(error) = put_away_deleted(&app).await {
             tracing::warn!(event = "upkeep.delete_failed", %error, "deleting goes on later");

@@ -247,7 +247,7 @@ impl Blobs {
             if let Err(error) = fs::remove_file(&path)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(path = %path.display(), %error, "a blob could not be deleted");
+                tracing::warn!(event = "blob.not_deleted", path = %path.display(), %error, "a blob could not be deleted");
             }
         }
     }

@@ -6,9 +6,10 @@ use zapbus_event::{DestinationId, Filter, Timestamp};
 use crate::{
     Actor, Attempt, BulkRedelivery, Delivery, DeliveryId, DeliveryPage, DeliveryQuery, DueRow,
     Engine, LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement,
-    ShardId, Start, Store, Urgency,
+    ShardId, Store, Stretch, Urgency,
     delivery::Redelivery,
     sqlite::{accounts, lanes, redeliver, runs, search},
+    statistics::Tally,
 };
 
 /// Deliveries set due in one commit.
@@ -40,10 +41,13 @@ impl Store {
     /// # Errors
     /// When the store cannot write: keep the outcomes and say them again.
     pub async fn settle(&self, settlements: Vec<Settlement>, urgency: Urgency) -> Result<()> {
+        let outcomes = Tally::outcomes(&settlements);
         match &self.engine {
-            Engine::Sqlite(engine) => engine.settle(settlements, urgency).await,
-            Engine::Postgres(engine) => engine.settle(settlements, urgency).await,
+            Engine::Sqlite(engine) => engine.settle(settlements, urgency).await?,
+            Engine::Postgres(engine) => engine.settle(settlements, urgency).await?,
         }
+        self.tally.settled(&outcomes, self.now());
+        Ok(())
     }
 
     /// Retrying rows due by `until`, by due time, then position.
@@ -146,7 +150,8 @@ impl Store {
     /// Sends a delivery again: it becomes a retrying row that is due now.
     ///
     /// # Errors
-    /// [`crate::StoreError::EventExpired`] when its event is no longer stored.
+    /// [`crate::StoreError::EventExpired`] when its event is no longer stored,
+    /// [`crate::StoreError::Refused`] when it belongs to a replay that was cancelled.
     pub async fn redeliver(&self, id: DeliveryId, now: Timestamp, actor: &Actor) -> Result<()> {
         match &self.engine {
             Engine::Sqlite(engine) => {
@@ -157,39 +162,43 @@ impl Store {
         }
     }
 
-    /// Sends again, or with `dry_run` only counts, up to `limit` deliveries that match. In steps.
+    /// Sends again, or with `dry_run` only counts, up to `limit` deliveries that match, from the
+    /// newest on, or after the `next` of an earlier call. In steps.
     ///
     /// # Errors
     /// When the store cannot write; steps done until then stay done.
     pub async fn redeliver_where(
         &self,
         query: DeliveryQuery,
+        mut after: Option<u64>,
         limit: usize,
         dry_run: bool,
         now: Timestamp,
         actor: &Actor,
     ) -> Result<BulkRedelivery> {
         let mut done = BulkRedelivery::default();
-        let mut after = None;
         loop {
             let left = limit.saturating_sub(usize::try_from(done.matched).unwrap_or(usize::MAX));
             if left == 0 {
                 // Whether anything is left only another look tells.
                 let page = self.search(query.clone(), after, 1).await?;
                 done.more = !page.deliveries.is_empty() || page.next.is_some();
+                done.next = after.filter(|_| done.more);
                 return Ok(done);
             }
             let page = self.search(query.clone(), after, left.min(REDELIVERED_AT_ONCE)).await?;
             let mut found = page.deliveries;
             let cut = found.len() > left;
-            found.truncate(left);
+            if cut {
+                // A page holds all deliveries of an event: what does not fit comes with the next.
+                done.next = fit(&mut found, left, after.filter(|_| done.matched > 0));
+                done.more = true;
+            }
             self.redeliver_page(found, dry_run, now, actor, &mut done).await?;
             match page.next {
-                Some(next) if !cut => after = Some(next),
-                next => {
-                    done.more = cut || next.is_some();
-                    return Ok(done);
-                }
+                _ if cut => return Ok(done),
+                Some(next) => after = Some(next),
+                None => return Ok(done),
             }
         }
     }
@@ -232,34 +241,35 @@ impl Store {
                     }
                 }
                 Redelivery::Expired => done.expired += 1,
-                Redelivery::None => {}
+                Redelivery::CalledOff | Redelivery::None => {}
             }
         }
         Ok(())
     }
 
-    /// Starts a replay. It ends at the live cursor in the commit that makes it, so that it sends
-    /// nothing that live delivery will send.
+    /// Starts a replay. It ends at the live cursor in the commit that makes it, or before, so that
+    /// it sends nothing that live delivery will send.
     ///
     /// # Errors
     /// When the destination is gone or has too many unfinished replays.
     pub async fn create_run(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: impl Into<Stretch>,
         filter: Filter,
         actor: &Actor,
     ) -> Result<Run> {
+        let stretch = stretch.into();
         match &self.engine {
             Engine::Sqlite(engine) => {
                 let actor = actor.clone();
                 engine
-                    .write(move |tx| runs::create_run(tx, destination, from, &filter, &actor))
+                    .write(move |tx| runs::create_run(tx, destination, stretch, &filter, &actor))
                     .await
             }
             Engine::Postgres(engine) => {
                 let none = None::<(Remember, fn(&Run) -> Value)>;
-                engine.create_run(destination, from, &filter, actor, none).await
+                engine.create_run(destination, stretch, &filter, actor, none).await
             }
         }
     }
@@ -272,23 +282,24 @@ impl Store {
     pub async fn create_run_once(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: impl Into<Stretch>,
         filter: Filter,
         actor: &Actor,
         remember: Remember,
         answer: impl Fn(&Run) -> Value + Send + 'static,
     ) -> Result<Run> {
+        let stretch = stretch.into();
         let engine = match &self.engine {
             Engine::Sqlite(engine) => engine,
             Engine::Postgres(engine) => {
                 let remember = Some((remember, answer));
-                return engine.create_run(destination, from, &filter, actor, remember).await;
+                return engine.create_run(destination, stretch, &filter, actor, remember).await;
             }
         };
         let actor = actor.clone();
         engine
             .write(move |tx| {
-                let run = runs::create_run(tx, destination, from, &filter, &actor)?;
+                let run = runs::create_run(tx, destination, stretch, &filter, &actor)?;
                 let remember = Remember { answer: answer(&run), ..remember.clone() };
                 accounts::keep_answer(tx, Some(&remember))?;
                 Ok(run)
@@ -303,14 +314,15 @@ impl Store {
     pub async fn count_run(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: impl Into<Stretch>,
         filter: Filter,
     ) -> Result<RunCount> {
+        let stretch = stretch.into();
         match &self.engine {
             Engine::Sqlite(engine) => {
-                engine.read(move |view| runs::count_run(view, destination, from, &filter)).await
+                engine.read(move |view| runs::count_run(view, destination, stretch, &filter)).await
             }
-            Engine::Postgres(engine) => engine.count_run(destination, from, &filter).await,
+            Engine::Postgres(engine) => engine.count_run(destination, stretch, &filter).await,
         }
     }
 
@@ -358,4 +370,16 @@ impl Store {
             Engine::Postgres(engine) => engine.set_run_state(lane, state, actor).await,
         }
     }
+}
+
+/// Cuts a page to `limit`, at the end of an event's deliveries where that is possible. Where the
+/// rest begins, if that can be said; `begin` is where the page began, if there was one before.
+fn fit(found: &mut Vec<Delivery>, limit: usize, begin: Option<u64>) -> Option<u64> {
+    let first_left = found.get(limit)?.id.seq;
+    found.truncate(limit);
+    let whole = found.iter().position(|delivery| delivery.id.seq == first_left)?;
+    if whole > 0 || begin.is_some() {
+        found.truncate(whole);
+    }
+    if whole > 0 { found.last().map(|delivery| delivery.id.seq.0) } else { begin }
 }

@@ -8,7 +8,7 @@ use zapbus_event::{
     AccountId, DestinationId, Event, EventId, Filter, InstanceId, Position, Timestamp,
 };
 
-use crate::{ShardId, journal::NewEvent};
+use crate::{ShardId, journal::NewEvent, registry::Start};
 
 /// The live run of every destination.
 pub const LIVE: u32 = 0;
@@ -262,6 +262,21 @@ pub struct DueRow {
     pub manual: bool,
 }
 
+/// Which stretch of the past a replay sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where it starts.
+    pub from: Start,
+    /// Only what was received before; everything up to the live cursor when there is none.
+    pub until: Option<Timestamp>,
+}
+
+impl From<Start> for Stretch {
+    fn from(from: Start) -> Self {
+        Self { from, until: None }
+    }
+}
+
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -384,6 +399,8 @@ pub(crate) enum Redelivery {
     Due,
     /// Its event is no longer stored.
     Expired,
+    /// It belongs to a replay that was called off: nothing of that is sent any more.
+    CalledOff,
     /// There is no such delivery (any more), or it is about to be sent anyway.
     None,
 }
@@ -399,6 +416,9 @@ pub struct BulkRedelivery {
     pub expired: u64,
     /// The limit was reached: there are more.
     pub more: bool,
+    /// Where they begin, for a further call; unknown when one event alone has more deliveries
+    /// than the limit.
+    pub next: Option<u64>,
     /// The lanes that have something to send now.
     pub lanes: Vec<LaneId>,
 }

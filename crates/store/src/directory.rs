@@ -66,7 +66,7 @@ impl Directory {
 /// opened: it goes by the defaults.
 pub(crate) fn read_settings(instance: InstanceId, stored: &[u8]) -> serde_json::Value {
     serde_json::from_slice(stored).unwrap_or_else(|error| {
-        tracing::warn!(%instance, %error, "the settings of an instance cannot be read");
+        tracing::warn!(event = "instance.settings_unreadable", %instance, %error, "the settings of an instance cannot be read");
         serde_json::Value::Object(serde_json::Map::new())
     })
 }

@@ -154,6 +154,25 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It cannot be put back from.
+    #[error("{} cannot be restored: {reason}", path.display())]
+    Backup {
+        /// The backup.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A restore never overwrites.
+    #[error("the data folder {} is not empty: {found} is in it. Nothing is overwritten: give an empty folder, or move the old one away.", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it.
+        found: String,
+    },
+    /// Somebody called it off.
+    #[error("it was called off; nothing was left behind")]
+    CalledOff,
     /// The database itself.
     #[error("the database in {} cannot be opened: {reason}", path.display())]
     Database {

@@ -11,6 +11,7 @@ use crate::{
     journal::{Append, Appended, Limit, Page, Reader},
     shard::ShardId,
     sqlite::read,
+    statistics::Tally,
 };
 
 impl Store {
@@ -21,10 +22,13 @@ impl Store {
     /// Nothing of it is stored, except that [`AppendError::Unavailable`] may leave that open: a
     /// repeat is then recognised by its keys.
     pub async fn append(&self, append: Append) -> std::result::Result<Vec<Appended>, AppendError> {
-        match &self.engine {
-            Engine::Sqlite(engine) => engine.append(append).await,
-            Engine::Postgres(engine) => engine.append(append).await,
-        }
+        let owners = Tally::owners(&append);
+        let appended = match &self.engine {
+            Engine::Sqlite(engine) => engine.append(append).await?,
+            Engine::Postgres(engine) => engine.append(append).await?,
+        };
+        self.tally.appended(&owners, &appended, self.now());
+        Ok(appended)
     }
 
     /// The end of the journal in the first shard: a hint that something was committed. The journal

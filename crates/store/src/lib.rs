@@ -11,7 +11,9 @@
 //! - [`delivery`]: cursors, delivery rows, attempts, replays ([`Store::settle`], [`Store::due`],
 //!   [`Store::search`])
 //! - [`registry`]: accounts, instances, destinations, credentials, the audit log
+//! - [`lag`]: how far destinations are behind ([`Store::behind`])
 //! - [`retention`]: how long what is kept ([`Store::prune`])
+//! - [`statistics`]: the last hour and day ([`Store::statistics`])
 //! - [`upkeep`]: health, backups, erasure
 //!
 //! The store knows no URL and no status code: what it is given of those is opaque to it.
@@ -22,10 +24,14 @@ compile_error!("fault-injection answers before it stores: it must never be in a 
 pub mod delivery;
 mod error;
 pub mod journal;
+pub mod lag;
 mod metrics;
 mod options;
 pub mod registry;
 pub mod retention;
+#[cfg(feature = "simulation")]
+pub mod simulation;
+pub mod statistics;
 pub mod upkeep;
 
 mod blob;
@@ -38,6 +44,7 @@ mod postgres;
 mod prepared;
 mod private;
 mod pruning;
+mod random;
 mod seal;
 mod shard;
 mod sqlite;
@@ -55,12 +62,14 @@ use tokio::sync::watch;
 pub use delivery::{
     Attempt, BulkRedelivery, DeadReason, Delivery, DeliveryId, DeliveryIdError, DeliveryPage,
     DeliveryQuery, DueRow, EventSummary, Health, HeldKey, LIVE, LaneId, LaneStart, LaneStats, Row,
-    Run, RunCount, RunState, Settlement, State, Status, Urgency,
+    Run, RunCount, RunState, Settlement, State, Status, Stretch, Urgency,
 };
 pub use error::{AppendError, OpenError, StoreError};
 pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
+pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
 pub use options::{Clock, Key, Options, Postgres, system_clock};
+pub use random::random_bits;
 pub use registry::{
     Account, Activity, Actor, Audit, Credential, DEFAULT_ACCOUNT, Destination, DestinationHead,
     DestinationScope, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember, Role,
@@ -68,7 +77,11 @@ pub use registry::{
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
 pub use shard::{Change, Cluster, Lease, Leases, Node, NodeId, Shard, ShardId};
-pub use upkeep::{Appends, BackupReport, Erase, Erased, MigrationPlan, Sizes, StoreHealth};
+pub use statistics::{Figures, Statistics, Subject, Window};
+pub use upkeep::{
+    Appends, BackupReport, Dropped, Erase, Erased, MigrationPlan, Rekeyed, Restore, Restored,
+    Sizes, StoreHealth,
+};
 
 /// The result of most of what a store is asked.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -78,6 +91,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Clone)]
 pub struct Store {
     engine: Engine,
+    tally: Arc<statistics::Tally>,
 }
 
 /// Which database it is.
@@ -97,8 +111,11 @@ pub struct Opened {
     /// Steps of the schema that were taken.
     pub migrated: Vec<String>,
     /// It is a copy that [`Store::backup`] made, opened for the first time: its positions have
-    /// jumped, and unless [`Options::live`] was set its destinations are paused.
+    /// jumped, and unless [`Options::live`] or [`Restore::live`] was set its destinations are
+    /// paused.
     pub restored: bool,
+    /// Of these, destinations that were paused until somebody resumes them.
+    pub paused: u64,
 }
 
 impl std::fmt::Debug for Store {
@@ -121,32 +138,52 @@ impl Store {
         if options.postgres.is_some() {
             let opened = postgres::Engine::open(options).await?;
             return Ok(Opened {
-                store: Self { engine: Engine::Postgres(Arc::new(opened.engine)) },
+                store: Self {
+                    engine: Engine::Postgres(Arc::new(opened.engine)),
+                    tally: Arc::default(),
+                },
                 first_start: opened.first_start,
                 migrated: opened.migrated,
                 restored: opened.restored,
+                paused: opened.paused,
             });
         }
-        let path = options.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || sqlite::Engine::open(options)).await;
-        let opened =
-            opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })??;
+        let opened = Self::open_sqlite(options).await?;
         Ok(Opened {
-            store: Self { engine: Engine::Sqlite(Arc::new(opened.engine)) },
+            store: Self { engine: Engine::Sqlite(Arc::new(opened.engine)), tally: Arc::default() },
             first_start: opened.first_start,
             migrated: opened.migrated,
             restored: opened.restored,
+            paused: opened.paused,
         })
+    }
+
+    async fn open_sqlite(options: Options) -> std::result::Result<sqlite::Opened, OpenError> {
+        #[cfg(feature = "simulation")]
+        if options.simulation.is_some() {
+            return sqlite::Engine::open(options);
+        }
+        let path = options.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || sqlite::Engine::open(options)).await;
+        opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })?
     }
 
     /// Takes nothing more, writes what waits, and lets go of the database: a data folder is free
     /// then, and shards are handed to other nodes at once. Does nothing the second time.
     pub async fn close(&self) {
+        if let Err(error) = self.write_statistics().await {
+            // Also when it was closed before: then there was nothing to write.
+            tracing::debug!(event = "store.statistics_unwritten", %error, "the last figures are missing");
+        }
         match &self.engine {
             Engine::Sqlite(engine) => {
+                #[cfg(feature = "simulation")]
+                if engine.is_simulated() {
+                    return engine.close_simulated().await;
+                }
                 let engine = Arc::clone(engine);
                 if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
-                    tracing::error!(%error, "closing the store failed");
+                    tracing::error!(event = "store.close_failed", %error, "closing the store failed");
                 }
             }
             Engine::Postgres(engine) => engine.close().await,
@@ -256,6 +293,52 @@ impl Store {
                          (name, value) VALUES ('copied', 1)"
                     .to_owned(),
             }),
+        }
+    }
+
+    /// Puts a backup into an empty data folder. Nothing is in the folder before all of it is
+    /// copied and checked, and nothing stays in it when that fails. Blocks. `progress` is told
+    /// bytes copied and bytes in all, and answers whether to go on. A database on a server is put
+    /// back with the server's own means.
+    ///
+    /// # Errors
+    /// When it is no whole backup, the folder is not empty, or the key is not the one it needs.
+    pub fn restore(
+        restore: &Restore,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> std::result::Result<Restored, OpenError> {
+        sqlite::restore::restore(restore, progress)
+    }
+
+    /// Encrypts with the first key what another one has encrypted, in steps. The other keys are
+    /// not needed any more when it returns; on PostgreSQL only once every node has the new key as
+    /// its first.
+    ///
+    /// # Errors
+    /// When the store cannot write; what was rewritten until then stays so.
+    pub async fn rekey(&self, actor: &Actor) -> Result<Rekeyed> {
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::secrets::rekey(engine, actor).await,
+            Engine::Postgres(engine) => engine.rekey(actor).await,
+        }
+    }
+
+    /// Ids of the keys that encrypted something here, the one that encrypts first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn key_ids(&self) -> Result<Vec<String>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::secrets::key_ids(engine).await,
+            Engine::Postgres(engine) => engine.key_ids().await,
+        }
+    }
+
+    /// The time, as the store knows it.
+    fn now(&self) -> zapbus_event::Timestamp {
+        match &self.engine {
+            Engine::Sqlite(engine) => (engine.shared.clock)(),
+            Engine::Postgres(engine) => engine.shared.now(),
         }
     }
 

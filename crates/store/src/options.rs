@@ -56,6 +56,9 @@ pub struct Options {
     /// A store that was restored from a backup goes on delivering at once. Else its destinations
     /// are paused until somebody resumes them.
     pub live: bool,
+    /// The store runs on a simulated clock, without threads.
+    #[cfg(feature = "simulation")]
+    pub simulation: Option<crate::simulation::Simulation>,
 }
 
 impl Options {
@@ -81,6 +84,8 @@ impl Default for Options {
             readers: 2,
             postgres: None,
             live: false,
+            #[cfg(feature = "simulation")]
+            simulation: None,
         }
     }
 }

@@ -13,6 +13,7 @@ mod erase;
 mod error;
 mod follow;
 mod instances;
+mod lag;
 mod lanes;
 mod lease;
 mod pool;
@@ -24,8 +25,10 @@ mod row;
 mod runs;
 mod schema;
 mod search;
+mod secrets;
 mod settle;
 mod state;
+mod statistics;
 mod tx;
 
 use std::{
@@ -255,6 +258,7 @@ pub(crate) struct Opened {
     pub(crate) first_start: bool,
     pub(crate) migrated: Vec<String>,
     pub(crate) restored: bool,
+    pub(crate) paused: u64,
 }
 
 impl Engine {
@@ -268,9 +272,10 @@ impl Engine {
         let pool = Pool::new(&address, postgres.connections)?;
         let session = pool.session().await.map_err(wrong)?;
         let prepared = schema::prepare(&session, &options, &postgres, &shown).await?;
-        let restored = schema::begin_generation(&session, options.live, (options.clock)())
-            .await
-            .map_err(wrong)?;
+        let (restored, paused) =
+            schema::begin_generation(&session, options.live, (options.clock)())
+                .await
+                .map_err(wrong)?;
         let heads = follow::heads(&session, prepared.shards).await.map_err(wrong)?;
         let directory = instances::directory(&session).await.map_err(wrong)?;
         let seen = changes::seen(&session).await.map_err(wrong)?;
@@ -334,6 +339,7 @@ impl Engine {
             first_start: prepared.first_start,
             migrated: prepared.migrated,
             restored,
+            paused,
         })
     }
 

@@ -152,10 +152,7 @@ impl Random {
 
 /// 128 random bits.
 pub(crate) fn random() -> Result<u128> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits)
-        .map_err(|error| Fault::Broken(format!("no random numbers: {error}")))?;
-    Ok(u128::from_be_bytes(bits))
+    crate::random_bits().map_err(|error| Fault::Broken(format!("no random numbers: {error}")))
 }
 
 pub(crate) fn sha256(text: &[u8]) -> [u8; 32] {

@@ -21,11 +21,9 @@ mod others;
 mod owed;
 mod size;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
+use tokio::time::Instant;
 use zapbus_event::{InstanceId, Timestamp};
 
 pub(crate) use self::ground::{Doomed, Glimpse, Ground, Lane, Line, OpenRow};
@@ -197,7 +195,7 @@ fn clock(tx: &mut dyn Ground) -> Timestamp {
     let now = tx.now();
     let ahead = now.since(clock) > AHEAD;
     if ahead && !tx.pruner().ahead {
-        tracing::warn!(%clock, newest = %now, "the newest event is ahead of the clock: retention goes by the clock");
+        tracing::warn!(event = "store.clock_behind", %clock, newest = %now, "the newest event is ahead of the clock: retention goes by the clock");
     }
     tx.pruner().ahead = ahead;
     clock.min(now)

@@ -57,6 +57,11 @@ impl Sealer {
         Ok(Self { keys, root: hmac::Key::new(hmac::HMAC_SHA256, first.bytes()) })
     }
 
+    /// What stands in front of everything that the first key encrypts.
+    pub(crate) fn tag(&self) -> [u8; TAG] {
+        self.keys[0].0
+    }
+
     /// A key for another purpose, derived from the first one.
     pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.root);

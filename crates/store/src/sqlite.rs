@@ -11,17 +11,21 @@ pub(crate) mod erase;
 mod error;
 mod generation;
 pub(crate) mod instances;
+pub(crate) mod lag;
 pub(crate) mod lanes;
 mod pruning;
 mod queue;
 pub(crate) mod read;
 pub(crate) mod redeliver;
+pub(crate) mod restore;
 mod row;
 pub(crate) mod runs;
 mod schema;
 pub(crate) mod search;
+pub(crate) mod secrets;
 mod settle;
 mod space;
+pub(crate) mod statistics;
 mod writer;
 
 use std::{
@@ -32,11 +36,13 @@ use std::{
         atomic::AtomicU64,
     },
     thread::JoinHandle,
-    time::Instant,
 };
 
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::Instant,
+};
 use zapbus_event::{InstanceId, Position};
 
 pub(crate) use self::{backup::back_up, schema::plan, writer::Tx};
@@ -79,6 +85,8 @@ pub(crate) struct Shared {
     head: watch::Sender<Position>,
     health: watch::Sender<StoreHealth>,
     backups: Mutex<VecDeque<backup::Request>>,
+    #[cfg(feature = "simulation")]
+    pub(crate) simulation: Option<crate::simulation::Simulation>,
 }
 
 impl Shared {
@@ -120,13 +128,28 @@ impl Shared {
             let changed = health.appends != appends;
             if changed {
                 match &appends {
-                    Appends::Ok => tracing::info!("events are taken again"),
-                    Appends::Stopped { reason } => tracing::warn!(reason, "no events are taken"),
+                    Appends::Ok => {
+                        tracing::info!(event = "store.appends_resumed", "events are taken again")
+                    }
+                    Appends::Stopped { reason } => tracing::warn!(
+                        event = "store.appends_stopped",
+                        reason,
+                        "no events are taken"
+                    ),
                 }
                 health.appends = appends;
             }
             changed
         });
+    }
+
+    /// A simulated crash takes nothing away from the system: syncs would only cost time.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn loosen(&self, conn: &Connection) -> Result<()> {
+        if self.simulation.is_some() {
+            conn.pragma_update(None, "synchronous", "OFF")?;
+        }
+        Ok(())
     }
 
     pub(crate) fn take_backup(&self) -> Option<backup::Request> {
@@ -155,6 +178,9 @@ pub(crate) struct Engine {
     inline_limit: usize,
     readers: Readers,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The writer, where it is a task.
+    #[cfg(feature = "simulation")]
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
     lock: Mutex<Option<schema::FolderLock>>,
 }
 
@@ -164,6 +190,7 @@ pub(crate) struct Opened {
     pub(crate) first_start: bool,
     pub(crate) migrated: Vec<String>,
     pub(crate) restored: bool,
+    pub(crate) paused: u64,
 }
 
 impl Engine {
@@ -182,7 +209,7 @@ impl Engine {
         let unkeyed = schema::key_ids(&conn).map_err(wrong)?.is_empty();
         let keys = schema::keys(&data_dir, &options.keys, unkeyed)?;
         let sealer = schema::check_keys(&conn, &data_dir, &keys)?;
-        let restored = generation::begin(&conn, options.live, (options.clock)()).map_err(wrong)?;
+        let begun = generation::begin(&conn, options.live, (options.clock)()).map_err(wrong)?;
         let kinds = schema::kinds(&conn).map_err(wrong)?;
         schema::make_default_account(&conn, &sealer, (options.clock)()).map_err(wrong)?;
 
@@ -211,7 +238,35 @@ impl Engine {
             head: watch::Sender::new(Position::START),
             health: watch::Sender::new(StoreHealth { appends: Appends::Ok }),
             backups: Mutex::default(),
+            #[cfg(feature = "simulation")]
+            simulation: options.simulation,
         });
+        let readers = Readers::new(path.clone(), options.readers.max(1));
+        #[cfg(feature = "simulation")]
+        if let Some(simulation) = shared.simulation.clone() {
+            shared.loosen(&conn).map_err(wrong)?;
+            let writer = Writer::new(Arc::clone(&shared), path.clone(), conn, readers.clone())
+                .map_err(wrong)?;
+            shared.tail_mut().reset(writer.head());
+            shared.advance_head(writer.head());
+            let alarm = Alarm(Arc::clone(&shared));
+            // The writer is not made to change threads, as no task of a simulation does.
+            let task = tokio::task::spawn_local(async move {
+                let _alarm = alarm;
+                writer.run_simulated(simulation).await;
+            });
+            let engine = Self {
+                shared,
+                data_dir,
+                inline_limit: options.inline_limit,
+                readers,
+                threads: Mutex::default(),
+                task: Mutex::new(Some(task)),
+                lock: Mutex::new(Some(lock)),
+            };
+            let generation::Begun { restored, paused } = begun;
+            return Ok(Opened { engine, first_start, migrated, restored, paused });
+        }
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -221,7 +276,8 @@ impl Engine {
         let (ready, started) = std::sync::mpsc::channel();
         let writer = spawn("zapbus-writer", {
             let (shared, path) = (Arc::clone(&shared), path.clone());
-            Box::new(move || match Writer::new(shared, path, conn) {
+            let readers = readers.clone();
+            Box::new(move || match Writer::new(shared, path, conn, readers) {
                 Ok(writer) => {
                     let _alarm = Alarm(writer.shared());
                     if ready.send(Ok(writer.head())).is_ok() {
@@ -241,18 +297,26 @@ impl Engine {
         shared.advance_head(head);
         let checkpoints = spawn("zapbus-checkpoint", {
             let (shared, path) = (Arc::clone(&shared), path.clone());
-            Box::new(move || shared.checkpoints.run(&path, &shared.metrics))
+            Box::new(move || {
+                shared.checkpoints.run(&path, &shared.metrics, || {
+                    // The writer looks after it before it does anything else.
+                    let (nothing, _) = Call::with_answer(|_| Ok(()));
+                    let _ = shared.queue.command(nothing);
+                });
+            })
         })?;
         let threads = vec![writer, checkpoints];
         let engine = Self {
             shared,
             data_dir,
             inline_limit: options.inline_limit,
-            readers: Readers::new(path, options.readers.max(1)),
+            readers,
             threads: Mutex::new(threads),
+            #[cfg(feature = "simulation")]
+            task: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         };
-        Ok(Opened { engine, first_start, migrated, restored })
+        Ok(Opened { engine, first_start, migrated, restored: begun.restored, paused: begun.paused })
     }
 
     /// Writes what waits, moves the write-ahead log into the database, releases the folder.
@@ -270,6 +334,22 @@ impl Engine {
         }
         self.readers.close();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.shared.simulation.is_some()
+    }
+
+    /// [`Engine::close`], for a writer that is a task.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn close_simulated(&self) {
+        self.shared.queue.close();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+        self.close();
     }
 
     pub(crate) fn head(&self) -> watch::Receiver<Position> {
@@ -303,12 +383,13 @@ impl Engine {
             let room =
                 Room::reserve(&self.shared, prepared::weight(&append)).inspect_err(count_busy)?;
             let limit = self.inline_limit;
-            let prepared = tokio::task::spawn_blocking(move || {
+            let prepare = move || {
                 let blobs = &room.shared.blobs;
                 // With the room: a caller that goes away does not end it.
                 prepared::prepare(append, Some((blobs, limit))).map(|ready| (ready, room))
-            });
-            let (ready, room) = prepared
+            };
+            let (ready, room) = self
+                .off_thread(prepare)
                 .await
                 .map_err(|error| unavailable(error.to_string()))?
                 .map_err(|error| unavailable(format!("the blob folder: {error}")))?;
@@ -330,6 +411,14 @@ impl Engine {
         settlements: Vec<Settlement>,
         urgency: Urgency,
     ) -> Result<(), StoreError> {
+        #[cfg(feature = "simulation")]
+        let settlements = {
+            let mut settlements = settlements;
+            if let Some(simulation) = &self.shared.simulation {
+                simulation.bend(&mut settlements, self.shared.head());
+            }
+            settlements
+        };
         let (answer, answered) = oneshot::channel();
         self.shared.queue.settle(SettleJob {
             settlements,
@@ -370,7 +459,7 @@ impl Engine {
         let permits = Arc::clone(&self.readers.permits);
         let permit = permits.acquire_owned().await.map_err(|_| queue::closed())?;
         let (shared, readers) = (Arc::clone(&self.shared), self.readers.clone());
-        tokio::task::spawn_blocking(move || {
+        let ask = move || {
             // A caller that goes away does not end it: it counts for as long as it runs.
             let _permit = permit;
             let conn = readers.take()?;
@@ -380,10 +469,30 @@ impl Engine {
                 readers.put_back(conn);
             }
             answer
-        })
-        .await
-        .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
-        .map_err(StoreError::from)
+        };
+        #[cfg(feature = "simulation")]
+        if let Some(simulation) = &self.shared.simulation {
+            simulation.read_pause().await;
+            let answer = ask();
+            simulation.read_pause().await;
+            return answer.map_err(StoreError::from);
+        }
+        tokio::task::spawn_blocking(ask)
+            .await
+            .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
+            .map_err(StoreError::from)
+    }
+
+    /// Does what blocks away from the async threads.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        #[cfg(feature = "simulation")]
+        if self.is_simulated() {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await
     }
 
     pub(crate) fn tail_after(&self, of: Reader, after: Position, limit: Limit) -> Option<Page> {
@@ -467,7 +576,7 @@ impl Drop for Alarm {
 
 /// Connections that read. Made when first needed.
 #[derive(Clone)]
-struct Readers {
+pub(crate) struct Readers {
     path: Arc<Path>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
@@ -489,6 +598,18 @@ impl Readers {
         idle.map_or_else(|| schema::open_reader(&self.path), Ok)
     }
 
+    /// Waits until nobody reads, closes every connection, and keeps it so until what it gives is
+    /// dropped. Blocks: for the writer's thread. Reads are short, and none waits for the writer.
+    pub(crate) fn stand_still(&self) -> Option<OwnedSemaphorePermit> {
+        let all = u32::try_from(self.count).unwrap_or(u32::MAX);
+        let still = block_on(Arc::clone(&self.permits).acquire_many_owned(all));
+        for conn in self.idle().drain(..) {
+            checkpoint::close(conn, true);
+        }
+        // Closed: nobody reads any more anyway.
+        still.ok()
+    }
+
     fn put_back(&self, conn: Connection) {
         let mut idle = self.idle();
         if !self.permits.is_closed() && idle.len() < self.count {
@@ -499,6 +620,25 @@ impl Readers {
     fn close(&self) {
         self.permits.close();
         self.idle().clear();
+    }
+}
+
+/// Runs a future on a thread of our own.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use zapbus_event::{AccountId, InstanceId};
+use zapbus_event::{AccountId, InstanceId, Timestamp};
+
+use crate::options::Key;
 
 /// How a store is, for readiness and dashboards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,61 @@ pub struct BackupReport {
     /// Blob files copied beside it.
     pub blobs: u64,
     /// Ids of the keys its secrets need. The keys themselves are not in it.
+    pub keys: Vec<String>,
+}
+
+/// A backup to put back, and how.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// The folder of the backup, or its database file when it has no blobs.
+    pub from: PathBuf,
+    /// Where to: a folder that is empty or not there yet. `encryption.key` may be in it.
+    pub data_dir: PathBuf,
+    /// Keys, as in [`crate::Options::keys`].
+    pub keys: Vec<Key>,
+    /// A key to keep as `encryption.key` in the data folder; it counts as the last of `keys`.
+    pub kept_key: Option<Key>,
+    /// Drop what is encrypted instead of asking for the key: destinations are paused until they
+    /// get a channel again, sources must be set again, instances get new tokens.
+    pub without_secrets: bool,
+    /// Deliver as soon as it is opened.
+    pub live: bool,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// A backup that was put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Length of the database.
+    pub bytes: u64,
+    /// Blob files beside it.
+    pub blobs: u64,
+    /// Ids of the keys that its secrets need.
+    pub keys: Vec<String>,
+    /// What went, without the secrets.
+    pub dropped: Option<Dropped>,
+}
+
+/// What is gone without the secrets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Destinations that have no channel any more and are paused.
+    pub destinations: u64,
+    /// Sources of instances and accounts.
+    pub sources: u64,
+    /// Instances that have a new token.
+    pub tokens: u64,
+}
+
+/// What [`crate::Store::rekey`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rekeyed {
+    /// Values that were encrypted anew.
+    pub rewritten: u64,
+    /// Values that no key given decrypts; they stay as they are.
+    pub unreadable: u64,
+    /// Ids of the keys that are still needed, the one that encrypts first.
     pub keys: Vec<String>,
 }
 

@@ -22,6 +22,8 @@ mod failures;
 mod files;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/lag.rs"]
+mod lag;
 #[path = "contract/lanes.rs"]
 mod lanes;
 #[path = "contract/model.rs"]
@@ -34,6 +36,8 @@ mod pruning_model;
 mod records;
 #[path = "contract/registry.rs"]
 mod registry;
+#[path = "contract/restoring.rs"]
+mod restoring;
 #[path = "contract/retention.rs"]
 mod retention;
 #[path = "contract/runs.rs"]
@@ -43,3 +47,5 @@ mod scale;
 #[path = "contract/server.rs"]
 #[expect(dead_code, reason = "what tests of several nodes need besides")]
 mod server;
+#[path = "contract/statistics.rs"]
+mod statistics;

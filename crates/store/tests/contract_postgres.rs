@@ -20,6 +20,8 @@ mod erasure;
 mod failures;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/lag.rs"]
+mod lag;
 #[path = "contract/lanes.rs"]
 mod lanes;
 #[path = "contract/model.rs"]
@@ -41,3 +43,5 @@ mod scale;
 #[path = "contract/server.rs"]
 #[expect(dead_code, reason = "what tests of several nodes need besides")]
 mod server;
+#[path = "contract/statistics.rs"]
+mod statistics;

@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -32,8 +32,24 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Bytes to and from the receiver.
 pub(super) enum Wire {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream, #[expect(dead_code, reason = "held, not read")] Open),
+    Tls(Box<TlsStream<TcpStream>>, #[expect(dead_code, reason = "held, not read")] Open),
+}
+
+/// Counts a connection for as long as it is open.
+pub(super) struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A [`Wire`] that remembers whether something has come in.
@@ -45,8 +61,8 @@ struct Watched {
 impl Watched {
     fn wire(&mut self) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {
         match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream),
-            Wire::Tls(stream) => Pin::new(&mut **stream),
+            Wire::Plain(stream, _) => Pin::new(stream),
+            Wire::Tls(stream, _) => Pin::new(&mut **stream),
         }
     }
 }
@@ -59,8 +75,8 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Wire::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            Wire::Plain(stream, _) => Pin::new(stream).poll_read(cx, buffer),
+            Wire::Tls(stream, _) => Pin::new(&mut **stream).poll_read(cx, buffer),
         })?;
         if buffer.filled().len() > before {
             self.received.store(true, Ordering::Relaxed);
@@ -96,8 +112,8 @@ impl AsyncWrite for Watched {
 
     fn is_write_vectored(&self) -> bool {
         match &self.wire {
-            Wire::Plain(stream) => stream.is_write_vectored(),
-            Wire::Tls(stream) => stream.is_write_vectored(),
+            Wire::Plain(stream, _) => stream.is_write_vectored(),
+            Wire::Tls(stream, _) => stream.is_write_vectored(),
         }
     }
 }

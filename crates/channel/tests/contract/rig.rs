@@ -50,6 +50,7 @@ pub(crate) fn message(id: &str) -> Message {
         timestamp: now(),
         hops: 1,
         replay: None,
+        traceparent: None,
     }
 }
 

@@ -181,6 +181,24 @@ fn check_nesting(name: &str, json: &str) -> Result<(), NativeError> {
 }
 
 fn members(body: &[u8]) -> Result<Members<'_>, NativeError> {
+    let pairs = match serde_json::from_slice(body) {
+        Ok(Pairs(pairs)) => pairs,
+        Err(_) => pairs(body)?,
+    };
+    let mut members = Members([None; MEMBERS.len() + DELIVERED.len()]);
+    for (name, value) in pairs {
+        let Some(index) = Members::index(&name) else {
+            return Err(invalid(&shortened(&name), unknown_member(&name)));
+        };
+        if members.0[index].replace(value).is_some() {
+            return Err(invalid(&name, "given twice".to_owned()));
+        }
+    }
+    Ok(members)
+}
+
+/// The members of the event object, read step by step to tell what is wrong with it.
+fn pairs(body: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, NativeError> {
     let whole: &RawValue = serde_json::from_slice(body).map_err(|error| NativeError::Json {
         path: broken_member(body),
         message: error.to_string(),
@@ -190,16 +208,7 @@ fn members(body: &[u8]) -> Result<Members<'_>, NativeError> {
     }
     let pairs: Pairs<'_> = read(whole.get().as_bytes())
         .map_err(|fault: Fault| NativeError::Json { path: fault.path, message: fault.message })?;
-    let mut members = Members([None; MEMBERS.len() + DELIVERED.len()]);
-    for (name, value) in pairs.0 {
-        let Some(index) = Members::index(&name) else {
-            return Err(invalid(&shortened(&name), unknown_member(&name)));
-        };
-        if members.0[index].replace(value).is_some() {
-            return Err(invalid(&name, "given twice".to_owned()));
-        }
-    }
-    Ok(members)
+    Ok(pairs.0)
 }
 
 fn kind(given: Option<&RawValue>) -> Result<Kind, NativeError> {

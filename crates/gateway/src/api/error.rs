@@ -50,6 +50,8 @@ pub enum What {
     Run,
     /// A credential.
     Credential,
+    /// A backup.
+    Backup,
     /// A path of the API.
     Route,
 }
@@ -65,6 +67,7 @@ impl What {
             Self::Event => "event",
             Self::Run => "run",
             Self::Credential => "credential",
+            Self::Backup => "backup",
             Self::Route => "route",
         }
     }
@@ -79,6 +82,7 @@ impl What {
             Self::Event => "event_not_found",
             Self::Run => "run_not_found",
             Self::Credential => "credential_not_found",
+            Self::Backup => "backup_not_found",
             Self::Route => "route_not_found",
         }
     }
@@ -613,6 +617,7 @@ fn examples() -> Vec<ApiError> {
         ApiError::NotFound(What::Event),
         ApiError::NotFound(What::Run),
         ApiError::NotFound(What::Credential),
+        ApiError::NotFound(What::Backup),
         ApiError::NotFound(What::Route),
         ApiError::MethodNotAllowed,
         ApiError::SlowBody,
@@ -629,6 +634,9 @@ fn examples() -> Vec<ApiError> {
         conflict("refused", "The account still has instances."),
         conflict("managed_by_environment", "This destination comes from the environment."),
         conflict("cannot_be_sent", "The dialect cannot write an event of that type."),
+        conflict("no_channel", "Set the destination's `channel` first."),
+        conflict("backup_running", "Another backup is being taken."),
+        conflict("no_space", "The backup does not fit on the disk."),
         conflict("not_signed", "A destination of this channel signs nothing."),
         conflict("sealed", "source cannot be decrypted with the encryption keys given."),
         ApiError::TooLarge { what: "The body", limit: MAX_BODY },

@@ -2,16 +2,19 @@
 
 mod accounts;
 mod audit;
+mod backups;
 mod credentials;
 pub(super) mod deliveries;
 pub(super) mod destinations;
 mod erasures;
 mod event_types;
 mod events;
+mod health;
 pub(super) mod ingest;
 mod instances;
 mod runs;
 pub(super) mod source;
+mod statistics;
 
 use std::future::Future;
 
@@ -58,8 +61,11 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(destinations::operations::pause_destination))
         .routes(routes!(destinations::operations::resume_destination))
         .routes(routes!(destinations::operations::rotate_destination_secret))
+        .routes(routes!(statistics::show_destination_statistics))
+        .routes(routes!(statistics::show_instance_statistics))
         .routes(routes!(runs::replay_destination))
         .routes(routes!(runs::list_runs))
+        .routes(routes!(runs::show_run))
         .routes(routes!(runs::pause_run))
         .routes(routes!(runs::resume_run))
         .routes(routes!(runs::cancel_run))
@@ -69,6 +75,10 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::bulk::retry_deliveries))
         .routes(routes!(erasures::erase))
         .routes(routes!(audit::list_audit))
+        .routes(routes!(backups::list_backups, backups::take_backup))
+        .routes(routes!(backups::show_backup))
+        .routes(routes!(backups::rekey))
+        .routes(routes!(health::show_health))
 }
 
 /// Runs a change to its end even if the caller hangs up: what the store has committed must

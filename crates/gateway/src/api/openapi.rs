@@ -49,7 +49,7 @@ use crate::app::App;
         (name = "events", description = "Storing events and reading the journal."),
         (name = "destinations", description = "Push targets, and replays to them."),
         (name = "deliveries", description = "The delivery log, and sending again."),
-        (name = "operations", description = "Audit and erasure."),
+        (name = "operations", description = "Audit, erasure, backups, health."),
     )
 )]
 struct Frame;

@@ -16,7 +16,5 @@ pub fn generate() -> Result<String, ApiError> {
 
 /// Random bits for a new id.
 pub fn random() -> Result<u128, ApiError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(ApiError::internal)?;
-    Ok(u128::from_be_bytes(bytes))
+    zapbus_store::random_bits().map_err(ApiError::internal)
 }

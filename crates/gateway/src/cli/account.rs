@@ -14,18 +14,31 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Account {
     /// Show all.
+    #[command(after_help = "\
+Examples:
+  zapbus account list
+  zapbus account list --json")]
     List,
     /// Make one.
+    #[command(after_help = "\
+Examples:
+  zapbus account create acme")]
     Create {
         /// Unique for the gateway.
         name: String,
     },
     /// Show one.
+    #[command(after_help = "\
+Examples:
+  zapbus account show acme")]
     Show {
         /// Its id or name.
         account: String,
     },
     /// Rename one.
+    #[command(after_help = "\
+Examples:
+  zapbus account update acme --name acme-brazil")]
     Update {
         /// Its id or name.
         account: String,
@@ -34,6 +47,9 @@ pub(super) enum Account {
         name: String,
     },
     /// Delete one that has no instances any more.
+    #[command(after_help = "\
+Examples:
+  zapbus account delete acme")]
     Delete {
         /// Its id or name.
         account: String,

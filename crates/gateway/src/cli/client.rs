@@ -50,6 +50,14 @@ pub(super) struct Connection {
     /// Print the gateway's JSON answer.
     #[arg(id = "connection_json", long = "json", global = true)]
     json: bool,
+    /// Print lists as JSON lines, as they come.
+    #[arg(
+        id = "connection_ndjson",
+        long = "ndjson",
+        global = true,
+        conflicts_with = "connection_json"
+    )]
+    ndjson: bool,
 }
 
 /// One call of the API.
@@ -112,7 +120,9 @@ impl Connection {
 
     /// Shows one thing.
     pub(super) fn say(&self, answer: &Value, out: &mut dyn Write) -> Result<(), Failure> {
-        if self.json {
+        if self.ndjson {
+            writeln!(out, "{answer}")?;
+        } else if self.json {
             write_json(out, answer)?;
         } else if answer.is_null() {
             writeln!(out, "done")?;
@@ -129,18 +139,67 @@ impl Connection {
         columns: &[&str],
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
-        let rows = self.all(path)?;
-        if self.json {
-            write_json(out, &Value::Array(rows))?;
+        let mut rows = Vec::new();
+        self.pages(path, |page| {
+            if self.ndjson {
+                return self.lines(&page, out);
+            }
+            rows.extend(page);
+            Ok(())
+        })?;
+        if self.ndjson { Ok(()) } else { self.rows(rows, columns, out) }
+    }
+
+    /// Shows several things of which all are there.
+    pub(super) fn rows(
+        &self,
+        rows: Vec<Value>,
+        columns: &[&str],
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        if self.ndjson {
+            self.lines(&rows, out)
+        } else if self.json {
+            Ok(write_json(out, &Value::Array(rows))?)
         } else {
-            write_table(out, &rows, columns)?;
+            Ok(write_table(out, &rows, columns)?)
+        }
+    }
+
+    /// Shows several things as JSON lines.
+    pub(super) fn lines(&self, rows: &[Value], out: &mut dyn Write) -> Result<(), Failure> {
+        for row in rows {
+            writeln!(out, "{row}")?;
         }
         Ok(())
     }
 
-    /// Everything in a list, page by page.
+    /// Whether the output is for a machine.
+    pub(super) fn wants_json(&self) -> bool {
+        self.json || self.ndjson
+    }
+
+    /// Whether the output is one JSON document for each thing, on a line.
+    pub(super) fn wants_lines(&self) -> bool {
+        self.ndjson
+    }
+
+    /// Everything in a list.
     pub(super) fn all(&self, path: &[&str]) -> Result<Vec<Value>, Failure> {
         let mut rows = Vec::new();
+        self.pages(path, |page| {
+            rows.extend(page);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// A list page by page, to its end.
+    fn pages(
+        &self,
+        path: &[&str],
+        mut take: impl FnMut(Vec<Value>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut after: Option<String> = None;
         loop {
             let mut call = Call::get(path);
@@ -149,24 +208,25 @@ impl Connection {
             }
             let mut page = self.ask(call)?;
             if let Value::Array(data) = page["data"].take() {
-                rows.extend(data);
+                take(data)?;
             }
             match page["next"].as_str() {
                 Some(next) => after = Some(next.to_owned()),
-                None => return Ok(rows),
+                None => return Ok(()),
             }
         }
     }
 
     /// The answer's JSON; null when it has none.
     pub(super) fn ask(&self, call: Call) -> Result<Value, Failure> {
+        super::runtime()?.block_on(self.answer(call))
+    }
+
+    /// [`Connection::ask`] where something else is waited for beside it.
+    pub(super) async fn answer(&self, call: Call) -> Result<Value, Failure> {
         let request = self.request(call)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
-        let (status, body) = runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, send(request)).await })
+        let (status, body) = tokio::time::timeout(PATIENCE, send(request))
+            .await
             .map_err(|_| self.unreachable("no answer within a minute"))?
             .map_err(|error| self.unreachable(&error))?;
         let answer = match body.as_slice() {

@@ -14,8 +14,16 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Credential {
     /// Show all, without their secrets.
+    #[command(after_help = "\
+Examples:
+  zapbus credential list
+  zapbus credential list --in-account acme")]
     List,
     /// Make one; its secret is shown only now.
+    #[command(after_help = "\
+Examples:
+  zapbus credential create n8n
+  zapbus credential create panel --instance shop --expires-at 2030-01-01T00:00:00Z")]
     Create {
         /// What you call it.
         name: String,
@@ -30,11 +38,17 @@ pub(super) enum Credential {
         expires_at: Option<String>,
     },
     /// Refuse one from now on.
+    #[command(after_help = "\
+Examples:
+  zapbus credential revoke crd_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
     Revoke {
         /// Its id.
         credential: String,
     },
     /// Make a new secret for one and show it; the old one works beside it for a while.
+    #[command(after_help = "\
+Examples:
+  zapbus credential rotate crd_01ARZ3NDEKTSV4RRFFQ69G5FAV --overlap-s 3600")]
     Rotate {
         /// Its id.
         credential: String,

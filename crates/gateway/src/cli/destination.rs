@@ -9,18 +9,27 @@ use super::{
     Exit, Failure,
     client::{Call, Connection},
     instance::text_or_file,
+    resume::Resume,
 };
 
 /// Commands on destinations.
 #[derive(Debug, Subcommand)]
 pub(super) enum Destination {
     /// Show all, or those of one instance.
+    #[command(after_help = "\
+Examples:
+  zapbus destination list
+  zapbus destination list --instance shop --json")]
     List {
         /// The instance's id or name.
         #[arg(long)]
         instance: Option<String>,
     },
     /// Make a webhook; its signing secret is shown only now.
+    #[command(after_help = "\
+Examples:
+  zapbus destination create --instance shop --webhook https://example.com/hook --events 'message.*'
+  zapbus destination create --webhook https://example.com/all --label everything --start beginning")]
     Create {
         /// The instance's id or name; left out: of the whole account.
         #[arg(long)]
@@ -38,26 +47,42 @@ pub(super) enum Destination {
         choices: Choices,
     },
     /// Show one.
+    #[command(after_help = "\
+Examples:
+  zapbus destination show dst_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
     Show {
         /// Its id.
         destination: String,
     },
     /// Change one.
+    #[command(after_help = "\
+Examples:
+  zapbus destination update dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --webhook https://example.com/new
+  zapbus destination update dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --ordering strict --max-in-flight 8")]
     Update {
         /// Its id.
         destination: String,
         /// The URL to post to from now on.
         #[arg(long, value_name = "URL")]
         webhook: Option<String>,
+        /// The signing secret (whsec_…) from now on, or @FILE that holds it.
+        #[arg(long, value_parser = text_or_file)]
+        secret: Option<String>,
         #[command(flatten)]
         choices: Choices,
     },
     /// Delete one; what it still had to send is called off.
+    #[command(after_help = "\
+Examples:
+  zapbus destination delete dst_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
     Delete {
         /// Its id.
         destination: String,
     },
     /// Send it a sample event and show the answer.
+    #[command(after_help = "\
+Examples:
+  zapbus destination test dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --type message.received")]
     Test {
         /// Its id.
         destination: String,
@@ -66,6 +91,9 @@ pub(super) enum Destination {
         kind: Option<String>,
     },
     /// Stop it; events wait.
+    #[command(after_help = "\
+Examples:
+  zapbus destination pause dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --reason maintenance")]
     Pause {
         /// Its id.
         destination: String,
@@ -74,35 +102,15 @@ pub(super) enum Destination {
         reason: Option<String>,
     },
     /// Let it go on.
-    Resume {
-        /// Its id.
-        #[arg(required_unless_present = "all")]
-        destination: Option<String>,
-        /// Every paused one the token reaches instead, for example after restoring a backup.
-        #[arg(long, conflicts_with = "destination")]
-        all: bool,
-        /// cursor (where it stopped) or now (what waited is not sent).
-        #[arg(long, default_value = "cursor")]
-        from: String,
-    },
-    /// Send a stretch of the past again, beside what is live.
-    Replay {
-        /// Its id.
-        destination: String,
-        /// From the first event at or after this time (RFC 3339).
-        #[arg(long, required_unless_present = "from", conflicts_with = "from")]
-        since: Option<String>,
-        /// From after this event id or position, or from the beginning.
-        #[arg(long)]
-        from: Option<String>,
-        /// Only these types, for example message.*
-        #[arg(long, value_delimiter = ',')]
-        types: Vec<String>,
-        /// Only count.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    #[command(after_help = "\
+Examples:
+  zapbus destination resume dst_01ARZ3NDEKTSV4RRFFQ69G5FAV
+  zapbus destination resume dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --from now")]
+    Resume(Resume),
     /// Make a new signing secret; the old one goes on beside it for a while.
+    #[command(after_help = "\
+Examples:
+  zapbus destination rotate-secret dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --overlap-s 3600")]
     RotateSecret {
         /// Its id.
         destination: String,
@@ -148,7 +156,12 @@ impl Choices {
 }
 
 impl Destination {
-    pub(super) fn run(self, to: &Connection, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        to: &Connection,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(), Failure> {
         let one =
             |id: &str, verb: &str, body: Value| Call::post(&["v1", "destinations", id, verb], body);
         match self {
@@ -184,10 +197,15 @@ impl Destination {
             Self::Show { destination } => {
                 to.show(Call::get(&["v1", "destinations", &destination]), out)
             }
-            Self::Update { destination, webhook, choices } => {
+            Self::Update { destination, webhook, secret, choices } => {
                 let mut body = Map::new();
-                if let Some(url) = webhook {
-                    body.insert("channel".to_owned(), json!({ "url": url }));
+                let mut channel = Map::new();
+                for (name, value) in [("url", webhook), ("secret", secret)] {
+                    channel.extend(value.map(|value| (name.to_owned(), Value::from(value))));
+                }
+                if !channel.is_empty() {
+                    channel.insert("type".to_owned(), Value::from("webhook"));
+                    body.insert("channel".to_owned(), Value::Object(channel));
                 }
                 choices.put_into(&mut body);
                 if body.is_empty() {
@@ -207,35 +225,7 @@ impl Destination {
                 let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
                 to.show(one(&destination, "pause", body), out)
             }
-            Self::Resume { destination: Some(destination), all: _, from } => {
-                to.show(one(&destination, "resume", json!({ "from": from })), out)
-            }
-            Self::Resume { destination: None, all: _, from } => {
-                let mut resumed = 0;
-                for destination in to.all(&["v1", "destinations"])? {
-                    // Those that failed for too long, or asked for it, are not meant.
-                    if destination["state"] != "paused" {
-                        continue;
-                    }
-                    if let Some(id) = destination["id"].as_str() {
-                        to.ask(one(id, "resume", json!({ "from": from })))?;
-                        resumed += 1;
-                    }
-                }
-                to.say(&json!({ "resumed": resumed }), out)
-            }
-            Self::Replay { destination, since, from, types, dry_run } => {
-                let mut body = json!({ "dry_run": dry_run });
-                for (name, value) in [("since", since), ("from", from)] {
-                    if let Some(value) = value {
-                        body[name] = Value::from(value);
-                    }
-                }
-                if !types.is_empty() {
-                    body["types"] = Value::from(types);
-                }
-                to.show(one(&destination, "replay", body), out)
-            }
+            Self::Resume(resume) => resume.run(to, out, err),
             Self::RotateSecret { destination, overlap_s } => {
                 let body = overlap_s.map_or_else(|| json!({}), |s| json!({ "overlap_s": s }));
                 to.show(one(&destination, "rotate-secret", body), out)

@@ -14,6 +14,9 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Erase {
     /// Every event of an instance that concerns a chat.
+    #[command(after_help = "\
+Examples:
+  zapbus erase chat shop 5511999990001@s.whatsapp.net")]
     Chat {
         /// The instance's id or name.
         instance: String,
@@ -21,11 +24,17 @@ pub(super) enum Erase {
         chat: String,
     },
     /// Every event of the account that names a person.
+    #[command(after_help = "\
+Examples:
+  zapbus erase person '+55 11 99999-0001'")]
     Person {
         /// The person's address or phone number.
         address: String,
     },
     /// Every event of an instance; the instance stays.
+    #[command(after_help = "\
+Examples:
+  zapbus erase instance shop")]
     Instance {
         /// Its id or name.
         instance: String,

@@ -14,18 +14,32 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Instance {
     /// Show all.
+    #[command(after_help = "\
+Examples:
+  zapbus instance list
+  zapbus instance list --ndjson")]
     List,
     /// Make one; its token is shown only now.
+    #[command(after_help = "\
+Examples:
+  zapbus instance create shop")]
     Create {
         /// Unique in the account.
         name: String,
     },
     /// Show one.
+    #[command(after_help = "\
+Examples:
+  zapbus instance show shop")]
     Show {
         /// Its id or name.
         instance: String,
     },
     /// Rename one or give it a new token.
+    #[command(after_help = "\
+Examples:
+  zapbus instance update shop --name shop-br
+  zapbus instance update shop --rotate-token")]
     Update {
         /// Its id or name.
         instance: String,
@@ -37,11 +51,17 @@ pub(super) enum Instance {
         rotate_token: bool,
     },
     /// Delete one: it takes no events any more, and goes when its last event has gone out.
+    #[command(after_help = "\
+Examples:
+  zapbus instance delete shop")]
     Delete {
         /// Its id or name.
         instance: String,
     },
     /// Where its events come from.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source set shop cloud-api --app-secret @secret.txt")]
     #[command(subcommand)]
     Source(Source),
 }
@@ -50,6 +70,10 @@ pub(super) enum Instance {
 #[derive(Debug, Subcommand)]
 pub(super) enum Source {
     /// Set it.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source set shop cloud-api --app-secret @secret.txt
+  zapbus instance source set shop native")]
     Set {
         /// The instance's id or name.
         instance: String,
@@ -62,6 +86,9 @@ pub(super) enum Source {
 #[derive(Debug, Subcommand)]
 pub(super) enum Kind {
     /// Meta's Cloud API webhook; answers the URL to paste there.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source set shop cloud-api --app-secret @secret.txt --phone-number-id 1234567890")]
     CloudApi {
         /// The app's secret, or @FILE that holds it.
         #[arg(long, value_parser = text_or_file)]
@@ -74,6 +101,9 @@ pub(super) enum Kind {
         phone_number_id: Option<String>,
     },
     /// Only this gateway's own API.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source set shop native")]
     Native,
 }
 

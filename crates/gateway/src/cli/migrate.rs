@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use clap::Args;
-use zapbus_store::{OpenError, Store};
+use serde_json::json;
+use zapbus_store::{MigrationPlan, OpenError, Store};
 
-use super::{Exit, Failure, Local};
+use super::{Exit, Failure, Local, output::write_json};
 use crate::clock;
 
 /// Flags of `migrate`.
@@ -16,6 +17,9 @@ pub(super) struct Migrate {
     /// Only say what would be done.
     #[arg(long)]
     plan: bool,
+    /// Machine-readable output.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Migrate {
@@ -23,33 +27,42 @@ impl Migrate {
         let config = self.local.config()?;
         let folder = config.data_dir.display().to_string();
         let plan = Store::plan(&config.data_dir).map_err(from_open)?;
-        if plan.from == 0 {
-            writeln!(out, "There is no database in {folder}: `zapbus serve` makes one.")?;
-            return Ok(());
+        if !self.json {
+            write_plan(out, &plan, &folder)?;
         }
-        writeln!(out, "Schema version in {folder}: {}, this version's: {}.", plan.from, plan.to)?;
-        for name in &plan.names {
-            writeln!(out, "  {name}")?;
-        }
-        if self.plan {
-            return Ok(());
-        }
+        let mut taken = Vec::new();
         // Also when there is nothing to do: a folder in use is not a folder that is ready.
-        let keys = config.encryption_keys().map_err(from_open)?;
-        let options = config.store.options(config.data_dir.clone(), keys, clock::system());
-        let runtime = tokio::runtime::Runtime::new()
-            .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
-        let opened = runtime.block_on(async {
-            let opened = Store::open(options).await?;
-            opened.store.close().await;
-            Ok(opened.migrated)
-        });
-        match opened.map_err(from_open)?.len() {
-            0 => writeln!(out, "Nothing to do.")?,
-            steps => writeln!(out, "Done: {steps} steps.")?,
+        if !self.plan && plan.from > 0 {
+            let keys = config.encryption_keys().map_err(from_open)?;
+            let options = config.store.options(config.data_dir.clone(), keys, clock::system());
+            let opened = super::runtime()?.block_on(async {
+                let opened = Store::open(options).await?;
+                opened.store.close().await;
+                Ok(opened.migrated)
+            });
+            taken = opened.map_err(from_open)?;
+            if !self.json {
+                match taken.len() {
+                    0 => writeln!(out, "Nothing to do.")?,
+                    steps => writeln!(out, "Done: {steps} steps.")?,
+                }
+            }
+        }
+        if self.json {
+            let answer =
+                json!({ "from": plan.from, "to": plan.to, "steps": plan.names, "taken": taken });
+            write_json(out, &answer)?;
         }
         Ok(())
     }
+}
+
+fn write_plan(out: &mut dyn Write, plan: &MigrationPlan, folder: &str) -> std::io::Result<()> {
+    if plan.from == 0 {
+        return writeln!(out, "There is no database in {folder}: `zapbus serve` makes one.");
+    }
+    writeln!(out, "Schema version in {folder}: {}, this version's: {}.", plan.from, plan.to)?;
+    plan.names.iter().try_for_each(|name| writeln!(out, "  {name}"))
 }
 
 fn from_open(error: OpenError) -> Failure {

@@ -4,6 +4,14 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
+/// How headings stand out.
+const HEADING: anstyle::Style = anstyle::Style::new().bold();
+
+/// A line that stands out, where the output can show that.
+pub(super) fn heading(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    writeln!(out, "{HEADING}{text}{HEADING:#}")
+}
+
 /// Pretty JSON with a line end.
 pub(super) fn write_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     writeln!(out, "{value:#}")
@@ -41,10 +49,15 @@ pub(super) fn write_table(out: &mut dyn Write, rows: &[Value], columns: &[&str])
     let widths: Vec<usize> = (0..columns.len())
         .map(|at| table.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
         .collect();
-    for row in table {
+    for (index, row) in table.iter().enumerate() {
         let line: Vec<String> =
             row.iter().zip(&widths).map(|(text, width)| format!("{text:width$}")).collect();
-        writeln!(out, "{}", line.join("  ").trim_end())?;
+        let line = line.join("  ");
+        if index == 0 {
+            heading(out, line.trim_end())?;
+        } else {
+            writeln!(out, "{}", line.trim_end())?;
+        }
     }
     Ok(())
 }
@@ -79,7 +92,7 @@ mod tests {
         ];
         let mut out = Vec::new();
         write_table(&mut out, &rows, &["id", "state.connection"]).unwrap();
-        let text = String::from_utf8(out).unwrap();
+        let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
         assert_eq!(text, "ID    STATE CONNECTION\na     connected\nlong   [31m\n");
     }
 

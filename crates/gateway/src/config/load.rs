@@ -32,6 +32,11 @@ impl Environment {
         )
     }
 
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.to_owned());
+    }
+
     /// A variable; an empty one counts as unset, as compose files leave them.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -134,6 +139,7 @@ impl Config {
         let mut layers = Layers::new();
         let file = layers.file(flags, environment);
         layers.evolution(environment);
+        layers.opentelemetry(environment);
         layers.variables(environment);
         for (key, value, flag) in &flags.settings {
             layers.set_text(key, value, Origin::Flag(flag));
@@ -280,6 +286,37 @@ impl Layers {
         for name in ["AUTHENTICATION_API_KEY", "WEBHOOK_GLOBAL_URL", "RABBITMQ_URI"] {
             if environment.get(name).is_some() {
                 self.notes.push(Note(format!("{name} is set and has no effect in this version")));
+            }
+        }
+    }
+
+    /// The names that every program with traces understands.
+    fn opentelemetry(&mut self, environment: &Environment) {
+        if environment.get("OTEL_SDK_DISABLED").is_some_and(|value| value == "true") {
+            return;
+        }
+        let base = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let speaks_grpc = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]
+            .iter()
+            .find_map(|name| environment.get(name))
+            .is_some_and(|protocol| protocol == "grpc");
+        if speaks_grpc {
+            self.notes.push(Note(
+                "OTEL_EXPORTER_OTLP_PROTOCOL is grpc: its endpoint is not used, since traces are sent over HTTP; set traces.endpoint".to_owned(),
+            ));
+        } else if let Some(value) = environment.get(base) {
+            let url = format!("{}/v1/traces", value.trim_end_matches('/'));
+            self.set_text("traces.endpoint", &url, Origin::Variable(base.to_owned()));
+        }
+        for (name, key) in [
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "traces.endpoint"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "traces.headers"),
+            ("OTEL_SERVICE_NAME", "traces.service_name"),
+            ("OTEL_TRACES_SAMPLER_ARG", "traces.sample_ratio"),
+        ] {
+            let unusable = speaks_grpc && key == "traces.endpoint";
+            if let Some(value) = environment.get(name).filter(|_| !unusable) {
+                self.set_text(key, value, Origin::Variable(name.to_owned()));
             }
         }
     }

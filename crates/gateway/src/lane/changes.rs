@@ -7,7 +7,6 @@ use zapbus_event::{DestinationId, Kind, Position, Timestamp};
 use zapbus_store::{Activity, Health, NewEvent, Settlement, StoreError, Urgency};
 
 use super::announce::Change;
-use super::gate::Memory;
 use super::roster::{Command, Mail, Mode, Rest, live};
 use super::{STORE_PAUSE, Shared, actor, announce};
 
@@ -70,7 +69,7 @@ impl Shared {
             let resumed = active && !was_active;
             if resumed {
                 let rest = entry.rest.get_or_insert_with(|| Box::new(Rest::new(Health::Flowing)));
-                rest.memory = Memory::resumed();
+                rest.memory = rest.memory.resumed();
             } else if let Some(rest) = &mut entry.rest {
                 rest.memory.hurry(now);
             }

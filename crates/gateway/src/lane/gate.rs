@@ -14,7 +14,7 @@ const FAILURES_TO_PROBE: u32 = 5;
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 /// What a gate must not forget while its lane rests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Memory {
     /// Whether the endpoint is trusted.
     pub(crate) health: Health,
@@ -24,6 +24,8 @@ pub(crate) struct Memory {
     pub(crate) deaths: u32,
     /// How far the window is open; grows with every accepted event up to the destination's limit.
     pub(crate) window: u32,
+    /// What of its rate was left, and when: a lane that rests saves up no more than one that runs.
+    left: Option<(f64, Timestamp)>,
 }
 
 impl Memory {
@@ -32,12 +34,12 @@ impl Memory {
             Health::Flowing => u32::MAX,
             Health::Probing { .. } => 1,
         };
-        Self { health, failures: 0, deaths: 0, window }
+        Self { health, failures: 0, deaths: 0, window, left: None }
     }
 
     /// A person said "go on": at once, but carefully.
-    pub(crate) fn resumed() -> Self {
-        Self { window: 1, ..Self::new(Health::Flowing) }
+    pub(crate) fn resumed(self) -> Self {
+        Self { window: 1, left: self.left, ..Self::new(Health::Flowing) }
     }
 
     /// Something was changed that may have mended it: the next probe need not wait.
@@ -87,7 +89,7 @@ impl Gate {
         patience: Patience,
         now: Timestamp,
     ) -> Self {
-        let rate = rate_per_s.map(|per_s| Rate::new(per_s, now));
+        let rate = rate_per_s.map(|per_s| Rate::new(per_s, memory.left, now));
         Self { memory, max_in_flight, in_flight: 0, probe_out: false, rate, patience }
     }
 
@@ -100,7 +102,7 @@ impl Gate {
         now: Timestamp,
     ) {
         self.max_in_flight = max_in_flight;
-        self.rate = rate_per_s.map(|per_s| Rate::new(per_s, now));
+        self.rate = rate_per_s.map(|per_s| Rate::new(per_s, self.memory.left, now));
         self.patience = patience;
     }
 
@@ -140,9 +142,16 @@ impl Gate {
     /// A probe may start now.
     pub(crate) fn probe_due(&self, now: Timestamp) -> bool {
         match self.memory.health {
-            Health::Probing { next, .. } => self.sane(next, now) <= now && !self.probe_out,
+            Health::Probing { next, .. } => self.probe_at(next, now) <= now && !self.probe_out,
             Health::Flowing => false,
         }
+    }
+
+    /// When the next probe may go: a probe is a send, and counts against the rate.
+    fn probe_at(&self, next: Timestamp, now: Timestamp) -> Timestamp {
+        let next = self.sane(next, now);
+        let rated = self.rate.as_ref().and_then(|rate| rate.next(now));
+        rated.map_or(next, |rated| rated.max(next))
     }
 
     /// No probe is further away than the longest wait there is, unless the clock went back.
@@ -161,7 +170,9 @@ impl Gate {
     /// When the gate opens by itself, if time is what keeps it shut.
     pub(crate) fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
         match (self.memory.health, &self.rate) {
-            (Health::Probing { next, .. }, _) => (!self.probe_out).then_some(self.sane(next, now)),
+            (Health::Probing { next, .. }, _) => {
+                (!self.probe_out).then_some(self.probe_at(next, now))
+            }
             (Health::Flowing, Some(rate)) if !self.is_full() => rate.next(now),
             (Health::Flowing, _) => None,
         }
@@ -172,6 +183,7 @@ impl Gate {
         self.probe_out |= probe;
         if let Some(rate) = &mut self.rate {
             rate.take();
+            self.memory.left = Some((rate.tokens, rate.at));
         }
     }
 
@@ -254,9 +266,11 @@ struct Rate {
 }
 
 impl Rate {
-    fn new(per_s: f64, now: Timestamp) -> Self {
+    /// Goes on from what was `left` at some time; nothing was sent yet if that is `None`.
+    fn new(per_s: f64, left: Option<(f64, Timestamp)>, now: Timestamp) -> Self {
         let burst = (per_s / 100.0).max(1.0);
-        Self { per_ms: per_s / 1000.0, burst, tokens: burst, at: now }
+        let (tokens, at) = left.unwrap_or((burst, now));
+        Self { per_ms: per_s / 1000.0, burst, tokens: tokens.min(burst), at }
     }
 
     fn refill(&mut self, now: Timestamp) {
@@ -349,6 +363,19 @@ mod tests {
     }
 
     #[test]
+    fn probes_keep_the_rate() {
+        let mut gate = gate(64, Some(0.05));
+        (0..5).for_each(|_| {
+            fail(&mut gate, false, at(0));
+        });
+        gate.sent(true);
+        fail(&mut gate, true, at(5_000));
+        assert_eq!(gate.opens_at(at(5_000)), Some(at(20_000)));
+        assert!(!gate.probe_due(at(19_999)));
+        assert!(gate.probe_due(at(20_000)));
+    }
+
+    #[test]
     fn after_an_outage_the_window_doubles_with_every_round() {
         let mut gate = gate(8, None);
         (0..5).for_each(|_| {
@@ -404,6 +431,22 @@ mod tests {
         }
         assert_eq!(sent, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
         assert_eq!(gate.opens_at(at(999)), Some(at(1_000)));
+    }
+
+    #[test]
+    fn a_lane_that_rests_between_two_sends_keeps_its_rate() {
+        let mut memory = Memory::new(Health::Flowing);
+        let mut sent = Vec::new();
+        for millis in (0..5_000).step_by(50) {
+            let patience = gate(64, None).patience;
+            let mut gate = Gate::new(memory, 64, Some(1.0), patience, at(millis));
+            for _ in 0..gate.room(at(millis)) {
+                gate.sent(false);
+                sent.push(millis);
+            }
+            memory = gate.memory.resumed();
+        }
+        assert_eq!(sent, [0, 1_000, 2_000, 3_000, 4_000]);
     }
 
     #[test]

@@ -62,7 +62,9 @@ impl Shared {
         };
         let outlet = Outlet {
             shared: Arc::clone(self),
+            destination: id,
             channel: Arc::new(channel),
+            meter: self.telemetry.meter(spec.channel.kind()),
             spec: Arc::new(spec),
             has_neighbours,
         };

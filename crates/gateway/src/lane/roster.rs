@@ -3,11 +3,13 @@
 //! A lane that rests has no task and no timer of its own: an entry here, and at most one place in
 //! the node's heap of times.
 
+mod survey;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -15,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Position, Timestamp};
 use zapbus_store::{DestinationHead, Health, LaneId, Reader};
 
+pub(crate) use self::survey::{Laggard, Standing};
 use super::{LaneStatus, announce::Voice, gate::Memory};
 
 /// Skipped events after which a resting lane's cursor is written.
@@ -41,13 +44,33 @@ pub(crate) struct Mail {
     commands: mpsc::UnboundedSender<Command>,
     committed: AtomicBool,
     bell: Notify,
+    /// Where the live run is, and whether it is probing: for whoever watches.
+    cursor: AtomicU64,
+    probing: AtomicBool,
 }
 
 impl Mail {
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let mail = Self { commands, committed: AtomicBool::new(false), bell: Notify::new() };
+        let mail = Self {
+            commands,
+            committed: AtomicBool::new(false),
+            bell: Notify::new(),
+            cursor: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+        };
         (Arc::new(mail), receiver)
+    }
+
+    /// Shows how the lane is to whoever watches, who asks nobody.
+    pub(crate) fn show(&self, cursor: Position, probing: bool) {
+        self.cursor.store(cursor.0, Ordering::Relaxed);
+        self.probing.store(probing, Ordering::Relaxed);
+    }
+
+    /// What was shown last.
+    pub(crate) fn shown(&self) -> (Position, bool) {
+        (Position(self.cursor.load(Ordering::Relaxed)), self.probing.load(Ordering::Relaxed))
     }
 
     /// Events that may concern the lane were committed.
@@ -223,6 +246,9 @@ impl Roster {
                 Mode::Resting | Mode::Unasked
                     if entry.head.filter.matches(event.kind, event.facet.as_deref()) =>
                 {
+                    // From here on it has a backlog: what follows in the same batch must not move
+                    // its cursor.
+                    entry.mode = Mode::Waiting;
                     calls.wake.push(*id);
                 }
                 Mode::Resting => {
@@ -311,4 +337,67 @@ fn take_out<K: Eq + std::hash::Hash>(
 /// The live lane of a destination.
 pub(crate) fn live(destination: DestinationId) -> LaneId {
     LaneId { destination, run: zapbus_store::LIVE }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use zapbus_event::{EventId, Filter, Kind, Raw, Source, SourceKind};
+
+    use super::*;
+
+    fn event(seq: u64, instance: InstanceId, kind: Kind) -> Event {
+        let at = Timestamp::from_millis(1_767_225_600_000);
+        let source = Source {
+            kind: SourceKind::Native,
+            event: kind.as_str().to_owned(),
+            version: None,
+            delivery_id: None,
+            index: 0,
+        };
+        Event {
+            id: EventId::new(at, u128::from(seq)),
+            seq: Position(seq),
+            instance,
+            kind,
+            facet: None,
+            occurred_at: at,
+            occurred_at_estimated: false,
+            received_at: at,
+            source,
+            dedup_key: None,
+            partition: "chat".to_owned(),
+            history: false,
+            ephemeral: false,
+            client_id: None,
+            hops: 0,
+            data: Bytes::from_static(b"{}"),
+            raw: Raw::Data,
+        }
+    }
+
+    #[test]
+    fn what_follows_a_match_in_one_batch_does_not_move_a_resting_cursor() {
+        let now = Timestamp::from_millis(1_767_225_600_000);
+        let (id, instance) = (DestinationId::new(now, 1), InstanceId::new(now, 2));
+        let head = DestinationHead {
+            id,
+            account: AccountId::new(now, 3),
+            instance: Some(instance),
+            filter: Filter::parse(&["message.received"]).unwrap(),
+            exclude_ephemeral: false,
+            active: true,
+        };
+        let mut roster = Roster::default();
+        roster.put(head, Position(10), Health::Flowing);
+        roster.get_mut(id).unwrap().mode = Mode::Resting;
+        let mut calls = Calls::default();
+        for (seq, kind) in
+            [(11, Kind::ContactUpdated), (12, Kind::MessageReceived), (13, Kind::ContactUpdated)]
+        {
+            roster.dispatch(&event(seq, instance, kind), None, &mut calls);
+        }
+        assert_eq!(calls.wake, [id]);
+        assert_eq!(roster.get(id).unwrap().cursor, Position(11));
+    }
 }

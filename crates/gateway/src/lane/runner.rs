@@ -11,7 +11,11 @@ mod writing;
 
 use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt, future::OptionFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::OptionFuture,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::Instant,
@@ -26,7 +30,7 @@ use super::{
     LaneStatus, Shared,
     announce::{self, Voice},
     gate::Gate,
-    roster::{self, Command, Mail, Rest, reader_of},
+    roster::{Command, Mail, Rest, reader_of},
     send::{Outlet, Sent},
     track::{Origin, Selection, Sending, Task, Track, key_of},
     verdict::{self, EPHEMERAL_LIFE},
@@ -53,6 +57,12 @@ const PROBE_ROWS: usize = 16;
 /// Skipped events after which an awake lane writes its cursor, and the time after which it does.
 const FLUSH_AFTER: u64 = 10_000;
 const FLUSH_EVERY: Duration = Duration::from_secs(60);
+
+/// Writes under way at one time, and the rows that are worth another one while the window is full:
+/// what waits for the writer when a commit ends goes with the next, and what comes a moment later
+/// with the one after that.
+const MAX_WRITES: usize = 4;
+const WORTH_A_WRITE: usize = 8;
 
 /// Pause before the store is asked again after it could not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -124,7 +134,8 @@ pub(super) struct Lane {
     /// Runs with a journal read under way, and with a look for rows under way.
     paging: HashSet<u32>,
     looking: HashSet<u32>,
-    write: Option<Boxed<Write>>,
+    /// Under way, in their order.
+    writes: FuturesOrdered<Boxed<Write>>,
     /// Not before this, because the store could not answer.
     store_from: Option<Instant>,
     /// That was said already.
@@ -203,7 +214,7 @@ impl Lane {
             missed_runs: HashSet::new(),
             paging: HashSet::new(),
             looking: HashSet::new(),
-            write: None,
+            writes: FuturesOrdered::new(),
             store_from: None,
             store_troubled: false,
             probe_rows: None,
@@ -226,15 +237,16 @@ impl Lane {
         for run in self.shared.store.runs(self.id).await? {
             let number = run.lane.run;
             let known = self.tracks.iter_mut().find(|track| track.lane() == run.lane);
-            let wanted = run.state == RunState::Running
-                || (run.state == RunState::Done && also.contains(&number));
             if let Some(track) = known {
-                match wanted {
-                    true => track.go_on(now),
-                    false => track.stop(),
+                match run.state {
+                    // One that has come to its end may still have rows to send.
+                    RunState::Running | RunState::Done => track.go_on(now),
+                    RunState::Paused | RunState::Cancelled => track.stop(),
                 }
                 continue;
             }
+            let wanted = run.state == RunState::Running
+                || (run.state == RunState::Done && also.contains(&number));
             if !wanted {
                 continue;
             }
@@ -280,10 +292,7 @@ impl Lane {
                     self.finish(sent);
                 }
             }
-            Some(write) = OptionFuture::from(self.write.as_mut()) => {
-                self.write = None;
-                self.wrote(write);
-            }
+            Some(write) = self.writes.next(), if !self.writes.is_empty() => self.wrote(write),
             Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take(read).await,
             Some(permit) = OptionFuture::from(self.permit_wait.as_mut()) => {
                 self.permit_wait = None;
@@ -299,7 +308,11 @@ impl Lane {
         let until = |at: Timestamp| at.since(now);
         let mut sleep = LONGEST_SLEEP.min(FLUSH_EVERY);
         if self.phase == Phase::Open {
-            sleep = sleep.min(self.shared.linger());
+            // Once it has lingered, it ends as soon as nothing is left: no time brings that about.
+            let lingers = self.shared.linger().saturating_sub(self.busy_at.elapsed());
+            if !lingers.is_zero() {
+                sleep = sleep.min(lingers);
+            }
             if let Some(at) = self.gate.opens_at(now).filter(|at| *at > now) {
                 sleep = sleep.min(until(at));
             }
@@ -348,6 +361,7 @@ impl Lane {
             self.permit = None;
             self.permit_wait = None;
         }
+        self.mail.show(self.tracks[0].cursor(), self.gate.is_probing());
         self.write(now);
     }
 

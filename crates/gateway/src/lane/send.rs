@@ -1,18 +1,21 @@
 //! One attempt: render, send part after part, report.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use zapbus_channel::{Channel, Message, Outcome, Report};
-use zapbus_event::{Position, Timestamp, dialect::Options};
+use zapbus_event::{DestinationId, Position, Timestamp, dialect::Options};
 use zapbus_store::LIVE;
 
 use super::{
     Shared,
     track::{Task, key_of},
 };
-use crate::{rendering::RenderFailure, spec::Spec};
+use crate::{rendering::RenderFailure, spec::Spec, telemetry::Meter, traces::Attempt};
 
 /// How long to wait before an event is read again that could not be rendered for want of the store.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -46,8 +49,10 @@ pub(crate) struct Sent {
 #[derive(Clone)]
 pub(crate) struct Outlet {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) destination: DestinationId,
     pub(crate) channel: Arc<Channel>,
     pub(crate) spec: Arc<Spec>,
+    pub(crate) meter: Meter,
     /// Others may want the same rendering of the same events at the same time.
     pub(crate) has_neighbours: bool,
 }
@@ -61,14 +66,46 @@ impl Outlet {
         permit: OwnedSemaphorePermit,
     ) -> Sent {
         let started = (self.shared.clock)();
+        let span = self.shared.tracer.as_ref().and_then(|tracer| {
+            tracer.begin(task.event.id, self.destination, run, started).map(|span| (tracer, span))
+        });
+        let traceparent = span.map(|(_, span)| span.traceparent());
+        let began = Instant::now();
         let mut parts_done = task.parts_done;
-        let tried = self.try_parts(&task, run, &mut parts_done).await;
+        let tried = self.try_parts(&task, run, traceparent, &mut parts_done).await;
         drop(permit);
+        if let Some((tracer, span)) = span {
+            let result = match &tried {
+                Tried::Reported(report) => Ok(report),
+                Tried::Nothing => Err("the dialect has no word for it"),
+                Tried::RenderFailed(error) => Err(error.as_str()),
+            };
+            let attempt = Attempt {
+                event: task.event.id,
+                kind: task.event.kind,
+                destination: self.destination,
+                dialect: self.spec.dialect.as_str(),
+                channel: self.spec.channel.kind(),
+                run,
+                number: task.attempts + 1,
+                probe,
+                started,
+                took: began.elapsed(),
+                result,
+            };
+            tracer.end(span, &attempt);
+        }
         let (seq, key) = (task.event.seq, key_of(&task.event));
         Sent { run, seq, key, task, probe, started, parts_done, tried }
     }
 
-    async fn try_parts(&self, task: &Task, run: u32, parts_done: &mut u16) -> Tried {
+    async fn try_parts(
+        &self,
+        task: &Task,
+        run: u32,
+        traceparent: Option<String>,
+        parts_done: &mut u16,
+    ) -> Tried {
         let event = &task.event;
         let options = render_options(&self.spec);
         let shared = self.has_neighbours && task.attempts == 0 && run == LIVE;
@@ -97,6 +134,7 @@ impl Outlet {
                 timestamp: (self.shared.wall)(),
                 hops: event.hops.saturating_add(1),
                 replay: (run != LIVE).then(|| run.to_string()),
+                traceparent: traceparent.clone(),
             };
             let report = self.channel.send(&[message]).await.pop().unwrap_or_else(no_report);
             let accepted = report.outcome == Outcome::Accepted;

@@ -24,6 +24,13 @@ pub(crate) struct Selection {
     pub(crate) ordering: Ordering,
 }
 
+impl Selection {
+    /// The same events in another order.
+    pub(crate) fn reordered(&self, ordering: Ordering) -> Self {
+        Self { ordering, ..self.clone() }
+    }
+}
+
 /// Something to send.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
@@ -62,6 +69,13 @@ enum Slot {
     Closing,
     /// Its row is durable.
     Closed,
+}
+
+/// A write on its way into the store.
+#[derive(Debug, Default)]
+struct Underway {
+    rows: Vec<Writing>,
+    cursor: Option<Position>,
 }
 
 /// A row on its way into the store.
@@ -106,7 +120,10 @@ pub(crate) struct Track {
     /// Sent, or sent and not yet durably settled; whatever their kind.
     busy: HashSet<Position>,
     outbox: Vec<Row>,
-    writing: Vec<Writing>,
+    /// Writes under way, in their order.
+    writing: VecDeque<Underway>,
+    /// The last write carried a cursor that stops short of what it settles.
+    lags: bool,
     /// When to look for due rows next.
     look_at: Option<Timestamp>,
     /// While the store is being asked for rows: what became durable since, with its key. The
@@ -153,7 +170,8 @@ impl Track {
             retries: BTreeMap::new(),
             busy: HashSet::new(),
             outbox: Vec::new(),
-            writing: Vec::new(),
+            writing: VecDeque::new(),
+            lags: false,
             look_at: start.next_due,
             meanwhile: None,
         }
@@ -161,6 +179,10 @@ impl Track {
 
     pub(crate) fn lane(&self) -> LaneId {
         self.lane
+    }
+
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     pub(crate) fn cursor(&self) -> Position {
@@ -353,7 +375,7 @@ impl Track {
 
     fn is_unwritten(&self, key: u64) -> bool {
         self.outbox.iter().any(|row| row.key == key)
-            || self.writing.iter().any(|row| row.key == key)
+            || self.writing.iter().flat_map(|write| &write.rows).any(|row| row.key == key)
     }
 
     /// Rows may be looked for now.
@@ -538,7 +560,13 @@ impl Track {
 
     /// There is something to write.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.outbox.is_empty()
+        let lags = self.lags && self.writing.is_empty() && self.cursor > self.stored;
+        !self.outbox.is_empty() || lags
+    }
+
+    /// How many rows wait to be written.
+    pub(crate) fn unwritten_rows(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Matching or not, how much has been passed since the cursor was last written.
@@ -546,31 +574,41 @@ impl Track {
         if self.cursor > self.stored { self.skipped } else { 0 }
     }
 
-    /// The rows to write now and the cursor once they are durable. One write at a time.
+    /// The rows to write now and the cursor once they are durable. Each write is followed by
+    /// [`Self::written`] or [`Self::not_written`], in the order of the writes.
     pub(crate) fn take_outbox(&mut self) -> (Vec<Row>, Option<Position>) {
         let rows = std::mem::take(&mut self.outbox);
-        self.writing = rows
-            .iter()
-            .map(|row| Writing {
-                seq: row.seq,
-                key: row.key,
-                due: match row.state {
-                    State::Retrying { due } => Some(due),
-                    _ => None,
-                },
-            })
-            .collect();
-        // Every closing slot is in this write: the outbox was taken whole.
-        let open = self.slots.iter().find(|(_, slot)| matches!(slot, Slot::Queued(_) | Slot::Sent));
-        let open = open.map_or(self.scanned, |(seq, _)| before(*seq));
-        let cursor = open.min(self.scanned).max(self.cursor);
-        (rows, (cursor > self.stored).then_some(cursor))
+        // An earlier write may fail although this one does not: then the cursor passes only what
+        // is durable already. Else every closing slot is in this write, the outbox being taken
+        // whole.
+        self.lags = !self.writing.is_empty();
+        let cursor = if self.lags {
+            self.cursor
+        } else {
+            let mut slots = self.slots.iter();
+            let open = slots.find(|(_, slot)| matches!(slot, Slot::Queued(_) | Slot::Sent));
+            let open = open.map_or(self.scanned, |(seq, _)| before(*seq));
+            open.min(self.scanned).max(self.cursor)
+        };
+        let writing = rows.iter().map(|row| Writing {
+            seq: row.seq,
+            key: row.key,
+            due: match row.state {
+                State::Retrying { due } => Some(due),
+                _ => None,
+            },
+        });
+        let writing = writing.collect();
+        let carried = self.writing.iter().filter_map(|write| write.cursor).max();
+        let cursor = (Some(cursor) > carried.max(Some(self.stored))).then_some(cursor);
+        self.writing.push_back(Underway { rows: writing, cursor });
+        (rows, cursor)
     }
 
-    /// The write is durable; returns how many sends it settled.
+    /// The oldest write is durable; returns how many sends it settled.
     pub(crate) fn written(&mut self, cursor: Option<Position>) -> u32 {
         let mut settled = 0;
-        for row in std::mem::take(&mut self.writing) {
+        for row in self.writing.pop_front().unwrap_or_default().rows {
             settled += u32::from(self.busy.remove(&row.seq));
             if let Some(meanwhile) = &mut self.meanwhile {
                 meanwhile.insert(row.seq, row.key);
@@ -593,9 +631,10 @@ impl Track {
         settled
     }
 
-    /// The write failed: its rows are to be written again, before the later ones.
+    /// The oldest write failed: its rows are to be written again, before the later ones.
     pub(crate) fn not_written(&mut self, mut rows: Vec<Row>) {
-        self.writing.clear();
+        self.writing.pop_front();
+        self.lags = true;
         rows.append(&mut self.outbox);
         self.outbox = rows;
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use zapbus_event::{DestinationId, Position, Timestamp};
 use zapbus_store::{Health, Limit, Reader, Settlement, StoreError, Urgency};
 
-use super::roster::Mode;
-use super::{ASK_AT_ONCE, COUNT_EVERY, FLUSH_EVERY, FLUSH_STEP, STORE_PAUSE, Shared};
+use super::roster::{Command, Mode};
+use super::{ASK_AT_ONCE, CATCH_UP_EVERY, FLUSH_EVERY, FLUSH_STEP, STORE_PAUSE, Shared};
 
 impl Shared {
     pub(super) async fn load(&self) -> Result<(), StoreError> {
@@ -41,6 +41,52 @@ impl Shared {
             };
             roster.set_wake_earlier(id, at);
         }
+        Ok(())
+    }
+
+    /// After a commit of which nobody knew whether it was made: whoever asked for it was refused, and
+    /// told no lane. Takes up destinations, rows and replays that are in the store all the same.
+    pub(super) async fn catch_up(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let heads = self.store.destination_heads(after, 10_000).await?;
+            let Some((last, ..)) = heads.last() else { break };
+            after = Some(last.id);
+            for (head, cursor, health) in heads {
+                let id = head.id;
+                {
+                    let mut roster = self.roster();
+                    if roster.get(id).is_some() {
+                        continue;
+                    }
+                    roster.put(head, cursor, health);
+                }
+                self.wake(id);
+            }
+        }
+        let due = self.store.lanes_due().await?;
+        let running = self.store.running().await?;
+        let now = (self.clock)();
+        let mut roster = self.roster();
+        for (lane, at) in due.into_iter().chain(running.into_iter().map(|lane| (lane, now))) {
+            let id = lane.destination;
+            let Some(entry) = roster.get_mut(id).filter(|entry| entry.head.active) else {
+                continue;
+            };
+            if let Mode::Running(mail) = &entry.mode {
+                mail.tell(Command::LookAt(lane.run));
+                continue;
+            }
+            if lane.run != zapbus_store::LIVE {
+                entry.runs.get_or_insert_default().insert(lane.run);
+            }
+            // A lane that probes finds its rows with its next probe.
+            if !matches!(entry.mode, Mode::Waiting) {
+                roster.set_wake_earlier(id, at);
+            }
+        }
+        drop(roster);
+        self.timer.notify_one();
         Ok(())
     }
 
@@ -89,6 +135,7 @@ pub(super) async fn keep_time(shared: Arc<Shared>) {
         let sleep =
             next.map_or(LONGEST, |at| (at.since(now) + Duration::from_millis(1)).min(LONGEST));
         tokio::select! {
+            biased;
             () = shared.timer.notified() => {}
             () = tokio::time::sleep(sleep) => {}
         }
@@ -99,6 +146,7 @@ pub(super) async fn keep_time(shared: Arc<Shared>) {
 pub(super) async fn keep_cursors(shared: Arc<Shared>) {
     loop {
         tokio::select! {
+            biased;
             () = shared.flush.notified() => {}
             () = tokio::time::sleep(FLUSH_EVERY) => {}
         }
@@ -108,23 +156,16 @@ pub(super) async fn keep_cursors(shared: Arc<Shared>) {
     }
 }
 
-/// Keeps the number of lanes by health.
-pub(super) async fn count(shared: Arc<Shared>) {
+/// Looks whether commits have failed.
+pub(super) async fn keep_up(shared: Arc<Shared>) {
+    let metrics = shared.store.metrics();
+    let mut failed = metrics.failed_commits.get();
     loop {
-        {
-            let roster = shared.roster();
-            let [mut flowing, mut probing, mut stopped] = [0_i64; 3];
-            for (_, entry) in roster.iter() {
-                match (entry.head.active, entry.rest.as_ref().map(|rest| rest.memory.health)) {
-                    (false, _) => stopped += 1,
-                    (true, Some(Health::Probing { .. })) => probing += 1,
-                    (true, _) => flowing += 1,
-                }
-            }
-            drop(roster);
-            shared.telemetry.set_lanes(flowing, probing, stopped);
+        let failed_by_now = metrics.failed_commits.get();
+        if failed != failed_by_now && shared.catch_up().await.is_ok() {
+            failed = failed_by_now;
         }
-        tokio::time::sleep(COUNT_EVERY).await;
+        tokio::time::sleep(CATCH_UP_EVERY).await;
     }
 }
 
@@ -132,12 +173,14 @@ pub(super) async fn count(shared: Arc<Shared>) {
 pub(super) async fn ask_all(shared: Arc<Shared>) {
     use futures_util::StreamExt;
 
-    let unasked: Vec<(DestinationId, Reader, Position)> = shared
+    let mut unasked: Vec<(DestinationId, Reader, Position)> = shared
         .roster()
         .iter()
         .filter(|(_, entry)| entry.head.active)
         .map(|(id, entry)| (*id, entry.reader(), entry.cursor))
         .collect();
+    // In the order in which they were made, not in that of a hash.
+    unasked.sort_unstable_by_key(|(id, ..)| *id);
     futures_util::stream::iter(unasked)
         .for_each_concurrent(ASK_AT_ONCE, |(id, reader, cursor)| {
             let shared = Arc::clone(&shared);

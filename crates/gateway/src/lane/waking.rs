@@ -28,6 +28,7 @@ impl Shared {
         // The lane and whoever stops it speak with one voice.
         let rest = entry.rest.get_or_insert_with(|| Box::new(Rest::new(Health::Flowing)));
         let rest = rest.as_ref().clone();
+        mail.show(cursor, matches!(rest.memory.health, Health::Probing { .. }));
         let runs: HashSet<u32> =
             entry.runs.as_deref().map(|runs| runs.iter().copied().collect()).unwrap_or_default();
         roster.set_wake(id, None);
@@ -39,7 +40,7 @@ impl Shared {
                 Ok(Some(lane)) => lane.run().await,
                 Ok(None) => shared.put_to_rest(id, &mail, None),
                 Err(error) => {
-                    tracing::warn!(event = "lane.store", destination = %id, %error, "a lane could not be read; trying again");
+                    tracing::warn!(event = "lane.unreadable", destination = %id, %error, "a lane could not be read; trying again");
                     let again = (shared.clock)() + STORE_PAUSE;
                     shared.put_to_rest(id, &mail, Some(again));
                 }

@@ -1,5 +1,7 @@
 //! Certificate and key: read at the start and whenever the files change.
 
+pub mod expiry;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

@@ -2,27 +2,58 @@
 
 use std::time::Duration;
 
+use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 use zapbus_channel::Outcome;
 
-use super::{AttemptLabels, HealthLabels, Telemetry};
+use super::{AttemptLabels, ChannelLabels, Telemetry, lag::Picture};
 
-impl Telemetry {
+/// Counts the attempts of one channel. Looked up once for a lane, not for each attempt.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    accepted: Counter,
+    retry: Counter,
+    refused: Counter,
+    gone: Counter,
+    attempt_seconds: Histogram,
+    delivery_seconds: Histogram,
+}
+
+impl Meter {
     /// Counts a finished attempt.
     pub fn attempted(&self, outcome: &Outcome, took: Duration) {
-        let outcome = match outcome {
-            Outcome::Accepted => "accepted",
-            Outcome::Retry { .. } => "retry",
-            Outcome::Refused => "refused",
-            Outcome::Gone => "gone",
-        };
-        self.attempts.get_or_create(&AttemptLabels { outcome }).inc();
+        match outcome {
+            Outcome::Accepted => &self.accepted,
+            Outcome::Retry { .. } => &self.retry,
+            Outcome::Refused => &self.refused,
+            Outcome::Gone => &self.gone,
+        }
+        .inc();
         self.attempt_seconds.observe(took.as_secs_f64());
     }
 
-    /// Sets how many lanes deliver, probe, and stand still (paused or disabled).
-    pub fn set_lanes(&self, flowing: i64, probing: i64, stopped: i64) {
-        for (health, count) in [("flowing", flowing), ("probing", probing), ("stopped", stopped)] {
-            self.lanes.get_or_create(&HealthLabels { health }).set(count);
+    /// Takes the time from an event's acceptance to its delivery.
+    pub fn delivered(&self, took: Duration) {
+        self.delivery_seconds.observe(took.as_secs_f64());
+    }
+}
+
+impl Telemetry {
+    /// The meter for a channel, by its type.
+    pub fn meter(&self, channel: &'static str) -> Meter {
+        let count =
+            |outcome| self.attempts.get_or_create_owned(&AttemptLabels { channel, outcome });
+        Meter {
+            accepted: count("accepted"),
+            retry: count("retry"),
+            refused: count("refused"),
+            gone: count("gone"),
+            attempt_seconds: self.attempt_seconds.get_or_create_owned(&ChannelLabels { channel }),
+            delivery_seconds: self.delivery_seconds.get_or_create_owned(&ChannelLabels { channel }),
         }
+    }
+
+    /// Shows how lanes are.
+    pub fn set_picture(&self, picture: Picture) {
+        self.board.hang(picture);
     }
 }

@@ -6,14 +6,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
-use super::readiness::NotReady;
+use super::{
+    exposition::{OPENMETRICS, PLAIN, to_plain},
+    readiness::NotReady,
+};
 use crate::app::App;
-
-/// The content type `/metrics` answers with.
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The three routes.
 pub fn router(app: App) -> Router {
@@ -30,7 +30,7 @@ async fn show_health() -> Json<serde_json::Value> {
 }
 
 async fn show_readiness(State(app): State<App>) -> Response {
-    match app.readiness.check().and_then(|()| has_room(&app)) {
+    match readiness(&app) {
         Ok(()) => Json(json!({ "status": "ready" })).into_response(),
         Err(why) => {
             let body = json!({ "status": "not_ready", "reason": why.reason, "detail": why.detail });
@@ -38,6 +38,10 @@ async fn show_readiness(State(app): State<App>) -> Response {
                 .into_response()
         }
     }
+}
+
+fn readiness(app: &App) -> Result<(), NotReady> {
+    app.readiness.check().and_then(|()| has_room(app))
 }
 
 /// Whether an event of the largest size would be taken now, not answered 503.
@@ -52,7 +56,9 @@ fn has_room(app: &App) -> Result<(), NotReady> {
     Ok(())
 }
 
-async fn show_metrics(State(app): State<App>) -> Response {
+/// OpenMetrics for those who ask for it, else the text that every scraper reads.
+async fn show_metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    app.telemetry.set_ready(readiness(&app).is_ok());
     match app.store.sizes().await {
         Ok(sizes) => app.telemetry.measured(&sizes),
         // The gauges keep their last values; the rest is still worth scraping.
@@ -61,10 +67,21 @@ async fn show_metrics(State(app): State<App>) -> Response {
         }
     }
     match app.telemetry.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Ok(text) if wants_openmetrics(&headers) => {
+            ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
+        }
+        Ok(text) => ([(header::CONTENT_TYPE, PLAIN)], to_plain(&text)).into_response(),
         Err(error) => {
             tracing::error!(event = "metrics.failed", %error, "cannot write the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+fn wants_openmetrics(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|accept| accept.to_str().ok())
+        .any(|accept| accept.contains("application/openmetrics-text"))
 }

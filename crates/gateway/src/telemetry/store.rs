@@ -88,8 +88,7 @@ fn encode_histogram<const N: usize>(
         histogram.buckets().map(|(bound, count)| (bound as f64 * unit, count)).collect();
     let (count, sum) = histogram.total();
     let counted: u64 = buckets.iter().map(|(_, count)| count).sum();
-    // The encoder writes f64::MAX as +Inf.
-    buckets.push((f64::MAX, count.saturating_sub(counted)));
+    buckets.push((f64::INFINITY, count.saturating_sub(counted)));
     encoder
         .encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Histogram)?
         .encode_histogram::<NoLabelSet>(sum as f64 * unit, count, &buckets, None)

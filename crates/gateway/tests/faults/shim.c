@@ -56,7 +56,8 @@ struct before {
 static _Atomic int64_t *knobs;
 static char folder[4096];
 static _Atomic unsigned char kinds[FDS];
-static struct before *unsynced[FDS];
+/* By kind: a sync of any descriptor of a file is one of the file. */
+static struct before *unsynced[OTHER + 1];
 static pthread_mutex_t unsynced_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static ssize_t (*real_write)(int, const void *, size_t);
@@ -134,30 +135,38 @@ static enum kind kind_of_path(const char *path) {
   return OTHER;
 }
 
-static void forget_unsynced(int fd) {
-  pthread_mutex_lock(&unsynced_lock);
-  while (unsynced[fd]) {
-    struct before *gone = unsynced[fd];
-    unsynced[fd] = gone->next;
-    free(gone);
+static void forget(struct before *list) {
+  while (list) {
+    struct before *next = list->next;
+    free(list);
+    list = next;
   }
+}
+
+/* What was written until now; what comes during a sync is not part of it. */
+static struct before *take_unsynced(enum kind kind) {
+  pthread_mutex_lock(&unsynced_lock);
+  struct before *list = unsynced[kind];
+  unsynced[kind] = NULL;
   pthread_mutex_unlock(&unsynced_lock);
+  return list;
 }
 
 /* The newest first, so that the oldest content wins; the file keeps its length. */
-static void lose_unsynced(int fd) {
-  pthread_mutex_lock(&unsynced_lock);
-  while (unsynced[fd]) {
-    struct before *gone = unsynced[fd];
-    unsynced[fd] = gone->next;
-    real_pwrite64(fd, gone->bytes, gone->length, gone->at);
-    free(gone);
-  }
-  pthread_mutex_unlock(&unsynced_lock);
+static void lose_unsynced(int fd, enum kind kind) {
+  struct before *list = take_unsynced(kind);
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  /* The one that is synced may be open for reading only. */
+  int file = real_open64(link, O_WRONLY);
+  for (struct before *gone = list; gone; gone = gone->next)
+    real_pwrite64(file, gone->bytes, gone->length, gone->at);
+  real_close(file);
+  forget(list);
 }
 
-static void keep_before(int fd, off_t at, size_t length) {
-  if (knob(SYNC_LOSES) == 0) return;
+static void keep_before(int fd, enum kind kind, off_t at, size_t length) {
+  if (knob(SYNC_LOSES) == 0 || kind == OTHER) return;
   struct before *before = calloc(1, sizeof *before + length);
   if (!before) abort();
   before->at = at;
@@ -165,8 +174,8 @@ static void keep_before(int fd, off_t at, size_t length) {
   /* Beyond the end there were zeros, as a file system gives for blocks never written. */
   if (pread64(fd, before->bytes, length, at) < 0) memset(before->bytes, 0, length);
   pthread_mutex_lock(&unsynced_lock);
-  before->next = unsynced[fd];
-  unsynced[fd] = before;
+  before->next = unsynced[kind];
+  unsynced[kind] = before;
   pthread_mutex_unlock(&unsynced_lock);
 }
 
@@ -201,7 +210,7 @@ ssize_t pwrite64(int fd, const void *from, size_t length, off_t at) {
       kill(getpid(), SIGKILL);
       for (;;) pause();
     }
-    keep_before(fd, at, length);
+    keep_before(fd, kind, at, length);
   }
   return real_pwrite64(fd, from, length, at);
 }
@@ -228,13 +237,12 @@ static int sync_file(int fd, int (*real)(int)) {
   int64_t code = knob(SYNC_ERRNO);
   if (code != 0 && (knob(SYNC_FILES) & kind) != 0 && take(SYNC_LEFT)) {
     hit();
-    if (knob(SYNC_LOSES)) lose_unsynced(fd);
+    if (knob(SYNC_LOSES) && kind != OTHER) lose_unsynced(fd, kind);
     errno = (int)code;
     return -1;
   }
-  int done = real(fd);
-  if (done == 0) forget_unsynced(fd);
-  return done;
+  forget(take_unsynced(kind));
+  return real(fd);
 }
 
 int fsync(int fd) {
@@ -312,10 +320,7 @@ int openat(int at, const char *path, int flags, ...) {
 
 int close(int fd) {
   find_real();
-  if (kind_of(fd) != NOT_OURS) {
-    forget_unsynced(fd);
-    atomic_store(&kinds[fd], NOT_OURS);
-  }
+  if (kind_of(fd) != NOT_OURS) atomic_store(&kinds[fd], NOT_OURS);
   return real_close(fd);
 }
 

@@ -40,11 +40,12 @@ async fn one_sync_of_the_log_fails_and_its_pages_are_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_sync_of_the_database_fails_and_its_pages_are_gone() {
-    // Large events: so that the log is moved into the database every few seconds.
-    let large = Shape { writers: 4, text: 200_000, ..Shape::default() };
+    // Enough for the log to be moved into the database every few seconds, in parts, while commits
+    // go on.
+    let large = Shape { writers: 4, text: 20_000, ..Shape::default() };
     let rig = Rig::start_with(large, Vec::new()).await;
     rig.control.set(Knob::SyncLoses, 1);
-    for _ in 0..2 {
+    for _ in 0..3 {
         rig.load.goes_on(20).await;
         let hits = rig.control.get(Knob::Hits);
         rig.control.set(Knob::SyncFiles, DATABASE);

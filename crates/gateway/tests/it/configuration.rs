@@ -192,3 +192,39 @@ async fn keys_are_changed_by_putting_the_new_one_first() {
     assert_eq!(url, "https://example.com/hook", "it was read with the old key");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn the_names_of_opentelemetry_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |settings: &[(&str, &str)]| {
+        let mut command = binary::command(folder.path());
+        command.arg("check-config").envs(settings.iter().copied());
+        binary::run(command)
+    };
+    let said = check(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2,x-tenant=a"),
+        ("OTEL_SERVICE_NAME", "bus"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ("ZAPBUS_TRACES_SERVICE_NAME", "zapbus-eu"),
+    ])
+    .await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let line = |key: &str| said.stdout.lines().find(|line| line.contains(key)).unwrap().to_owned();
+    assert!(line("traces.endpoint").contains("\"http://collector:4318/v1/traces\""));
+    assert!(line("traces.endpoint").ends_with("<- OTEL_EXPORTER_OTLP_ENDPOINT"));
+    assert!(line("traces.sample_ratio").contains("0.25"));
+    assert!(line("traces.service_name").ends_with("\"zapbus-eu\"  <- ZAPBUS_TRACES_SERVICE_NAME"));
+    assert!(!said.stdout.contains("hunter2"), "{}", said.stdout);
+
+    let said = check(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ])
+    .await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(!said.stdout.contains("4317"), "no spans go where they are not understood: {said:?}");
+    let said = check(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318")]).await;
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stdout.contains("traces.endpoint") || said.stderr.contains("traces.endpoint"));
+}

@@ -192,7 +192,7 @@ pub(crate) fn message(chat: usize, id: &str, text: usize) -> Value {
             "message": { "id": id, "chat": address["id"], "from_me": false },
             "chat": address,
             "sender": address,
-            "content": { "kind": "text", "body": "n".repeat(text) },
+            "content": { "kind": "text", "body": "n ".repeat(text / 2) },
         },
     })
 }

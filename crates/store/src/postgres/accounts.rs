@@ -72,11 +72,11 @@ pub(super) async fn insert_audit(session: &Session, audit: &Audit) -> Result<()>
     Ok(())
 }
 
-fn answer_place<'a>(id: &'a [u8; 32]) -> Place<'a> {
+pub(super) fn answer_place<'a>(id: &'a [u8; 32]) -> Place<'a> {
     Place { table: "answer", id, column: "answer" }
 }
 
-fn answer_id(caller: &str, key: &str) -> [u8; 32] {
+pub(super) fn answer_id(caller: &str, key: &str) -> [u8; 32] {
     sha256(format!("{}:{caller}{key}", caller.len()).as_bytes())
 }
 

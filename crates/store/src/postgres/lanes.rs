@@ -289,7 +289,7 @@ async fn stats(
 
 /// When the first stored event beyond a cursor was received that belongs to the destination's
 /// instance or account (whether its filter wants it or not).
-async fn first_ahead(
+pub(super) async fn first_ahead(
     shared: &Shared,
     session: &Session,
     number: i64,

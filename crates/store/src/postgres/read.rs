@@ -290,12 +290,14 @@ impl Engine {
         // Read before the snapshot is: at least so much of the journal is in it.
         let head = self.shared.shard(shard).followed.known_head();
         let session = self.session().await?;
-        let found =
+        let mut found =
             collect(&self.shared, &session, (of, shard), after, Direction::Forward, limit).await?;
+        // What came since is nobody's yet: who follows the head is told of it with the next look.
+        found.events.retain(|event| event.seq <= head);
         let last = found.events.last().map_or(after, |event| event.seq);
         let (upto, at_head) = match found.stopped {
-            Some(stopped) => (stopped.max(last), false),
-            None => (head.max(last), true),
+            Some(stopped) if stopped < head => (stopped.max(last), false),
+            Some(_) | None => (head, true),
         };
         Ok(Page { events: found.events, upto: upto.max(after), at_head })
     }

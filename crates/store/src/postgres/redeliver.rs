@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     StoreError,
-    delivery::{DeliveryId, Redelivery},
+    delivery::{DeliveryId, LIVE, Redelivery},
     fault::{Fault, Result},
     registry::Actor,
 };
@@ -20,6 +20,21 @@ async fn make_due(tx: &Tx, id: DeliveryId, now: Timestamp) -> Result<Redelivery>
     let Some(known) = known else {
         return Ok(Redelivery::None);
     };
+    if id.lane.run != LIVE {
+        // Kept as it is to the end of the transaction: nobody cancels it meanwhile.
+        let state = tx
+            .session
+            .first(
+                "SELECT state FROM lane WHERE destination = $1 AND run = $2 FOR SHARE",
+                &[&known.number, &int(id.lane.run)],
+            )
+            .await?;
+        if let Some(row) = state
+            && row.try_get::<_, &str>(0)? == "cancelled"
+        {
+            return Ok(Redelivery::CalledOff);
+        }
+    }
     let shard = i32::from(known.shard(id.shard).0);
     // A row that is to be retried anyway keeps its place in the order; others are outside of it.
     let row = tx
@@ -58,6 +73,9 @@ async fn redeliver(tx: &mut Tx, id: DeliveryId, now: Timestamp, actor: &Actor) -
     match make_due(tx, id, now).await? {
         Redelivery::Due => audit(tx, id, actor, 1).await,
         Redelivery::Expired => Err(Fault::Store(StoreError::EventExpired)),
+        Redelivery::CalledOff => Err(Fault::refused(
+            "its replay was cancelled: send the event again from its live delivery, or replay anew",
+        )),
         Redelivery::None => Err(Fault::not_found("delivery")),
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Change, ShardId, StoreError,
-    delivery::{LaneId, Run, RunCount, RunState},
+    delivery::{LaneId, Run, RunCount, RunState, Stretch},
     encoding::{filter_of, filter_text},
     fault::{Fault, Result},
     registry::{Actor, Remember, Start},
@@ -116,10 +116,26 @@ async fn live(session: &Session, known: Known, shards: &[ShardId]) -> Result<Vec
     rows.iter().map(|row| Ok(position(row.try_get(0)?))).collect()
 }
 
+/// The last position of a stretch in each shard: live delivery sends what lies beyond its cursor.
+async fn ends(
+    session: &Session,
+    known: Known,
+    shards: &[ShardId],
+    until: Option<Timestamp>,
+) -> Result<Vec<Position>> {
+    let mut ends = live(session, known, shards).await?;
+    if let Some(until) = until {
+        for (end, shard) in ends.iter_mut().zip(shards) {
+            *end = read::position_at(session, *shard, until).await?.min(*end);
+        }
+    }
+    Ok(ends)
+}
+
 async fn create(
     tx: &mut Tx,
     destination: DestinationId,
-    from: Start,
+    stretch: Stretch,
     filter: &Filter,
     actor: &Actor,
 ) -> Result<Run> {
@@ -144,8 +160,8 @@ async fn create(
         )));
     }
     let shards = shards_of(&tx.shared, known);
-    let tos = live(&tx.session, known, &shards).await?;
-    let starts = resolve_start(&tx.shared, &tx.session, from, &shards).await?;
+    let tos = ends(&tx.session, known, &shards, stretch.until).await?;
+    let starts = resolve_start(&tx.shared, &tx.session, stretch.from, &shards).await?;
     let froms: Vec<Position> = starts.iter().zip(&tos).map(|(from, to)| *from.min(to)).collect();
     let (from, to) = (froms.first().copied(), tos.first().copied());
     let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
@@ -251,13 +267,13 @@ impl Engine {
     pub(crate) async fn create_run(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: Stretch,
         filter: &Filter,
         actor: &Actor,
         remember: Option<(Remember, impl Fn(&Run) -> serde_json::Value + Send)>,
     ) -> Result<Run, StoreError> {
         let mut tx = self.begin().await?;
-        let done = match create(&mut tx, destination, from, filter, actor).await {
+        let done = match create(&mut tx, destination, stretch, filter, actor).await {
             Ok(run) => match remember {
                 Some((remember, answer)) => {
                     let remember = Remember { answer: answer(&run), ..remember };
@@ -318,11 +334,11 @@ impl Engine {
     pub(crate) async fn count_run(
         &self,
         destination: DestinationId,
-        from: Start,
+        stretch: Stretch,
         filter: &Filter,
     ) -> Result<RunCount, StoreError> {
         let session = self.session().await?;
-        Ok(count(&self.shared, &session, destination, from, filter).await?)
+        Ok(count(&self.shared, &session, destination, stretch, filter).await?)
     }
 }
 
@@ -330,13 +346,13 @@ async fn count(
     shared: &Shared,
     session: &Session,
     destination: DestinationId,
-    from: Start,
+    stretch: Stretch,
     filter: &Filter,
 ) -> Result<RunCount> {
     let known = destinations::existing(shared, session, destination).await?;
     let shards = shards_of(shared, known);
-    let tos = live(session, known, &shards).await?;
-    let starts = resolve_start(shared, session, from, &shards).await?;
+    let tos = ends(session, known, &shards, stretch.until).await?;
+    let starts = resolve_start(shared, session, stretch.from, &shards).await?;
     let mut counted = RunCount { complete: true, ..RunCount::default() };
     let mut looked = 0;
     for ((shard, from), to) in shards.iter().zip(starts).zip(tos) {

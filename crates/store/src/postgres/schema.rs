@@ -17,8 +17,10 @@ use crate::{
 
 /// Every step of the schema, oldest first. Published ones never change, and each leaves nodes of the
 /// version before it working: what they need is taken away one version later.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("0001_initial", include_str!("../../migrations/postgres/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_initial", include_str!("../../migrations/postgres/0001_initial.sql")),
+    ("0002_statistics", include_str!("../../migrations/postgres/0002_statistics.sql")),
+];
 
 /// Versions below lack what we use.
 const OLDEST_SERVER: i32 = 15;
@@ -302,15 +304,17 @@ pub(super) async fn insert_reserved_instance(
 }
 
 /// Starts a new generation if this is a copy that was marked as one (`meta` has `copied`) and is
-/// opened for the first time: positions jump, and unless it is to be `live` nothing is sent.
+/// opened for the first time: positions jump, and unless it is to be `live` nothing is sent. Whether
+/// it was one, and how many destinations were paused.
 pub(super) async fn begin_generation(
     session: &Session,
     live: bool,
     now: Timestamp,
-) -> Result<bool> {
+) -> Result<(bool, u64)> {
     session.batch("BEGIN").await?;
     session.risk();
     let marked = session.execute("DELETE FROM meta WHERE name = 'copied'", &[]).await?;
+    let mut count = 0;
     if marked > 0 {
         session
             .execute(
@@ -327,7 +331,7 @@ pub(super) async fn begin_generation(
         session.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'", &[]).await?;
         if !live {
             let paused = Activity::Paused { reason: REASON.to_owned(), since: now };
-            session
+            count = session
                 .execute(
                     "UPDATE destination SET activity = $1, active = false, updated_at = $2 \
                      WHERE active AND deleted_at IS NULL",
@@ -338,5 +342,5 @@ pub(super) async fn begin_generation(
     }
     session.batch("COMMIT").await?;
     session.keep();
-    Ok(marked > 0)
+    Ok((marked > 0, count))
 }

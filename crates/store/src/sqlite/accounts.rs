@@ -46,7 +46,7 @@ pub(crate) fn accounts(view: View<'_>) -> Result<Vec<Account>> {
     while let Some(row) = rows.next()? {
         found.push(account(row, &view.shared.sealer).or_else(|fault| match fault {
             Fault::Store(error) => {
-                tracing::warn!(%error, "an account is listed without its source");
+                tracing::warn!(event = "account.source_unreadable", %error, "an account is listed without its source");
                 Ok(Account {
                     id: AccountId::from_bytes(row.get(0)?),
                     name: row.get(1)?,
@@ -275,11 +275,11 @@ pub(crate) fn audit(
     Ok(found)
 }
 
-fn answer_place<'a>(id: &'a [u8; 32]) -> Place<'a> {
+pub(crate) fn answer_place<'a>(id: &'a [u8; 32]) -> Place<'a> {
     Place { table: "answer", id, column: "answer" }
 }
 
-fn answer_id(caller: &str, key: &str) -> [u8; 32] {
+pub(crate) fn answer_id(caller: &str, key: &str) -> [u8; 32] {
     super::sha256(format!("{}:{caller}{key}", caller.len()).as_bytes())
 }
 

@@ -254,7 +254,7 @@ pub(crate) fn instance_state(
     };
     // It is only derived from events: what cannot be read must not keep new ones out.
     Ok(serde_json::from_slice(&stored).unwrap_or_else(|error| {
-        tracing::warn!(%instance, %error, "the state of an instance cannot be read and starts anew");
+        tracing::warn!(event = "instance.state_unreadable", %instance, %error, "the state of an instance cannot be read and starts anew");
         InstanceState::default()
     }))
 }

@@ -133,7 +133,7 @@ fn check(database: &Path) -> Result<Vec<String>> {
         return Err(Fault::Damaged(format!("the copy: {verdict}")));
     }
     let keys = schema::key_ids(&conn)?;
-    generation::mark(&conn)?;
+    generation::mark(&conn, false)?;
     conn.close().map_err(|(_, error)| error)?;
     fs::File::open(database).and_then(|file| file.sync_all()).map_err(io)?;
     if let Some(folder) = database.parent().filter(|folder| !folder.as_os_str().is_empty()) {

@@ -9,12 +9,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig, ffi};
 
 use super::fault::{Fault, Result};
 use crate::metrics::Metrics;
@@ -37,6 +40,9 @@ pub(crate) struct Checkpoints {
     nearly_done: AtomicBool,
     closed: Mutex<bool>,
     wake: Condvar,
+    /// The thread's own; whoever closes all connections takes it away.
+    conn: Mutex<Option<Connection>>,
+    suspect: AtomicBool,
 }
 
 impl Checkpoints {
@@ -51,9 +57,9 @@ impl Checkpoints {
     /// Between two commits: moves the rest of the log, if little is left.
     pub(crate) fn finish(&self, writer: &Connection) {
         if self.nearly_done.swap(false, Relaxed)
-            && let Err(fault) = run(writer, "PASSIVE")
+            && let Err(fault) = self.move_log(writer, "PASSIVE")
         {
-            tracing::debug!(reason = %fault.reason(), "a checkpoint has to wait");
+            tracing::debug!(event = "store.checkpoint_waits", reason = %fault.reason(), "the log is moved later");
         }
     }
 
@@ -62,9 +68,27 @@ impl Checkpoints {
         self.wake.notify_all();
     }
 
-    /// The thread.
-    pub(crate) fn run(&self, path: &Path, metrics: &Metrics) {
-        let mut conn = None;
+    /// Whether a sync of the database has failed. Pages that were moved into it before may be gone
+    /// then, although the index of the log says that they need not be moved again: nobody may
+    /// move any more, and no connection may stay open, before the index is made anew.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(SeqCst)
+    }
+
+    /// The index of the log was made anew.
+    pub(crate) fn trust(&self) {
+        self.suspect.store(false, SeqCst);
+    }
+
+    /// Closes the thread's connection, until it needs the next one.
+    pub(crate) fn let_go(&self) {
+        if let Some(conn) = self.conn.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            close(conn, self.is_suspect());
+        }
+    }
+
+    /// The thread. `alarm` is called when the database has become suspect.
+    pub(crate) fn run(&self, path: &Path, metrics: &Metrics, alarm: impl Fn()) {
         loop {
             let closed = {
                 let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,27 +99,32 @@ impl Checkpoints {
                     .unwrap_or_else(PoisonError::into_inner)
                     .0
             };
-            if self.owed.swap(0, Relaxed) > 0 || closed {
+            if !self.is_suspect() && (self.owed.swap(0, Relaxed) > 0 || closed) {
                 metrics.checkpoints.add(1);
-                if let Err(fault) = self.checkpoint(&mut conn, path, closed) {
-                    tracing::debug!(reason = %fault.reason(), "a checkpoint has to wait");
-                    conn = None;
+                if let Err(fault) = self.checkpoint(path, closed) {
+                    tracing::debug!(event = "store.checkpoint_failed", reason = %fault.reason(), "a checkpoint has to wait");
+                    self.let_go();
+                }
+                if self.is_suspect() {
+                    alarm();
                 }
             }
             if closed {
+                self.let_go();
                 return;
             }
         }
     }
 
-    fn checkpoint(&self, conn: &mut Option<Connection>, path: &Path, last: bool) -> Result<()> {
-        let conn = match conn {
+    fn checkpoint(&self, path: &Path, last: bool) -> Result<()> {
+        let mut conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
+        let conn = match &mut *conn {
             Some(conn) => conn,
-            None => conn.insert(open(path)?),
+            none => none.insert(open(path)?),
         };
         for _ in 0..ROUNDS {
             let started = Instant::now();
-            run(conn, "PASSIVE")?;
+            self.move_log(conn, "PASSIVE")?;
             if started.elapsed() < SHORT {
                 break;
             }
@@ -103,17 +132,51 @@ impl Checkpoints {
         let length = std::fs::metadata(wal(path)).map_or(0, |found| found.len());
         if last || length > TRUNCATE {
             // Almost all of it has just been moved: the writer waits for the rest only.
-            run(conn, "TRUNCATE")?;
+            self.move_log(conn, "TRUNCATE")?;
         } else {
             self.nearly_done.store(true, Relaxed);
         }
         Ok(())
     }
+
+    /// Whether somebody's reading kept it from moving everything.
+    fn move_log(&self, conn: &Connection, mode: &str) -> Result<bool> {
+        let query = format!("PRAGMA wal_checkpoint({mode})");
+        let moved = conn
+            .prepare_cached(&query)
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        if let Err(rusqlite::Error::SqliteFailure(failure, _)) = &moved
+            && failure.extended_code == ffi::SQLITE_IOERR_FSYNC
+        {
+            self.suspect.store(true, SeqCst);
+        }
+        Ok(moved? != 0)
+    }
+
+    /// Moves all of the log into the database and empties it, on disk. After a sync has failed, what
+    /// can be read of the log may be in the system's memory alone (Linux says so once and then takes
+    /// it for written), and a log of which the disk has only a part would undo what is in the
+    /// database.
+    pub(crate) fn start_over(&self, writer: &Connection, path: &Path) -> Result<()> {
+        if self.move_log(writer, "TRUNCATE")? {
+            return Err(Fault::Broken("its log is still being read".to_owned()));
+        }
+        for path in [path, &wal(path)] {
+            let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(|error| Fault::Broken(format!("it cannot be synced: {error}")))?;
+        }
+        Ok(())
+    }
 }
 
-fn run(conn: &Connection, mode: &str) -> Result<()> {
-    let query = format!("PRAGMA wal_checkpoint({mode})");
-    Ok(conn.prepare_cached(&query)?.query_row([], |_| Ok(()))?)
+/// Closes a connection. That of a suspect database must not move the log while it does.
+pub(crate) fn close(conn: Connection, suspect: bool) {
+    if suspect
+        && let Err(error) = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+    {
+        tracing::error!(event = "store.checkpoint_unsafe", %error, "a connection may move the log when it is closed");
+    }
+    drop(conn);
 }
 
 fn open(path: &Path) -> Result<Connection> {
@@ -122,21 +185,6 @@ fn open(path: &Path) -> Result<Connection> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "cache_size", -200)?;
     Ok(conn)
-}
-
-/// Moves all of the log into the database and empties it, on disk. After a sync has failed, what
-/// can be read of the log may be in the system's memory alone (Linux says so once and then takes
-/// it for written), and a log of which the disk has only a part would undo what is in the database.
-pub(crate) fn start_over(writer: &Connection, path: &Path) -> Result<()> {
-    let busy: i64 = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    if busy != 0 {
-        return Err(Fault::Broken("its log is still being read".to_owned()));
-    }
-    for path in [path, &wal(path)] {
-        let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
-        synced.map_err(|error| Fault::Broken(format!("it cannot be synced: {error}")))?;
-    }
-    Ok(())
 }
 
 /// The log file of a database.

@@ -136,7 +136,7 @@ fn read_head(row: &Row<'_>, filters: &mut Filters) -> Result<(DestinationHead, P
         Ok(filter) => Some(filters.entry(text.to_owned()).or_insert(filter).clone()),
         Err(fault) => {
             // One that nobody can read must not keep the others from starting.
-            tracing::error!(destination = %id, reason = %fault.reason(), "its filter cannot be read");
+            tracing::error!(event = "destination.filter_unreadable", destination = %id, reason = %fault.reason(), "its filter cannot be read");
             None
         }
     };

@@ -22,22 +22,37 @@ const MARK: &str = "copied";
 /// Why destinations of a restored store stand still.
 const REASON: &str = "restored from a backup: resume when this is the store that should deliver";
 
-/// Marks a database as a copy.
-pub(super) fn mark(copy: &Connection) -> Result<()> {
-    copy.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, 1)", [MARK])?;
+/// The mark of a copy whose destinations stand still until somebody resumes them.
+const COPY: i64 = 1;
+/// The mark of a copy that delivers at once.
+const LIVE_COPY: i64 = 2;
+
+/// Marks a database as a copy, which is to deliver at once or not.
+pub(super) fn mark(copy: &Connection, live: bool) -> Result<()> {
+    let mark = if live { LIVE_COPY } else { COPY };
+    copy.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![MARK, mark])?;
     Ok(())
+}
+
+/// What [`begin`] did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Begun {
+    /// It was a copy.
+    pub(super) restored: bool,
+    /// Destinations that were paused.
+    pub(super) paused: u64,
 }
 
 /// Starts a new generation if this is a copy that is opened for the first time. Unless it is to be
 /// `live`, its destinations are paused: one opened to have a look at it must not send everybody's
-/// backlog. Whether it was a copy.
-pub(super) fn begin(conn: &Connection, live: bool, now: Timestamp) -> Result<bool> {
+/// backlog.
+pub(super) fn begin(conn: &Connection, live: bool, now: Timestamp) -> Result<Begun> {
     let marked: Option<i64> = conn
-        .query_row("SELECT 1 FROM meta WHERE name = ?1", [MARK], |row| row.get(0))
+        .query_row("SELECT value FROM meta WHERE name = ?1", [MARK], |row| row.get(0))
         .optional()?;
-    if marked.is_none() {
-        return Ok(false);
-    }
+    let Some(mark) = marked else {
+        return Ok(Begun::default());
+    };
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let (old_head, last) = writer::heads(conn)?;
     let now = now.max(last);
@@ -51,9 +66,10 @@ pub(super) fn begin(conn: &Connection, live: bool, now: Timestamp) -> Result<boo
     conn.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'", [])?;
     conn.execute("UPDATE meta SET value = ?1 WHERE name = 'head'", [sql(head)])?;
     conn.execute("UPDATE meta SET value = ?1 WHERE name = 'received_at'", [now.as_millis()])?;
-    if !live {
+    let mut count = 0;
+    if !live && mark != LIVE_COPY {
         let paused = Activity::Paused { reason: REASON.to_owned(), since: now };
-        conn.execute(
+        count = conn.execute(
             "UPDATE destination SET activity = ?1, active = 0, updated_at = ?2 \
              WHERE active = 1 AND deleted_at IS NULL",
             params![serde_json::to_string(&paused)?, now.as_millis()],
@@ -61,7 +77,7 @@ pub(super) fn begin(conn: &Connection, live: bool, now: Timestamp) -> Result<boo
     }
     conn.execute("DELETE FROM meta WHERE name = ?1", [MARK])?;
     conn.execute_batch("COMMIT")?;
-    Ok(true)
+    Ok(Begun { restored: true, paused: count as u64 })
 }
 
 /// Whether a position was given out by the store that this one was copied from, after the copy.

@@ -63,7 +63,7 @@ fn list(view: View<'_>, condition: &str, params: impl rusqlite::Params) -> Resul
         // One unreadable secret must not hide everybody else.
         found.push(instance(row, &view.shared.sealer).or_else(|fault| match fault {
             Fault::Store(error) => {
-                tracing::warn!(%error, "an instance is listed without its secrets");
+                tracing::warn!(event = "instance.secrets_unreadable", %error, "an instance is listed without its secrets");
                 without_secrets(row)
             }
             other => Err(other),

@@ -22,7 +22,7 @@ const DEAD: &str = "SELECT 1 FROM delivery INDEXED BY delivery_dead \
      WHERE destination = ?1 AND run = ?2 AND status = 3";
 
 /// The number of a lane's destination, or `NotFound`.
-fn number(view: View<'_>, lane: LaneId) -> Result<i64> {
+pub(crate) fn number(view: View<'_>, lane: LaneId) -> Result<i64> {
     settle::destination_number(view.conn, lane.destination)?
         .ok_or_else(|| Fault::not_found("destination"))
 }

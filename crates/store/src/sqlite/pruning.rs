@@ -105,7 +105,7 @@ impl Ground for Tx<'_> {
         let mut statement = self.conn.prepare_cached(
             "SELECT seq, status, created_at, updated_at, manual FROM delivery \
              INDEXED BY delivery_open \
-             WHERE status IN (1, 2, 3) AND seq BETWEEN ?1 AND ?2",
+             WHERE status BETWEEN 1 AND 3 AND seq BETWEEN ?1 AND ?2",
         )?;
         let found = statement.query_map([first, last], |row| {
             Ok(OpenRow {
@@ -281,7 +281,7 @@ impl Ground for Tx<'_> {
                 .unwrap_or(true)
         };
         Ok(self.shared.blobs.sweep(shelf, referenced).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the blob folder could not be swept");
+            tracing::warn!(event = "blob.not_swept", %error, "the blob folder could not be swept");
             0
         }))
     }

@@ -3,11 +3,11 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{fault::Result, writer::Tx};
 pub(crate) use crate::prepared::{KeyHash, Prepared};
@@ -71,6 +71,9 @@ pub(crate) struct Queue {
     wake: Condvar,
     bound: usize,
     ride: Duration,
+    /// Wakes a writer that is a task.
+    #[cfg(feature = "simulation")]
+    bell: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -99,7 +102,14 @@ impl State {
 
 impl Queue {
     pub(crate) fn new(bound: usize, ride: Duration) -> Self {
-        Self { state: Mutex::default(), wake: Condvar::new(), bound, ride }
+        Self {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            bound,
+            ride,
+            #[cfg(feature = "simulation")]
+            bell: tokio::sync::Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -113,6 +123,8 @@ impl Queue {
         if waiting {
             self.wake.notify_one();
         }
+        #[cfg(feature = "simulation")]
+        self.bell.notify_one();
     }
 
     /// Bytes of appends that wait or are being written.
@@ -203,6 +215,8 @@ impl Queue {
         state.closed = true;
         drop(state);
         self.wake.notify_all();
+        #[cfg(feature = "simulation")]
+        self.bell.notify_one();
     }
 
     /// Takes nothing more, and drops what waits: its callers are told that it was closed.
@@ -221,11 +235,7 @@ impl Queue {
         let mut state = self.lock();
         let idle_until = idle.map(|idle| Instant::now() + idle);
         while !state.has_work() {
-            let ride_until = state.settles.first().map(|first| first.arrived + self.ride);
-            let until = match (ride_until, idle_until) {
-                (Some(ride), Some(idle)) => Some(ride.min(idle)),
-                (ride, idle) => ride.or(idle),
-            };
+            let until = self.looks_again(&state, idle_until);
             let now = Instant::now();
             if until.is_some_and(|until| until <= now) {
                 break;
@@ -244,6 +254,40 @@ impl Queue {
             state.waiting = false;
         }
         Some(take_batch(&mut state, limit, true))
+    }
+
+    /// When there is something to take although nothing has come.
+    fn looks_again(&self, state: &State, idle_until: Option<Instant>) -> Option<Instant> {
+        let ride_until = state.settles.first().map(|first| first.arrived + self.ride);
+        [ride_until, idle_until].into_iter().flatten().min()
+    }
+
+    /// [`Self::take`] for a writer that is a task.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn take_simulated(
+        &self,
+        limit: Limit,
+        idle: Option<Duration>,
+    ) -> Option<Batch> {
+        let idle_until = idle.map(|idle| Instant::now() + idle);
+        loop {
+            let until = {
+                let mut state = self.lock();
+                let until = self.looks_again(&state, idle_until);
+                if state.has_work() || until.is_some_and(|until| until <= Instant::now()) {
+                    return Some(take_batch(&mut state, limit, true));
+                }
+                if state.closed {
+                    return None;
+                }
+                until
+            };
+            match until {
+                // Which of the two it was shows above.
+                Some(until) => drop(tokio::time::timeout_at(until, self.bell.notified()).await),
+                None => self.bell.notified().await,
+            }
+        }
     }
 
     /// What waits now, without upkeep; possibly nothing.

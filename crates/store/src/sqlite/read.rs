@@ -52,16 +52,20 @@ impl Collector {
     }
 }
 
-/// What comes after a position. `upto` is exact: the database is read in one snapshot.
+/// What comes after a position, up to the head as others know it. `upto` is exact: the database is
+/// read in one snapshot.
 pub(crate) fn after(view: View<'_>, of: Reader, after: Position, limit: Limit) -> Result<Page> {
-    // Read before the snapshot is: at least so much of the journal is in it.
+    // Read before the snapshot is: at least so much of the journal is in it. What was committed
+    // since is nobody's yet: who follows the head would be told of it while the tail, and whoever
+    // reads there, still ends before it, and rests.
     let head = view.shared.head();
     let mut page = Collector::new(limit);
     let stopped_at = collect(view, of, after, Direction::Forward, &mut page)?;
+    page.events.retain(|event| event.seq <= head);
     let last = page.events.last().map_or(after, |event| event.seq);
     let (upto, at_head) = match stopped_at {
-        Some(stopped) => (stopped.max(last), false),
-        None => (head.max(last), true),
+        Some(stopped) if stopped < head => (stopped.max(last), false),
+        Some(_) | None => (head, true),
     };
     Ok(Page { events: page.events, upto: upto.max(after), at_head })
 }

@@ -25,6 +25,9 @@ pub(crate) fn redeliver(
     match make_due(tx, id, now)? {
         Redelivery::Due => audit(tx, id, actor, 1),
         Redelivery::Expired => Err(Fault::Store(StoreError::EventExpired)),
+        Redelivery::CalledOff => Err(Fault::refused(
+            "its replay was cancelled: send the event again from its live delivery, or replay anew",
+        )),
         Redelivery::None => Err(Fault::not_found("delivery")),
     }
 }
@@ -51,6 +54,16 @@ fn make_due(tx: &mut Tx<'_>, id: DeliveryId, now: Timestamp) -> Result<Redeliver
     let Some(number) = tx.destination_number(id.lane.destination)? else {
         return Ok(Redelivery::None);
     };
+    let called_off: bool = tx
+        .conn
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM lane \
+             WHERE destination = ?1 AND run = ?2 AND state = 'cancelled')",
+        )?
+        .query_row(params![number, id.lane.run], |row| row.get(0))?;
+    if called_off {
+        return Ok(Redelivery::CalledOff);
+    }
     let stored: bool = tx
         .conn
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1)")?

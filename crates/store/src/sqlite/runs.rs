@@ -15,7 +15,7 @@ use super::{
     settle,
 };
 use crate::{
-    delivery::{LIVE, LaneId, Run, RunCount, RunState},
+    delivery::{LIVE, LaneId, Run, RunCount, RunState, Stretch},
     registry::{Actor, Start},
 };
 
@@ -71,10 +71,18 @@ pub(crate) fn resolve_start(view: View<'_>, start: Start, head: Position) -> Res
     })
 }
 
+/// The last position of a stretch: live delivery sends what lies beyond its cursor.
+fn end_of(view: View<'_>, stretch: Stretch, live: Position) -> Result<Position> {
+    Ok(match stretch.until {
+        Some(until) => read::position_at(view, until)?.min(live),
+        None => live,
+    })
+}
+
 pub(crate) fn create_run(
     tx: &mut Tx<'_>,
     destination: DestinationId,
-    from: Start,
+    stretch: Stretch,
     filter: &Filter,
     actor: &Actor,
 ) -> Result<Run> {
@@ -96,8 +104,8 @@ pub(crate) fn create_run(
         [number],
         |row| row.get(0),
     )?;
-    let to = position(live);
-    let from = resolve_start(tx.view(), from, tx.head())?.min(to);
+    let to = end_of(tx.view(), stretch, position(live))?;
+    let from = resolve_start(tx.view(), stretch.from, tx.head())?.min(to);
     let run: u32 = tx.conn.query_row(
         "UPDATE destination SET runs = runs + 1 WHERE n = ?1 RETURNING runs",
         [number],
@@ -209,7 +217,7 @@ fn one(view: View<'_>, number: i64, lane: LaneId) -> Result<Run> {
 pub(crate) fn count_run(
     view: View<'_>,
     destination: DestinationId,
-    from: Start,
+    stretch: Stretch,
     filter: &Filter,
 ) -> Result<RunCount> {
     let number = settle::destination_number(view.conn, destination)?
@@ -219,7 +227,8 @@ pub(crate) fn count_run(
         [number],
         |row| row.get(0),
     )?;
-    let from = resolve_start(view, from, view.shared.head())?;
+    let live = sql(end_of(view, stretch, position(live))?);
+    let from = resolve_start(view, stretch.from, view.shared.head())?;
     let mut counted = RunCount { complete: true, ..RunCount::default() };
     let mut looked = 0;
     for instance in instances_of(view, number)? {

@@ -24,19 +24,27 @@ use crate::{
 };
 
 /// Every step of the schema, oldest first. Published ones never change.
-const MIGRATIONS: &[(&str, &str)] =
-    &[("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+    ("0002_statistics", include_str!("../../migrations/sqlite/0002_statistics.sql")),
+    ("0003_open_deliveries", include_str!("../../migrations/sqlite/0003_open_deliveries.sql")),
+];
 
 const DATABASE: &str = "zapbus.db";
-const KEY_FILE: &str = "encryption.key";
+pub(super) const KEY_FILE: &str = "encryption.key";
 /// What the key is written to first: a start that is killed leaves no half of a key.
 const KEY_DRAFT: &str = "encryption.key.new";
-const LOCK_FILE: &str = "zapbus.lock";
+pub(super) const LOCK_FILE: &str = "zapbus.lock";
 const PROOF: &[u8] = b"zapbus";
 
 /// The database file in a data folder.
 pub(crate) fn database(data_dir: &Path) -> PathBuf {
     data_dir.join(DATABASE)
+}
+
+/// The file by which a process holds a data folder.
+pub(super) fn lock_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(LOCK_FILE)
 }
 
 /// Keeps other processes out of the folder as long as it lives.
@@ -49,11 +57,12 @@ pub(crate) fn lock_folder(data_dir: &Path) -> Result<FolderLock, OpenError> {
     private::make_folder(data_dir).map_err(unusable)?;
     if private::tighten_folder(data_dir).map_err(unusable)? {
         tracing::warn!(
+            event = "store.folder_tightened",
             data_dir = %data_dir.display(),
             "others could read the data folder: now only its owner can"
         );
     }
-    let mut file = private::open(&data_dir.join(LOCK_FILE)).map_err(unusable)?;
+    let mut file = private::open(&lock_file(data_dir)).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -110,7 +119,7 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-fn version(conn: &Connection) -> Result<usize> {
+pub(super) fn version(conn: &Connection) -> Result<usize> {
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     usize::try_from(version).map_err(|_| Fault::malformed(format!("schema version {version}")))
 }
@@ -181,6 +190,13 @@ pub(crate) fn keys(data_dir: &Path, given: &[Key], new: bool) -> Result<Vec<Key>
         Err(error) => return Err(unusable(error)),
     }
     let key = Key::generate()?;
+    write_key(data_dir, &key)?;
+    Ok(vec![key])
+}
+
+/// Keeps a key in the folder, where [`keys`] finds it.
+pub(super) fn write_key(data_dir: &Path, key: &Key) -> Result<(), OpenError> {
+    let path = data_dir.join(KEY_FILE);
     let draft = data_dir.join(KEY_DRAFT);
     let kept = (|| {
         match fs::remove_file(&draft) {
@@ -193,8 +209,7 @@ pub(crate) fn keys(data_dir: &Path, given: &[Key], new: bool) -> Result<Vec<Key>
         fs::rename(&draft, &path)?;
         File::open(data_dir)?.sync_all()
     })();
-    kept.map_err(unusable)?;
-    Ok(vec![key])
+    kept.map_err(|source| OpenError::Folder { path, source })
 }
 
 /// Checks that every key that encrypted something here is among those given, and notes the first.

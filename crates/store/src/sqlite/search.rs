@@ -4,10 +4,11 @@
 //! lanes need anyway, everything else by walking the log backwards. A page stops after a while
 //! whether it is full or not, so that no search holds up anybody.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter, types::Value};
+use tokio::time::Instant;
 use zapbus_event::{AccountId, DestinationId, EventId, InstanceId, Position, Timestamp};
 
 use super::{
@@ -302,7 +303,7 @@ fn open(view: View<'_>, query: &DeliveryQuery, before: i64, limit: usize) -> Res
     let whose = if destination.is_some() { "AND d.destination = ?2" } else { "AND ?2 IS NULL" };
     let mut statement = view.conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM delivery d INDEXED BY delivery_open {TABLES} \
-         WHERE d.status IN (1, 2, 3) AND d.seq < ?1 {whose} ORDER BY d.seq DESC"
+         WHERE d.status BETWEEN 1 AND 3 AND d.seq < ?1 {whose} ORDER BY d.seq DESC"
     ))?;
     let mut rows = statement.query(params![before, destination])?;
     while let Some(row) = rows.next()? {

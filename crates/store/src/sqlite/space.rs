@@ -1,9 +1,8 @@
 //! How much disk is left.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::Instant;
 
 const LOOK: Duration = Duration::from_millis(250);
 /// After the disk said it was full, it is believed for so long whatever it says.

@@ -3,6 +3,9 @@
 //! It takes whatever has gathered while the last disk sync ran, writes it in one transaction,
 //! syncs, makes the events visible, and only then answers.
 
+#[cfg(feature = "simulation")]
+mod simulated;
+
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
@@ -15,7 +18,7 @@ use rusqlite::Connection;
 use zapbus_event::{AuditId, DestinationId, Event, EventId, InstanceId, Position, Timestamp};
 
 use super::{
-    Shared,
+    Readers, Shared,
     append::Placed,
     checkpoint,
     dedup::{self, Dedup},
@@ -222,15 +225,21 @@ pub(crate) struct Writer {
     /// `None` between a failure and the moment the database opens again. Shared with a backup that
     /// runs between the commits.
     conn: Option<Rc<Connection>>,
+    readers: Readers,
     memory: Memory,
     space: Space,
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, path: PathBuf, conn: Connection) -> Result<Self> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        path: PathBuf,
+        conn: Connection,
+        readers: Readers,
+    ) -> Result<Self> {
         let memory = Memory::load(&conn)?;
         let space = Space::new(path.clone());
-        Ok(Self { shared, path, conn: Some(Rc::new(conn)), memory, space })
+        Ok(Self { shared, path, conn: Some(Rc::new(conn)), readers, memory, space })
     }
 
     pub(crate) fn head(&self) -> Position {
@@ -245,7 +254,11 @@ impl Writer {
             let Some(batch) = self.shared.queue.take(self.shared.batch, idle) else {
                 break;
             };
-            if self.conn.is_none() && !self.reopen() {
+            let open = match self.shared.checkpoints.is_suspect() {
+                true => self.recover(),
+                false => self.conn.is_some() || self.reopen(),
+            };
+            if !open {
                 let reason = "its database cannot be opened".to_owned();
                 self.answer_unavailable(batch, &reason);
                 continue;
@@ -255,6 +268,7 @@ impl Writer {
                 self.back_up(request);
             }
         }
+        self.let_go();
     }
 
     /// Writes what waits at the moment, in the middle of something long.
@@ -283,12 +297,18 @@ impl Writer {
             self.remove_loose_blobs();
             return;
         }
-        let weight = batch.weight();
         let started = Instant::now();
-        match self.commit(&mut batch) {
+        let done = self.commit(&mut batch);
+        self.conclude(batch, done, started.elapsed());
+    }
+
+    /// Makes visible what was committed and answers, or starts over after a failure.
+    fn conclude(&mut self, mut batch: Batch, done: Result<Pending>, took: Duration) {
+        let weight = batch.weight();
+        match done {
             Ok(pending) => {
                 let events = usize::try_from(pending.appended).unwrap_or(usize::MAX);
-                self.shared.metrics.observe_commit(started.elapsed(), events);
+                self.shared.metrics.observe_commit(took, events);
                 self.publish(pending, &mut batch);
                 self.shared.queue.release(weight);
                 answer(batch);
@@ -297,14 +317,17 @@ impl Writer {
                 }
             }
             Err(fault) => {
-                tracing::error!(reason = %fault.reason(), "a commit failed; the database is opened again");
+                tracing::error!(event = "store.commit_failed", reason = %fault.reason(), "a commit failed; the database is opened again");
                 self.shared.metrics.failed_commits.add(1);
                 if matches!(fault, Fault::Full(_)) {
                     self.space.note_full();
                 }
                 // Whether it is on disk nobody knows: only a fresh look at the file tells.
-                self.conn = None;
-                self.reopen();
+                self.let_go();
+                // A suspect database waits until nobody has it open: see `recover`.
+                if !self.shared.checkpoints.is_suspect() {
+                    self.reopen();
+                }
                 self.answer_unavailable(batch, &fault.reason());
             }
         }
@@ -375,7 +398,19 @@ impl Writer {
         match done {
             Ok(()) => {
                 #[cfg(feature = "fault-injection")]
-                answer_too_early(batch);
+                {
+                    answer_too_early(batch);
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                #[cfg(feature = "simulation")]
+                if let Some(simulation) = &self.shared.simulation {
+                    if simulation.answers_too_early() {
+                        answer_too_early(batch);
+                    }
+                    if let Some(failure) = simulation.failure() {
+                        return Err(simulated_failure(conn, failure));
+                    }
+                }
                 // Whatever the reason is: nothing is known of what is on disk.
                 conn.prepare_cached("COMMIT")?.execute([]).map_err(|error| match error.into() {
                     Fault::Full(reason) => Fault::Full(reason),
@@ -466,13 +501,45 @@ impl Writer {
         self.shared.advance_head(self.memory.head());
     }
 
+    fn let_go(&mut self) {
+        let suspect = self.shared.checkpoints.is_suspect();
+        // A backup that still has it fails, and closes it then.
+        if let Some(conn) = self.conn.take().and_then(Rc::into_inner) {
+            checkpoint::close(conn, suspect);
+        }
+    }
+
+    /// After a sync of the database has failed: closes every connection, so that the index of the
+    /// log is made anew from the log, and moves all of it into the database once more. What the
+    /// failed sync lost is in the log, which is not started over before a sync has succeeded.
+    fn recover(&mut self) -> bool {
+        tracing::error!(
+            event = "store.sync_failed",
+            "a sync of the database failed: what was moved into it is moved again"
+        );
+        let _nobody_reads = self.readers.stand_still();
+        self.shared.checkpoints.let_go();
+        self.let_go();
+        self.shared.checkpoints.trust();
+        self.reopen()
+    }
+
     /// Opens the database again and reads its heads anew.
     fn reopen(&mut self) -> bool {
+        let checkpoints = &self.shared.checkpoints;
         let opened = schema::open_writer(&self.path).and_then(|conn| {
-            checkpoint::start_over(&conn, &self.path)?;
-            let memory = Memory::load(&conn)?;
-            let directory = instances::directory(&conn)?;
-            Ok((conn, memory, directory))
+            #[cfg(feature = "simulation")]
+            self.shared.loosen(&conn)?;
+            let loaded = checkpoints
+                .start_over(&conn, &self.path)
+                .and_then(|()| Ok((Memory::load(&conn)?, instances::directory(&conn)?)));
+            match loaded {
+                Ok((memory, directory)) => Ok((conn, memory, directory)),
+                Err(fault) => {
+                    checkpoint::close(conn, checkpoints.is_suspect());
+                    Err(fault)
+                }
+            }
         });
         match opened {
             Ok((conn, memory, directory)) => {
@@ -560,9 +627,8 @@ fn fill(tx: &mut Tx<'_>, batch: &mut Batch, careful: bool) -> Result<()> {
     Ok(())
 }
 
-/// The fault that the crash test must find: answers before anything is stored, and leaves a kill
-/// the time to come in between.
-#[cfg(feature = "fault-injection")]
+/// The fault that the crash test and the simulation must find: answers before anything is stored.
+#[cfg(any(feature = "fault-injection", feature = "simulation"))]
 fn answer_too_early(batch: &mut Batch) {
     for job in &mut batch.appends {
         let (nobody, _) = tokio::sync::oneshot::channel();
@@ -571,8 +637,21 @@ fn answer_too_early(batch: &mut Batch) {
             let _ = answer.send(outcome);
         }
     }
-    if !batch.appends.is_empty() {
-        std::thread::sleep(Duration::from_millis(5));
+}
+
+/// What a disk that fails leaves behind.
+#[cfg(feature = "simulation")]
+fn simulated_failure(conn: &Connection, failure: crate::simulation::Failure) -> Fault {
+    use crate::simulation::Failure;
+
+    if failure == Failure::Unknown
+        && let Err(error) = conn.execute_batch("COMMIT")
+    {
+        return error.into();
+    }
+    match failure {
+        Failure::Full => Fault::Full("simulated".to_owned()),
+        Failure::Lost | Failure::Unknown => Fault::Broken("simulated".to_owned()),
     }
 }
 

@@ -208,18 +208,33 @@ async fn many_are_sent_again_in_steps_and_counted_first() {
     }
     let query = DeliveryQuery { status: vec![Status::Dead], ..DeliveryQuery::default() };
     let (store, now) = (engine.store(), engine.now());
-    let dry = store.redeliver_where(query.clone(), 10_000, true, now, &actor()).await.unwrap();
+    let dry =
+        store.redeliver_where(query.clone(), None, 10_000, true, now, &actor()).await.unwrap();
     assert_eq!((dry.matched, dry.redelivered, dry.more), (900, 0, false));
-    let some = store.redeliver_where(query.clone(), 250, false, now, &actor()).await.unwrap();
+    let (mut counted, mut after) = (0, None);
+    loop {
+        let page =
+            store.redeliver_where(query.clone(), after, 7, true, now, &actor()).await.unwrap();
+        assert!(page.matched <= 7);
+        counted += page.matched;
+        after = page.next;
+        if !page.more {
+            break;
+        }
+        assert!(after.is_some());
+    }
+    assert_eq!(counted, 900, "each once");
+    let some = store.redeliver_where(query.clone(), None, 250, false, now, &actor()).await.unwrap();
     assert_eq!((some.matched, some.redelivered, some.more), (250, 250, true));
-    let rest = store.redeliver_where(query.clone(), 10_000, false, now, &actor()).await.unwrap();
+    let rest =
+        store.redeliver_where(query.clone(), None, 10_000, false, now, &actor()).await.unwrap();
     assert_eq!((rest.matched, rest.redelivered, rest.more), (650, 650, false));
     let mut woken = rest.lanes;
     woken.sort();
     let mut expected = lanes.to_vec();
     expected.sort();
     assert_eq!(woken, expected);
-    let none = store.redeliver_where(query, 10_000, false, now, &actor()).await.unwrap();
+    let none = store.redeliver_where(query, None, 10_000, false, now, &actor()).await.unwrap();
     assert_eq!(none.matched, 0);
 }
 

@@ -1,7 +1,9 @@
 //! Replays.
 
 use zapbus_event::Position;
-use zapbus_store::{DeliveryId, LaneId, Row, RunState, Start, State, StoreError};
+use zapbus_store::{
+    DeliveryId, DeliveryQuery, LaneId, Row, RunState, Start, State, Status, StoreError, Stretch,
+};
 
 use zapbus_store::ShardId;
 
@@ -33,6 +35,30 @@ async fn a_replay_ends_where_live_delivery_stood_when_it_began() {
     let start = store.lane(run.lane).await.unwrap().unwrap();
     assert_eq!(start.cursor, said[3].seq);
     assert_eq!(store.lane(live).await.unwrap().unwrap().cursor, said[9].seq);
+}
+
+#[tokio::test]
+async fn a_replay_may_end_before_live_delivery_stands() {
+    let engine = Engine::start().await;
+    let instance = engine.instance("shop").await;
+    let live = engine.lane(instance, Start::Now).await;
+    let mut said = Vec::new();
+    for text in ["a", "b", "c", "d"] {
+        said.push(engine.say(instance, text).await);
+        engine.advance(HOUR);
+    }
+    engine.settle(live, Some(said[2].seq), Vec::new()).await;
+    let create = async |until| {
+        let stretch = Stretch { from: Start::Beginning, until };
+        let everything = filter(&["*"]);
+        let store = engine.store();
+        let counted = store.count_run(live.destination, stretch, filter(&["message.*"])).await;
+        let run = store.create_run(live.destination, stretch, everything, &actor()).await.unwrap();
+        (counted.unwrap().events, run.to)
+    };
+    assert_eq!(create(Some(said[1].received_at)).await, (1, said[0].seq));
+    assert_eq!(create(Some(engine.now())).await, (3, said[2].seq));
+    assert_eq!(create(None).await, (3, said[2].seq));
 }
 
 #[tokio::test]
@@ -118,8 +144,17 @@ async fn what_was_under_way_when_a_replay_was_called_off_is_not_tried_again() {
         let id = DeliveryId { lane: run.lane, shard: ShardId::default(), seq: said.seq };
         assert_eq!(engine.store().delivery(id).await.unwrap().unwrap().0.state, state);
     }
-    // One that a person asks for is sent all the same.
+    // Nor if a person asks for it: nothing of this replay is sent any more.
     let again = DeliveryId { lane: run.lane, shard: ShardId::default(), seq: said[0].seq };
-    engine.store().redeliver(again, engine.now(), &actor()).await.unwrap();
-    assert_eq!(engine.store().due(run.lane, engine.now(), 10).await.unwrap().len(), 1);
+    let refused = engine.store().redeliver(again, engine.now(), &actor()).await;
+    assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+    let query = DeliveryQuery {
+        destination: Some(live.destination),
+        status: vec![Status::Cancelled],
+        ..DeliveryQuery::default()
+    };
+    let bulk = engine.store().redeliver_where(query, None, 10, false, engine.now(), &actor()).await;
+    let bulk = bulk.unwrap();
+    assert_eq!((bulk.matched, bulk.redelivered, bulk.lanes), (2, 0, Vec::new()));
+    assert!(engine.store().due(run.lane, engine.now(), 10).await.unwrap().is_empty());
 }

@@ -244,7 +244,7 @@ pub(super) async fn change_destination(
     let request = body.value;
     // What is wrong is said before the lane is asked to stand still.
     request.clone().check(&app, &stored)?;
-    let gives_secret = request.gives_secret();
+    let gives_secret = request.gives_secret(&stored);
     let changed = update(&app, &caller, stored.id, Resume::AtCursor, move |app, stored| {
         let checked = request.check(app, &stored)?;
         Ok(Destination {

@@ -3,6 +3,8 @@
 //! This is the path that is measured: one look-up in memory, one parse, one append, and an
 //! answer written by hand.
 
+use std::time::Instant;
+
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
@@ -280,9 +282,10 @@ async fn one(
     headers: &Headers,
     body: &Bytes,
 ) -> Result<Appended, ApiError> {
+    let began = Instant::now();
     let (draft, asked) = draft(app, body, headers, None)?;
     let append = Append { events: vec![NewEvent { instance, draft }], body: None };
-    let appended = app.ingest.append(append).await?;
+    let appended = app.ingest.append_since(began, append).await?;
     let first = appended.first().copied();
     let first = first.ok_or_else(|| ApiError::internal("an append gave no result"))?;
     the_same(app, first, asked).await

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use zapbus_event::{DestinationId, Position, Timestamp};
-use zapbus_store::{LIVE, LaneId, Run, RunState, Start};
+use zapbus_store::{LIVE, LaneId, Run, RunState, Start, Stretch};
 
 use super::{
     accounts::Paging,
@@ -40,6 +40,10 @@ pub(super) struct ReplayRequest {
     #[serde(default)]
     #[schema(example = "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
     from: Option<String>,
+    /// Only events received before this time; up to where live delivery stands when left out.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
     /// Which of them; the destination's own choice when left out.
     #[serde(default)]
     types: Option<Vec<String>>,
@@ -80,7 +84,8 @@ pub(super) struct RunAnswer {
     /// Events after this position.
     #[schema(value_type = u64)]
     from: Position,
-    /// Events up to this position: the destination's cursor when the replay was made.
+    /// Events up to this position: the destination's cursor when the replay was made, or the last
+    /// one before `until`.
     #[schema(value_type = u64)]
     to: Position,
     /// How far it is.
@@ -165,10 +170,11 @@ pub(super) async fn replay_destination(
     };
     refuse_if_any(faults)?;
     let from = request.start(&app, &caller).await?;
+    let stretch = Stretch { from, until: request.until };
     // A replay ends where live delivery is, and a lane writes what it skipped only lazily.
     app.lanes.write_cursor(destination.id).await?;
     if request.dry_run {
-        let count = app.store.count_run(destination.id, from, filter).await?;
+        let count = app.store.count_run(destination.id, stretch, filter).await?;
         let answer = ReplayCount {
             dry_run: true,
             events: count.events,
@@ -181,10 +187,10 @@ pub(super) async fn replay_destination(
     complete(async move {
         let (destination, actor) = (destination.id, caller.actor());
         let made = match creation.remember(StatusCode::CREATED, &Value::Null)? {
-            None => app.store.create_run(destination, from, filter, &actor).await,
+            None => app.store.create_run(destination, stretch, filter, &actor).await,
             Some(remember) => {
                 app.store
-                    .create_run_once(destination, from, filter, &actor, remember, |run| {
+                    .create_run_once(destination, stretch, filter, &actor, remember, |run| {
                         // A struct of numbers and texts: its serialisation cannot fail.
                         let body = serde_json::to_value(RunAnswer::from(run.clone()));
                         idempotency::kept(StatusCode::CREATED, body.unwrap_or_default())
@@ -224,6 +230,23 @@ pub(super) async fn list_runs(
     runs.truncate(limit + 1);
     let page = Page::cut(runs, limit, |run: &Run| run.lane.run.to_string());
     Ok(axum::Json(page.map(RunAnswer::from)))
+}
+
+/// Shows a replay and how far it is.
+#[utoipa::path(
+    get, path = "/v1/destinations/{destination}/runs/{run}", tag = "destinations",
+    params(
+        ("destination" = String, Path, description = "Its id."),
+        ("run" = u32, Path, description = "The number of the replay."),
+    ),
+    responses((status = 200, body = RunAnswer), Named)
+)]
+pub(super) async fn show_run(
+    State(app): State<App>,
+    caller: Caller,
+    Path((destination, run)): Path<(String, String)>,
+) -> Result<axum::Json<RunAnswer>, ApiError> {
+    find(&app, &caller, &destination, &run).await.map(|run| axum::Json(run.into()))
 }
 
 /// Stops a replay for now.
@@ -284,14 +307,8 @@ async fn set_state(
     run: &str,
     state: RunState,
 ) -> Result<axum::Json<RunAnswer>, ApiError> {
-    let destination = caller.destination(&app, destination).await?;
-    let run = match run.parse() {
-        Ok(run) if run != LIVE => run,
-        _ => return Err(ApiError::NotFound(What::Run)),
-    };
-    let lane = LaneId { destination: destination.id, run };
-    let found = app.store.runs(destination.id).await?.into_iter().find(|it| it.lane == lane);
-    let found = found.ok_or(ApiError::NotFound(What::Run))?;
+    let found = find(&app, &caller, destination, run).await?;
+    let lane = found.lane;
     if matches!(found.state, RunState::Done | RunState::Cancelled) && found.state != state {
         return Err(ApiError::Conflict {
             code: "run_ended",
@@ -304,4 +321,15 @@ async fn set_state(
         Ok(axum::Json(run.into()))
     })
     .await
+}
+
+async fn find(app: &App, caller: &Caller, destination: &str, run: &str) -> Result<Run, ApiError> {
+    let destination = caller.destination(app, destination).await?;
+    let run = match run.parse() {
+        Ok(run) if run != LIVE => run,
+        _ => return Err(ApiError::NotFound(What::Run)),
+    };
+    let lane = LaneId { destination: destination.id, run };
+    let found = app.store.runs(destination.id).await?.into_iter().find(|it| it.lane == lane);
+    found.ok_or(ApiError::NotFound(What::Run))
 }

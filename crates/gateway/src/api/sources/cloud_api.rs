@@ -31,7 +31,7 @@ use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{AccountId, InstanceId, SourceKind, source::cloud_api};
 use zapbus_store::{Append, NewEvent};
 
-pub(crate) use self::guesses::Guesses;
+pub use self::guesses::Guesses;
 use self::guesses::Names;
 use crate::{
     api::{
@@ -389,12 +389,13 @@ async fn store(app: &App, callback: &Callback, request: Request) -> Result<usize
     let limit = app.config.ingest.max_event_bytes;
     let read = app.bodies.read(request, limit, "The body").await?;
     let body = &read.bytes;
+    let began = Instant::now();
     let signer = callback
         .signer(app, body, signature)
         .await?
         .ok_or(ApiError::WrongSignature { reason: "The signature does not fit the body" })?;
     let append = routed(app, &signer, body, hops).await?;
-    let appended = app.ingest.append(append).await?;
+    let appended = app.ingest.append_since(began, append).await?;
     Ok(appended.iter().filter(|event| !event.duplicate).count())
 }
 

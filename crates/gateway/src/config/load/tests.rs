@@ -115,6 +115,23 @@ fn all_mistakes_are_told_at_once_and_no_secret_with_them() {
 }
 
 #[test]
+fn what_would_break_later_is_found_now() {
+    for (file, key) in [
+        ("[lanes]\nprobe_first_s = -1.0", "lanes.probe_first_s"),
+        ("[lanes]\nprobe_first_s = nan", "lanes.probe_first_s"),
+        ("[lanes]\nprobe_max_s = 1.0", "lanes.probe_max_s"),
+        ("[lanes]\nlinger_s = inf", "lanes.linger_s"),
+        ("[lanes]\nmax_in_flight = 0", "lanes.max_in_flight"),
+        ("[lanes]\nread_ahead_bytes = 1", "lanes.read_ahead_bytes"),
+        ("data_dir = \"/dev/null\"", "data_dir"),
+        ("[backup]\ndir = \"/dev/null\"", "backup.dir"),
+    ] {
+        let loaded = load(Some(file), Environment::default(), &[]);
+        assert!(loaded.mistakes.iter().any(|it| it.key == key), "{file}: {:?}", loaded.mistakes);
+    }
+}
+
+#[test]
 fn a_broken_file_names_the_place_and_not_the_line() {
     let loaded =
         load(Some("listen = \"x\"\nadmin_token = \"hunter2\n"), Environment::default(), &[]);

@@ -6,29 +6,31 @@ use std::sync::Arc;
 use zapbus_event::Timestamp;
 use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
-use super::{Lane, LaneStatus, Phase, STORE_PAUSE, roster, selection};
-use crate::lane::gate::Memory;
+use super::{Lane, LaneStatus, Phase, STORE_PAUSE, selection};
 use crate::lane::roster::{Command, Mode, Rest};
 use crate::lane::track::Track;
 
 impl Lane {
     /// Lets go of replays that are over.
     pub(super) async fn close_replays(&mut self) {
-        let Some(index) = self.tracks.iter().position(Track::is_over) else { return };
-        let track = &self.tracks[index];
-        let lane = track.lane();
-        if self.looking.contains(&lane.run) || self.paging.contains(&lane.run) {
-            return;
-        }
-        if track.is_stopped() {
-            self.tracks.remove(index);
-            return;
-        }
-        match self.shared.store.set_run_state(lane, RunState::Done, &crate::lane::actor()).await {
-            Ok(_) | Err(StoreError::NotFound { .. } | StoreError::Refused { .. }) => {
-                self.tracks.remove(index);
+        // All of them: the lane may end after this step.
+        while let Some(index) = self.tracks.iter().position(Track::is_over) {
+            let track = &self.tracks[index];
+            let lane = track.lane();
+            if self.looking.contains(&lane.run) || self.paging.contains(&lane.run) {
+                return;
             }
-            Err(error) => self.store_failed(&error),
+            if track.is_stopped() {
+                self.tracks.remove(index);
+                continue;
+            }
+            let actor = crate::lane::actor();
+            match self.shared.store.set_run_state(lane, RunState::Done, &actor).await {
+                Ok(_) | Err(StoreError::NotFound { .. } | StoreError::Refused { .. }) => {
+                    self.tracks.remove(index);
+                }
+                Err(error) => return self.store_failed(&error),
+            }
         }
     }
 
@@ -45,7 +47,7 @@ impl Lane {
             }
             Command::Reload { resumed } => {
                 if resumed {
-                    self.gate.memory = Memory::resumed();
+                    self.gate.memory = self.gate.memory.resumed();
                 } else {
                     self.gate.memory.hurry(self.now());
                 }
@@ -106,14 +108,16 @@ impl Lane {
             self.phase = Phase::Closing;
             return;
         }
-        let held = match self.shared.store.lane(roster::live(self.id)).await {
-            Ok(Some(start)) => start,
-            Ok(None) | Err(_) => {
+        let lanes: Vec<_> = self.tracks.iter().map(Track::lane).collect();
+        let mut starts = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let Ok(Some(start)) = self.shared.store.lane(lane).await else {
                 // It will be woken again, and read afresh then.
                 self.phase = Phase::Closing;
                 return;
-            }
-        };
+            };
+            starts.push(start);
+        }
         let now = self.now();
         let spec = Arc::clone(&opened.outlet.spec);
         let patience = self.shared.patience(&spec);
@@ -121,10 +125,19 @@ impl Lane {
         self.label.clone_from(&opened.destination.label);
         self.outlet = opened.outlet;
         self.schedule = opened.schedule;
-        let live = &mut self.tracks[0];
-        live.select(selection(&opened.destination, &spec), &held.held);
-        live.move_to(held.cursor);
-        live.look_again(now);
+        let live = selection(&opened.destination, &spec);
+        self.tracks[0].move_to(starts[0].cursor);
+        for (track, start) in self.tracks.iter_mut().zip(&starts) {
+            // A replay keeps its choice of events; what it holds may have been called off.
+            let selection = match track.lane().run {
+                LIVE => live.clone(),
+                _ => track.selection().reordered(spec.ordering),
+            };
+            track.select(selection, &start.held);
+            if !track.is_stopped() {
+                track.look_again(now);
+            }
+        }
         self.tracks.iter_mut().for_each(Track::rewind);
         self.nothing_to_probe = false;
         // A shutdown that came meanwhile is not undone.
@@ -142,7 +155,7 @@ impl Lane {
 
     pub(super) fn may_end(&self, now: Timestamp) -> bool {
         let still = self.sends.is_empty()
-            && self.write.is_none()
+            && self.writes.is_empty()
             && self.reads.is_empty()
             && self.tracks.iter().all(Track::is_still);
         if !still {

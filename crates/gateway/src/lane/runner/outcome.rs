@@ -1,11 +1,9 @@
 //! What follows from a finished attempt, for the event and for the lane.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 use zapbus_channel::Outcome;
 use zapbus_event::{Kind, Position, Timestamp};
-use zapbus_store::{Attempt, DeadReason, Row, State};
+use zapbus_store::{Attempt, DeadReason, LIVE, Row, State};
 
 use super::{Lane, Phase, verdict};
 use crate::lane::announce::Change;
@@ -24,6 +22,9 @@ impl Lane {
             Tried::Reported(report) => {
                 let verdict = self.judge(&report, &task, probe, now);
                 self.learn(&report, probe, verdict, now);
+                if verdict == Verdict::Delivered && run == LIVE && origin != Origin::Manual {
+                    self.outlet.meter.delivered(now.since(task.event.received_at));
+                }
                 let counted = !matches!(verdict, Verdict::Retry { counted: false, .. });
                 let attempts = task.attempts + u32::from(counted);
                 // A probe out of the event's own turn leaves no line in its log.
@@ -102,8 +103,7 @@ impl Lane {
         verdict: Verdict,
         now: Timestamp,
     ) {
-        let telemetry = Arc::clone(&self.shared.telemetry);
-        telemetry.attempted(&report.outcome, report.latency);
+        self.outlet.meter.attempted(&report.outcome, report.latency);
         let turn = match scope_of(&report.outcome) {
             None => self.gate.accepted(probe),
             Some((scope, after)) => {
@@ -113,7 +113,7 @@ impl Lane {
         };
         if let Verdict::Dead(_) = verdict {
             self.gate.memory.deaths += 1;
-            telemetry.dead.inc();
+            self.shared.telemetry.dead.inc();
         }
         match turn {
             Turn::None => {}

@@ -12,7 +12,7 @@ impl Lane {
             return;
         }
         // A row on its way into the store could not be found: there would seem to be nothing.
-        if self.write.is_some() || self.tracks.iter().any(Track::is_dirty) {
+        if !self.writes.is_empty() || self.tracks.iter().any(Track::is_dirty) {
             return;
         }
         for index in 0..self.tracks.len() {

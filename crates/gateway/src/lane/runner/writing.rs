@@ -1,15 +1,18 @@
-//! Settlements: one write at a time; what gathers meanwhile goes with the next.
+//! Settlements: what gathers while one is being written goes with the next.
 
 use tokio::time::Instant;
 use zapbus_event::Timestamp;
 use zapbus_store::{LIVE, NewEvent, Settlement, Urgency};
 
-use super::{FLUSH_AFTER, FLUSH_EVERY, Lane, Phase, Write, WritePart, announce};
+use super::{
+    FLUSH_AFTER, FLUSH_EVERY, Lane, MAX_WRITES, Phase, WORTH_A_WRITE, Write, WritePart, announce,
+};
+use crate::lane::track::Track;
 
 impl Lane {
-    /// One write at a time: what gathers meanwhile goes with the next.
+    /// Writes what has gathered, unless it is better to let more gather.
     pub(super) fn write(&mut self, now: Timestamp) {
-        if self.write.is_some() || self.store_from.is_some() {
+        if self.store_from.is_some() || !self.may_write() {
             return;
         }
         let health = self.gate.memory.health;
@@ -55,10 +58,18 @@ impl Lane {
             Urgency::CanRide
         };
         let store = self.shared.store.clone();
-        self.write = Some(Box::pin(async move {
+        self.writes.push_back(Box::pin(async move {
             let result = store.settle(settlements, urgency).await;
             Write { parts, result }
         }));
+    }
+
+    /// One write at a time, until the window is full: then sending waits for the store, and an
+    /// outcome should not miss the next commit because an earlier one is in this one.
+    fn may_write(&self) -> bool {
+        let rows = || self.tracks.iter().map(Track::unwritten_rows).sum::<usize>();
+        self.writes.is_empty()
+            || (self.gate.is_full() && self.writes.len() < MAX_WRITES && rows() >= WORTH_A_WRITE)
     }
 
     pub(super) fn wrote(&mut self, write: Write) {

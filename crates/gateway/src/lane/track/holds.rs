@@ -1,7 +1,7 @@
 //! Keys whose events wait in rows: under `strict` those with an unsettled event; else those that
 //! still have `waiting` rows from a time when the destination was `strict`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use zapbus_store::HeldKey;
 
@@ -27,7 +27,7 @@ impl Held {
 pub(super) struct Holds {
     keys: HashMap<u64, Held>,
     /// Keys with nothing retrying and nothing out: their next waiting row may be fetched.
-    free: HashSet<u64>,
+    free: BTreeSet<u64>,
 }
 
 impl Holds {
@@ -44,7 +44,7 @@ impl Holds {
                 (key.key, Held { retrying, waiting: key.waiting, out: 0 })
             })
             .collect();
-        let mut holds = Self { keys, free: HashSet::new() };
+        let mut holds = Self { keys, free: BTreeSet::new() };
         holds.recall();
         holds
     }

@@ -200,7 +200,8 @@ struct Run {
     track: Track,
     ordering: Ordering,
     sent: Vec<Task>,
-    writing: Option<(Vec<Row>, Option<Position>)>,
+    /// In their order: each may fail, whatever becomes of the later ones.
+    writing: VecDeque<(Vec<Row>, Option<Position>)>,
     /// What the store was asked, as it was then: the answer may come late.
     asked: Option<Answer>,
     /// A page on its way, and after which position it was asked for.
@@ -223,7 +224,7 @@ impl Run {
             track,
             ordering,
             sent: Vec::new(),
-            writing: None,
+            writing: VecDeque::new(),
             asked: None,
             paged: None,
             undisturbed: false,
@@ -257,8 +258,8 @@ impl Run {
             Step::Send => self.send(),
             Step::Outcome { pick, accepted } => self.outcome(pick, accepted),
             Step::TakeOutbox => {
-                if self.writing.is_none() {
-                    self.writing = Some(self.track.take_outbox());
+                if self.writing.len() < 3 {
+                    self.writing.push_back(self.track.take_outbox());
                 }
             }
             Step::Written { ok } => self.written(ok),
@@ -267,7 +268,7 @@ impl Run {
             Step::Rewind => self.track.rewind(),
             Step::Crash => {
                 self.sent.clear();
-                self.writing = None;
+                self.writing.clear();
                 self.asked = None;
                 self.paged = None;
                 self.track = open(&self.model, self.ordering);
@@ -309,7 +310,7 @@ impl Run {
         };
         self.model.is_settled(seq)
             || self.track.outbox.iter().any(closed)
-            || self.writing.as_ref().is_some_and(|(rows, _)| rows.iter().any(closed))
+            || self.writing.iter().any(|(rows, _)| rows.iter().any(closed))
     }
 
     fn outcome(&mut self, pick: usize, accepted: bool) {
@@ -337,7 +338,7 @@ impl Run {
     }
 
     fn written(&mut self, ok: bool) {
-        let Some((rows, cursor)) = self.writing.take() else { return };
+        let Some((rows, cursor)) = self.writing.pop_front() else { return };
         if !ok {
             self.track.not_written(rows);
             return;
@@ -398,9 +399,11 @@ impl Run {
             self.step(Step::Send);
             self.step(Step::Outcome { pick: 0, accepted: true });
             self.step(Step::TakeOutbox);
-            self.step(Step::Written { ok: true });
+            while !self.writing.is_empty() {
+                self.step(Step::Written { ok: true });
+            }
             let done = self.model.journal.iter().all(|event| self.model.is_settled(event.seq));
-            if done && self.track.is_quiet() {
+            if done && self.track.is_quiet() && !self.track.is_dirty() {
                 break;
             }
         }
@@ -409,7 +412,7 @@ impl Run {
         }
         assert!(self.track.is_quiet());
         let head = self.model.journal.last().map_or(Position::START, |event| event.seq);
-        assert_eq!(self.track.cursor(), head);
+        assert_eq!((self.track.cursor(), self.model.cursor), (head, head));
         if self.ordering != Ordering::None {
             for (key, arrivals) in &self.arrived {
                 assert!(arrivals.is_sorted(), "key {key}: {arrivals:?}");

@@ -86,7 +86,7 @@ fn expire_rows(tx: &mut Tx<'_>, doomed: &[Doomed], first: i64, last: i64) -> Res
         .conn
         .prepare_cached(
             "SELECT n, seq FROM delivery INDEXED BY delivery_open \
-             WHERE status IN (1, 2, 3) AND seq BETWEEN ?1 AND ?2 AND status != 3",
+             WHERE status BETWEEN 1 AND 3 AND seq BETWEEN ?1 AND ?2 AND status != 3",
         )?
         .query_map([first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;

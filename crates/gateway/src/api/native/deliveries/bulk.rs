@@ -14,6 +14,7 @@ use crate::{
         auth::Caller,
         body::Json,
         error::{ApiError, Changing},
+        page,
     },
     app::App,
 };
@@ -50,6 +51,9 @@ pub(in crate::api::native) struct RetryRequest {
     /// Written before this RFC 3339 time.
     #[serde(default)]
     to: Option<String>,
+    /// `next` of an earlier answer to the same question: goes on behind it.
+    #[serde(default)]
+    after: Option<String>,
     /// How many at most: 1 to 10000; 1000 when left out.
     #[serde(default)]
     limit: Option<usize>,
@@ -71,6 +75,8 @@ pub(in crate::api::native) struct RetryAnswer {
     expired: u64,
     /// The limit was reached: there are more.
     more: bool,
+    /// Give it as `after` to go on; `null` when there is no more. Opaque.
+    next: Option<String>,
 }
 
 /// Sends every delivery that matches again, now. Ask with `dry_run` first.
@@ -103,6 +109,7 @@ pub(in crate::api::native) async fn retry_deliveries(
             return Err(ApiError::invalid("limit", format!("expected 1 to {MAX_BULK}")));
         }
     };
+    let after = page::after::<i64>(request.after.as_deref())?.map(i64::unsigned_abs);
     let status = match &request.status {
         Some(names) => Wanted::read(names.iter().map(String::as_str))?,
         None => Wanted { status: vec![Status::Dead], pending: false },
@@ -129,7 +136,8 @@ pub(in crate::api::native) async fn retry_deliveries(
     let dry_run = request.dry_run;
     complete(async move {
         let now = (app.clock)();
-        let done = app.store.redeliver_where(query, limit, dry_run, now, &caller.actor()).await?;
+        let actor = caller.actor();
+        let done = app.store.redeliver_where(query, after, limit, dry_run, now, &actor).await?;
         for lane in &done.lanes {
             app.lanes.rows_changed(*lane);
         }
@@ -139,6 +147,7 @@ pub(in crate::api::native) async fn retry_deliveries(
             redelivered: done.redelivered,
             expired: done.expired,
             more: done.more,
+            next: done.next.map(|next| next.to_string()),
         }))
     })
     .await

@@ -67,7 +67,7 @@ pub(in crate::api::native) struct DeliveryPage {
 
 /// What waits in the journal for a destination.
 #[derive(Debug, Serialize, ToSchema)]
-struct Backlog {
+pub(in crate::api::native) struct Backlog {
     /// Events that match.
     events: u64,
     /// All of them were counted; else there are at least so many.
@@ -235,7 +235,7 @@ async fn own_destinations(
 }
 
 /// What waits behind the cursor of a destination, counted as far as is cheap.
-async fn backlog(
+pub(in crate::api::native) async fn backlog(
     app: &App,
     destination: &Destination,
     wanted: &DeliveryQuery,

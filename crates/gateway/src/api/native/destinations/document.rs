@@ -20,7 +20,7 @@ pub(in crate::api::native) use self::{
 use crate::{
     api::error::ApiError,
     lane::LaneStatus,
-    spec::{Ordering, Retry, Spec},
+    spec::{DEFAULT_DISABLE_AFTER_S, DEFAULT_MAX_IN_FLIGHT, Ordering, Retry, Spec},
 };
 
 /// A new destination. Only `channel` is required.
@@ -153,8 +153,9 @@ pub(in crate::api::native) struct DestinationAnswer {
     instance: Option<InstanceId>,
     /// Unique for the instance.
     label: String,
-    /// Where to. Secrets are masked; `secret` is shown when it is made.
-    #[schema(value_type = channels::Config)]
+    /// Where to. Secrets are masked; `secret` is shown when it is made. `null` when it went with
+    /// the secrets of a restored backup, or cannot be decrypted.
+    #[schema(value_type = Option<channels::Config>)]
     channel: Value,
     /// The vocabulary.
     #[schema(value_type = String)]
@@ -263,7 +264,9 @@ impl StatusAnswer {
 impl DestinationAnswer {
     /// As everybody who may see it sees it.
     pub(super) fn new(destination: &Destination) -> Result<Self, ApiError> {
-        let spec = spec_of(destination)?;
+        let spec = known_spec(destination)?;
+        let spec = spec.as_ref();
+        let channel = spec.map(|spec| serde_json::to_value(spec.channel.masked())).transpose();
         let (state, reason, since) = match &destination.activity {
             Activity::Active => ("active", None, None),
             Activity::Paused { reason, since } => ("paused", Some(reason.clone()), Some(*since)),
@@ -276,18 +279,18 @@ impl DestinationAnswer {
             account: destination.account,
             instance: destination.instance,
             label: destination.label.clone(),
-            channel: serde_json::to_value(spec.channel.masked()).map_err(ApiError::internal)?,
-            dialect: spec.dialect,
+            channel: channel.map_err(ApiError::internal)?.unwrap_or_default(),
+            dialect: spec.map(|spec| spec.dialect).unwrap_or_default(),
             events: destination.filter.patterns(),
             exclude_ephemeral: destination.exclude_ephemeral,
-            ordering: spec.ordering,
-            max_in_flight: spec.max_in_flight,
-            rate_limit_per_s: spec.rate_limit_per_s,
-            retry: spec.retry,
-            disable_after_s: spec.disable_after_s,
-            include_raw: spec.include_raw,
-            fallback: spec.fallback,
-            media_key: spec.media_key,
+            ordering: spec.map(|spec| spec.ordering).unwrap_or_default(),
+            max_in_flight: spec.map_or(DEFAULT_MAX_IN_FLIGHT, |spec| spec.max_in_flight),
+            rate_limit_per_s: spec.and_then(|spec| spec.rate_limit_per_s),
+            retry: spec.map(|spec| spec.retry.clone()).unwrap_or_default(),
+            disable_after_s: spec.map_or(DEFAULT_DISABLE_AFTER_S, |spec| spec.disable_after_s),
+            include_raw: spec.is_some_and(|spec| spec.include_raw),
+            fallback: spec.map(|spec| spec.fallback).unwrap_or_default(),
+            media_key: spec.is_some_and(|spec| spec.media_key),
             state,
             reason,
             since,
@@ -313,6 +316,15 @@ impl DestinationAnswer {
 
 /// How a stored destination delivers.
 pub(in crate::api::native) fn spec_of(destination: &Destination) -> Result<Spec, ApiError> {
+    known_spec(destination)?.ok_or_else(|| ApiError::Conflict {
+        code: "no_channel",
+        reason: "This destination was restored without its secrets: set its `channel` first."
+            .to_owned(),
+    })
+}
+
+/// [`spec_of`]; `None` when it went with the secrets of a restored backup.
+pub(super) fn known_spec(destination: &Destination) -> Result<Option<Spec>, ApiError> {
     serde_json::from_value(destination.spec.clone())
         .map_err(|error| ApiError::internal(format!("{} cannot be read: {error}", destination.id)))
 }

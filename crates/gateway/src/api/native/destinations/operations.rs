@@ -198,6 +198,7 @@ pub(in crate::api::native) async fn resume_destination(
 ) -> Result<axum::Json<DestinationAnswer>, ApiError> {
     let destination = caller.destination(&app, &destination).await?;
     refuse_environment(&destination)?;
+    spec_of(&destination)?;
     let resume = match request.from {
         ResumeFrom::Cursor => Resume::AtCursor,
         ResumeFrom::Now => Resume::AtHead,

@@ -25,7 +25,7 @@ const AT_ONCE: f64 = (64 << 20) as f64;
 /// A bucket of bytes that may be hashed on a guess. It may be overdrawn once, so that no body is
 /// too large for it.
 #[derive(Debug)]
-pub(crate) struct Guesses(Mutex<Bucket>);
+pub struct Guesses(Mutex<Bucket>);
 
 #[derive(Debug)]
 struct Bucket {

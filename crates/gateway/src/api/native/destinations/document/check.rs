@@ -1,12 +1,13 @@
 //! What may be wrong with a destination.
 
+use serde_json::Value;
 use zapbus_event::{Dialect, Filter};
 use zapbus_store::{Destination, Start};
 
 use super::{
     ChangeDestination, CreateDestination, Place,
     channel::{channel_of, merged},
-    spec_of,
+    known_spec, spec_of,
 };
 use crate::{
     api::error::{ApiError, Fault},
@@ -72,19 +73,30 @@ impl CreateDestination {
 }
 
 impl ChangeDestination {
-    /// Whether the caller sets a signing secret, and so is shown the one in force.
-    pub(in crate::api::native::destinations) fn gives_secret(&self) -> bool {
-        self.channel.as_ref().is_some_and(|members| members.contains_key("secret"))
+    /// Whether the caller sets a signing secret, or has one made, and so is shown the one in force.
+    pub(in crate::api::native::destinations) fn gives_secret(&self, stored: &Destination) -> bool {
+        let given = self.channel.as_ref().is_some_and(|members| members.contains_key("secret"));
+        given || stored.spec.is_null()
     }
 
     /// What is then asked for, or everything that is wrong with it.
     pub(in crate::api::native::destinations) fn check(
-        self,
+        mut self,
         app: &App,
         stored: &Destination,
     ) -> Result<Checked, ApiError> {
-        let mut spec = spec_of(stored)?;
         let mut faults = Vec::new();
+        let mut spec = match known_spec(stored)? {
+            Some(spec) => spec,
+            // Nothing is left to merge with.
+            None => match self.channel.take() {
+                Some(members) => {
+                    let channel = channel_of(app, Value::Object(members), None, &mut faults);
+                    Spec::new(channel.ok_or(ApiError::Invalid(faults.clone()))?)
+                }
+                None => spec_of(stored)?,
+            },
+        };
         let label = self.label.unwrap_or_else(|| stored.label.clone());
         if label != stored.label {
             faults.extend(label_fault(&label));

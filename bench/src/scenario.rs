@@ -1,0 +1,54 @@
+//! What is measured, one file per question.
+
+mod fanout;
+mod growth;
+mod outage;
+mod path;
+mod start;
+mod steady;
+
+use crate::{Failure, bench::Bench};
+
+/// A question with its name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// How many events per second get through, at 1, 16, 64 and 256 connections and in batches.
+    Path,
+    /// How long an event takes at a steady rate.
+    Steady,
+    /// What a destination that is down costs, itself and its neighbours.
+    Outage,
+    /// How long a start takes with much in the store.
+    Start,
+    /// How the cost of a delivery grows with what is stored.
+    Growth,
+    /// How long one event takes to many destinations.
+    Fanout,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Path, Self::Steady, Self::Outage, Self::Start, Self::Growth, Self::Fanout];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Steady => "steady",
+            Self::Outage => "outage",
+            Self::Start => "start",
+            Self::Growth => "growth",
+            Self::Fanout => "fanout",
+        }
+    }
+
+    pub(crate) fn run(self, bench: &mut Bench) -> Result<(), Failure> {
+        match self {
+            Self::Path => path::run(bench),
+            Self::Steady => steady::run(bench),
+            Self::Outage => outage::run(bench),
+            Self::Start => start::run(bench),
+            Self::Growth => growth::run(bench),
+            Self::Fanout => fanout::run(bench),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The benchmark works: a small run against the gateway of this build, and what it reports.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::{path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+/// The gateway beside our own binary: a run of the whole workspace has built it already.
+fn gateway() -> PathBuf {
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_zapbus-bench")).with_file_name("zapbus");
+    if !binary.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "--package", "zapbus", "--bin", "zapbus"])
+            .status()
+            .unwrap();
+        assert!(built.success(), "the gateway does not build");
+    }
+    binary
+}
+
+#[test]
+fn a_quick_run_delivers_everything_and_reports_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_zapbus-bench"))
+        .args(["--quick", "--only", "path", "--connections", "16", "--binary"])
+        .arg(gateway())
+        .arg("--folder")
+        .arg(folder.path())
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("| 16 connections, pass 1 |"), "{said}");
+
+    let text = std::fs::read_to_string(json).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let [measured] = &report["measured"].as_array().unwrap()[..] else {
+        panic!("one measurement was asked for: {text}");
+    };
+    for figure in ["bare_per_s", "deliveries_per_s", "cpu_s_per_1000", "after_mib"] {
+        assert!(measured["figures"][figure].as_f64().unwrap() > 0.0, "{figure}: {text}");
+    }
+    assert!(measured["before"]["sync_ms"].as_f64().unwrap() > 0.0, "{text}");
+    assert_eq!(report["sizes"], "quick");
+    let verdicts: Vec<_> =
+        report["targets"].as_array().unwrap().iter().map(|target| &target["verdict"]).collect();
+    assert!(verdicts.iter().all(|verdict| *verdict == "not measured"), "{text}");
+    assert!(!text.contains(folder.path().to_str().unwrap()), "the report names a folder: {text}");
+}

@@ -1,0 +1,20 @@
+//! Asking before something wide is done. Scripts are not asked.
+
+use std::io::{BufRead as _, IsTerminal as _, Write};
+
+use super::{Exit, Failure};
+
+/// Goes on after a yes, with `--yes`, or where there is nobody to ask.
+pub(super) fn confirm(question: &str, yes: bool, err: &mut dyn Write) -> Result<(), Failure> {
+    if yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(());
+    }
+    write!(err, "{question} [y/N] ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failure, "called off; nothing was done"))
+}

@@ -1,0 +1,176 @@
+//! One life of a gateway on the simulated clock: everything but sockets.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::{Method, Request, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::time::Instant;
+use tower::ServiceExt;
+use zapbus_channel::{Opening, egress::Guard, simulation::World as ChannelWorld};
+use zapbus_event::Timestamp;
+use zapbus_gateway::{
+    api::{self, Guesses, body::Bodies},
+    app::{App, Inner},
+    backups::Backups,
+    config::Config,
+    directory::{Directory, token_hash},
+    ingest::Ingest,
+    lane::{self, Lanes},
+    telemetry::{Telemetry, readiness::Readiness},
+};
+use zapbus_store::{Clock, Store, simulation::Simulation};
+
+use crate::{endpoints::Outside, world::World};
+
+const TOKEN: &str = "zb_admin_of_the_simulation_0123456789";
+
+/// 2026-01-01.
+const BEGINNING_MS: i64 = 1_767_225_600_000;
+
+/// The wall clock: goes with virtual time, and jumps.
+#[derive(Clone)]
+pub(crate) struct WallClock(Arc<AtomicI64>);
+
+impl WallClock {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(BEGINNING_MS)))
+    }
+
+    pub(crate) fn jump(&self, by_ms: i64) {
+        self.0.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// The clock of a life that begins now.
+    fn clock(&self, started: Instant) -> Clock {
+        let at = Arc::clone(&self.0);
+        Arc::new(move || {
+            let since = started.elapsed().as_millis() as i64;
+            Timestamp::from_millis(at.load(Ordering::Relaxed) + since)
+        })
+    }
+
+    /// A life that began at `started` ends: its time has passed.
+    pub(crate) fn end(&self, started: Instant) {
+        self.jump(started.elapsed().as_millis() as i64);
+    }
+}
+
+/// Bounds that differ from seed to seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounds {
+    pub(crate) lanes: lane::Config,
+    pub(crate) queue_bytes: usize,
+    pub(crate) tail_bytes: usize,
+    pub(crate) batch_events: usize,
+}
+
+/// A gateway that runs.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) app: App,
+    router: Router,
+    pub(crate) started: Instant,
+}
+
+impl Node {
+    pub(crate) async fn start(
+        folder: &Path,
+        wall: &WallClock,
+        simulation: Simulation,
+        world: &Arc<World>,
+        bounds: &Bounds,
+        seed: u64,
+    ) -> Self {
+        let started = Instant::now();
+        let clock = wall.clock(started);
+        let mut config = Config { data_dir: folder.to_owned(), ..Config::default() };
+        config.lanes = bounds.lanes.clone();
+        config.store.queue_bytes = bounds.queue_bytes;
+        config.store.tail_bytes = bounds.tail_bytes;
+        config.store.batch_events = bounds.batch_events;
+        config.store.min_free_bytes = 0;
+        let mut options = config.store.options(folder.to_owned(), Vec::new(), clock.clone());
+        options.simulation = Some(simulation);
+        let store = Store::open(options).await.expect("the store opens").store;
+        let telemetry = Arc::new(Telemetry::new(&store));
+        let readiness = Readiness::starting(store.health());
+        let egress = Arc::new(Guard::new(config.allow_list().expect("an empty list")));
+        let channels = ChannelWorld(Arc::new(Outside(Arc::clone(world))));
+        let opening = Arc::new(Opening::new(egress.clone()).with_world(channels));
+        let ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
+        let lanes = Lanes::start(lane::Parts {
+            store: store.clone(),
+            opening: opening.clone(),
+            clock: clock.clone(),
+            wall: clock.clone(),
+            config: config.lanes.clone(),
+            telemetry: telemetry.clone(),
+            watching: config.telemetry,
+            tracer: None,
+            seed,
+        })
+        .await
+        .expect("the roster can be read");
+        let backups = Backups::new(
+            store.clone(),
+            clock.clone(),
+            folder.join("backups"),
+            config.store.min_free_bytes,
+        );
+        let app = App::new(Inner {
+            backups,
+            guesses: Guesses::default(),
+            public_url: "http://simulation.example".to_owned(),
+            directory: Directory::new(store.clone()),
+            bodies: Bodies::new(48 << 20, config.http.body_patience()),
+            admin_token_hash: token_hash(TOKEN),
+            clock,
+            config,
+            store,
+            ingest,
+            lanes,
+            telemetry,
+            egress,
+            opening,
+            readiness,
+        });
+        app.readiness.set_ready();
+        Self { router: api::router(app.clone()), app, started }
+    }
+
+    /// Stops as an operator stops it; whether everything was put away.
+    pub(crate) async fn stop(self) -> bool {
+        let drained = self.app.lanes.drain(Duration::from_secs(60)).await;
+        self.app.store.close().await;
+        drained
+    }
+
+    /// What an HTTP client would get.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .header("zapbus-account", "default")
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
+            .expect("a request");
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+}

@@ -1,0 +1,22 @@
+-- Figures per five minutes, a day of them. `slot` is the time in milliseconds divided by 300,000.
+-- Several nodes add to one row: in order of slot, then destination or instance.
+CREATE TABLE delivery_slot (
+    destination    bigint NOT NULL,
+    slot           bigint NOT NULL,
+    accepted       bigint NOT NULL DEFAULT 0,
+    failed         bigint NOT NULL DEFAULT 0,
+    dead           bigint NOT NULL DEFAULT 0,
+    expired        bigint NOT NULL DEFAULT 0,
+    last_delivered bigint,
+    latencies      bytea  NOT NULL DEFAULT '',
+    PRIMARY KEY (destination, slot)
+) WITH (fillfactor = 70);
+CREATE INDEX delivery_slot_time ON delivery_slot (slot);
+
+CREATE TABLE event_slot (
+    instance bytea  NOT NULL,
+    slot     bigint NOT NULL,
+    events   bigint NOT NULL,
+    PRIMARY KEY (instance, slot)
+) WITH (fillfactor = 70);
+CREATE INDEX event_slot_time ON event_slot (slot);
