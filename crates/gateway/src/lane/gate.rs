@@ -139,10 +139,15 @@ impl Gate {
         }
     }
 
-    /// A probe may start now.
+    /// A probe may start now. What was sent before the outage may still be on its way: a probe has
+    /// its place in the destination's window like any other send.
     pub(crate) fn probe_due(&self, now: Timestamp) -> bool {
         match self.memory.health {
-            Health::Probing { next, .. } => self.probe_at(next, now) <= now && !self.probe_out,
+            Health::Probing { next, .. } => {
+                self.probe_at(next, now) <= now
+                    && !self.probe_out
+                    && self.in_flight < self.max_in_flight
+            }
             Health::Flowing => false,
         }
     }

@@ -263,8 +263,7 @@ impl Inner {
         let window = target.windows.entry(life).or_default();
         *window = target.max_allowed.max(*window);
         target.flying += 1;
-        // A probe may go beside what was sent before the outage.
-        if target.flying > target.max_allowed.saturating_add(1) {
+        if target.flying > target.max_allowed {
             wrong.push(format!("{} in flight of {}", target.flying, target.max_allowed));
         }
         let mut wishes = target.wishes.iter();
