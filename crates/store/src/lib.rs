@@ -49,6 +49,7 @@ mod seal;
 mod shard;
 mod sqlite;
 mod tail;
+mod unreadable;
 
 mod cluster;
 mod deliveries;

@@ -127,16 +127,7 @@ impl Shared {
         self.health.send_if_modified(|health| {
             let changed = health.appends != appends;
             if changed {
-                match &appends {
-                    Appends::Ok => {
-                        tracing::info!(event = "store.appends_resumed", "events are taken again")
-                    }
-                    Appends::Stopped { reason } => tracing::warn!(
-                        event = "store.appends_stopped",
-                        reason,
-                        "no events are taken"
-                    ),
-                }
+                appends.tell();
                 health.appends = appends;
             }
             changed

@@ -25,6 +25,20 @@ pub enum Appends {
     },
 }
 
+impl Appends {
+    /// Says in the log that it has become so.
+    pub(crate) fn tell(&self) {
+        match self {
+            Self::Ok => {
+                tracing::info!(event = "store.appends_resumed", "events are taken again");
+            }
+            Self::Stopped { reason } => {
+                tracing::warn!(event = "store.appends_stopped", reason, "no events are taken");
+            }
+        }
+    }
+}
+
 /// What opening a store would do to its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationPlan {

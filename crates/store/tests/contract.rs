@@ -22,6 +22,8 @@ mod failures;
 mod files;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/keys.rs"]
+mod keys;
 #[path = "contract/lag.rs"]
 mod lag;
 #[path = "contract/lanes.rs"]

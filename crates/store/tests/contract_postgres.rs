@@ -20,6 +20,8 @@ mod erasure;
 mod failures;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/keys.rs"]
+mod keys;
 #[path = "contract/lag.rs"]
 mod lag;
 #[path = "contract/lanes.rs"]

@@ -17,6 +17,7 @@ use crate::{
     prepared::sha256,
     registry::{Account, Actor, Audit, DEFAULT_ACCOUNT, RESERVED_INSTANCE, Remember},
     seal::{Place, Sealer, seal, unseal},
+    unreadable,
 };
 
 /// How long an answer is kept for its `Idempotency-Key`.
@@ -215,7 +216,7 @@ impl Engine {
         for row in &rows {
             found.push(account(row, &self.shared.sealer).or_else(|fault| match fault {
                 Fault::Store(error) => {
-                    tracing::warn!(event = "account.sealed", %error, "listed without its source");
+                    unreadable::source_of_account(&error);
                     without_source(row)
                 }
                 other => Err(other),

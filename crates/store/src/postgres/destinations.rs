@@ -20,6 +20,7 @@ use crate::{
     fault::{Fault, Result},
     registry::{Activity, Destination, DestinationHead, DestinationScope},
     seal::{Place, unseal},
+    unreadable,
 };
 
 const DESTINATION: &str = "SELECT d.id, d.account, d.instance, d.label, d.filter, \
@@ -138,9 +139,7 @@ fn read_head(row: &Row, filters: &mut Filters) -> Result<(DestinationHead, Posit
     let filter = match known.map_or_else(|| filter_of(text), Ok) {
         Ok(filter) => Some(filters.entry(text.to_owned()).or_insert(filter).clone()),
         Err(fault) => {
-            // One that nobody can read must not keep the others from starting.
-            let reason = fault.reason();
-            tracing::error!(event = "destination.filter_unreadable", destination = %id, reason, "it rests");
+            unreadable::filter(id, &fault);
             None
         }
     };

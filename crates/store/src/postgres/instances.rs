@@ -21,6 +21,7 @@ use crate::{
     prepared::sha256,
     registry::{Actor, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember},
     seal::{Place, Sealer, seal, unseal},
+    unreadable,
 };
 
 const INSTANCE: &str = "SELECT id, account, name, token, source, route, settings, created_at, deleted_at FROM instance";
@@ -303,7 +304,7 @@ impl Engine {
             // One unreadable secret must not hide everybody else.
             found.push(instance(row, &self.shared.sealer).or_else(|fault| match fault {
                 Fault::Store(error) => {
-                    tracing::warn!(event = "instance.sealed", %error, "listed without its secrets");
+                    unreadable::secrets_of_instance(&error);
                     without_secrets(row)
                 }
                 other => Err(other),

@@ -10,7 +10,7 @@ use super::{
     pool::Session,
     row::{self, EVENT, Fixed},
 };
-use crate::fault::Result;
+use crate::{fault::Result, unreadable};
 
 /// Events read at a time.
 const PAGE: i64 = 200;
@@ -37,7 +37,7 @@ pub(super) async fn fold(
         let stored: &str = found.try_get(0)?;
         // It is only derived from events: what cannot be read must not keep new ones out.
         let mut state: InstanceState = serde_json::from_str(stored).unwrap_or_else(|error| {
-            tracing::warn!(event = "instance.state_unreadable", %instance, %error, "it starts anew");
+            unreadable::state(instance, &error);
             InstanceState::default()
         });
         let (from, to): (Option<i64>, Option<i64>) = (found.try_get(1)?, found.try_get(2)?);

@@ -15,6 +15,7 @@ pub(crate) use crate::seal::{seal, unseal};
 use crate::{
     registry::{Account, Actor, Audit, Remember},
     seal::{Place, Sealer},
+    unreadable,
 };
 
 /// How long an answer is kept for its `Idempotency-Key`.
@@ -46,7 +47,7 @@ pub(crate) fn accounts(view: View<'_>) -> Result<Vec<Account>> {
     while let Some(row) = rows.next()? {
         found.push(account(row, &view.shared.sealer).or_else(|fault| match fault {
             Fault::Store(error) => {
-                tracing::warn!(event = "account.source_unreadable", %error, "an account is listed without its source");
+                unreadable::source_of_account(&error);
                 Ok(Account {
                     id: AccountId::from_bytes(row.get(0)?),
                     name: row.get(1)?,

@@ -18,6 +18,7 @@ use crate::{
     blob::Sha,
     journal::{Appended, NewEvent},
     prepared::prepare_own,
+    unreadable,
 };
 
 /// Numbers in JSON are exact below this.
@@ -254,7 +255,7 @@ pub(crate) fn instance_state(
     };
     // It is only derived from events: what cannot be read must not keep new ones out.
     Ok(serde_json::from_slice(&stored).unwrap_or_else(|error| {
-        tracing::warn!(event = "instance.state_unreadable", %instance, %error, "the state of an instance cannot be read and starts anew");
+        unreadable::state(instance, &error);
         InstanceState::default()
     }))
 }

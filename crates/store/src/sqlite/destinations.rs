@@ -17,6 +17,7 @@ use crate::{
     delivery::Health,
     registry::{Activity, Actor, Destination, DestinationHead, DestinationScope, Remember, Start},
     seal::Place,
+    unreadable,
 };
 
 const DESTINATION: &str = "d.id, d.account, d.instance, d.label, d.filter, d.exclude_ephemeral, \
@@ -135,8 +136,7 @@ fn read_head(row: &Row<'_>, filters: &mut Filters) -> Result<(DestinationHead, P
     let filter = match known.map_or_else(|| filter_of(text), Ok) {
         Ok(filter) => Some(filters.entry(text.to_owned()).or_insert(filter).clone()),
         Err(fault) => {
-            // One that nobody can read must not keep the others from starting.
-            tracing::error!(event = "destination.filter_unreadable", destination = %id, reason = %fault.reason(), "its filter cannot be read");
+            unreadable::filter(id, &fault);
             None
         }
     };

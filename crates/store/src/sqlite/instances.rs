@@ -17,6 +17,7 @@ use crate::{
     journal::NewEvent,
     registry::{Actor, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember},
     seal::{Place, Sealer},
+    unreadable,
 };
 
 const INSTANCE: &str = "id, account, name, token, source, route, CAST(settings AS BLOB), \
@@ -63,7 +64,7 @@ fn list(view: View<'_>, condition: &str, params: impl rusqlite::Params) -> Resul
         // One unreadable secret must not hide everybody else.
         found.push(instance(row, &view.shared.sealer).or_else(|fault| match fault {
             Fault::Store(error) => {
-                tracing::warn!(event = "instance.secrets_unreadable", %error, "an instance is listed without its secrets");
+                unreadable::secrets_of_instance(&error);
                 without_secrets(row)
             }
             other => Err(other),
