@@ -1,6 +1,7 @@
 -- Figures per five minutes, a day of them. `slot` is the time in milliseconds divided by 300,000.
--- Several nodes add to one row: in order of slot, then destination or instance.
-CREATE TABLE delivery_slot (
+-- Several nodes add to one row: in order of slot, then destination or instance. Their names do not
+-- begin like those of partitions, which are found and weighed by name.
+CREATE TABLE figures_delivery (
     destination    bigint NOT NULL,
     slot           bigint NOT NULL,
     accepted       bigint NOT NULL DEFAULT 0,
@@ -11,12 +12,12 @@ CREATE TABLE delivery_slot (
     latencies      bytea  NOT NULL DEFAULT '',
     PRIMARY KEY (destination, slot)
 ) WITH (fillfactor = 70);
-CREATE INDEX delivery_slot_time ON delivery_slot (slot);
+CREATE INDEX figures_delivery_time ON figures_delivery (slot);
 
-CREATE TABLE event_slot (
+CREATE TABLE figures_event (
     instance bytea  NOT NULL,
     slot     bigint NOT NULL,
     events   bigint NOT NULL,
     PRIMARY KEY (instance, slot)
 ) WITH (fillfactor = 70);
-CREATE INDEX event_slot_time ON event_slot (slot);
+CREATE INDEX figures_event_time ON figures_event (slot);

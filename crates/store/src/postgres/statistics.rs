@@ -68,10 +68,10 @@ async fn add(tx: &Tx, rows: &[(Key, Slot, Figures)]) -> Result<()> {
     let counts: Vec<i64> = events.iter().map(|(.., count)| *count).collect();
     tx.session
         .execute(
-            "INSERT INTO event_slot (slot, instance, events) \
+            "INSERT INTO figures_event (slot, instance, events) \
              SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[]) \
              ON CONFLICT (instance, slot) DO UPDATE SET \
-             events = event_slot.events + excluded.events",
+             events = figures_event.events + excluded.events",
             &[&slots, &instances, &counts],
         )
         .await?;
@@ -87,7 +87,7 @@ async fn add_outcomes(tx: &Tx, mut rows: Vec<(i64, i64, Figures)>) -> Result<()>
     let numbers: Vec<i64> = rows.iter().map(|(_, number, _)| *number).collect();
     tx.session
         .execute(
-            "INSERT INTO delivery_slot (slot, destination) \
+            "INSERT INTO figures_delivery (slot, destination) \
              SELECT * FROM unnest($1::bigint[], $2::bigint[]) \
              ON CONFLICT (destination, slot) DO NOTHING",
             &[&slots, &numbers],
@@ -97,7 +97,7 @@ async fn add_outcomes(tx: &Tx, mut rows: Vec<(i64, i64, Figures)>) -> Result<()>
         .session
         .query(
             &format!(
-                "SELECT slot, destination, {FIGURES} FROM delivery_slot \
+                "SELECT slot, destination, {FIGURES} FROM figures_delivery \
                  WHERE (destination, slot) IN (SELECT n, s \
                  FROM unnest($1::bigint[], $2::bigint[]) AS u(s, n)) \
                  ORDER BY slot, destination FOR UPDATE"
@@ -121,7 +121,7 @@ async fn add_outcomes(tx: &Tx, mut rows: Vec<(i64, i64, Figures)>) -> Result<()>
     let latencies: Vec<Vec<u8>> = rows.iter().map(|(.., sum)| sum.latencies.to_bytes()).collect();
     tx.session
         .execute(
-            "UPDATE delivery_slot d SET accepted = u.accepted, failed = u.failed, dead = u.dead, \
+            "UPDATE figures_delivery d SET accepted = u.accepted, failed = u.failed, dead = u.dead, \
              expired = u.expired, last_delivered = u.last, latencies = u.latencies \
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
              $6::bigint[], $7::bigint[], $8::bytea[]) \
@@ -136,7 +136,7 @@ async fn add_outcomes(tx: &Tx, mut rows: Vec<(i64, i64, Figures)>) -> Result<()>
 /// Forgets some of what lies before a slot. True when there may be more.
 async fn forget(tx: &Tx, before: Slot) -> Result<bool> {
     let mut more = false;
-    for (table, key) in [("delivery_slot", "destination"), ("event_slot", "instance")] {
+    for (table, key) in [("figures_delivery", "destination"), ("figures_event", "instance")] {
         let gone = tx
             .session
             .execute(
@@ -161,7 +161,7 @@ async fn of_numbers(
     let rows = session
         .query(
             &format!(
-                "SELECT slot, {FIGURES} FROM delivery_slot \
+                "SELECT slot, {FIGURES} FROM figures_delivery \
                  WHERE destination = ANY ($1) AND slot BETWEEN $2 AND $3"
             ),
             &[&numbers, slots.start(), slots.end()],
@@ -230,7 +230,7 @@ impl Engine {
         found.slots = of_numbers(session, &numbers, slots).await?;
         let rows = session
             .query(
-                "SELECT slot, events FROM event_slot WHERE instance = $1 \
+                "SELECT slot, events FROM figures_event WHERE instance = $1 \
                  AND slot BETWEEN $2 AND $3",
                 &[&id, slots.start(), slots.end()],
             )
