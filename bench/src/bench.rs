@@ -1,6 +1,7 @@
 //! What all scenarios share: binaries, folders, the receiver, and what was recorded.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,6 +15,7 @@ use crate::{
     generator::{self, Driven, Pace, Plan},
     ledger::{Arrivals, Run},
     machine::{self, Weather},
+    postgres::Postgres,
     receiver::Receiver,
     report::{self, Record},
     size::Size,
@@ -27,6 +29,8 @@ pub(crate) struct Bench {
     pub(crate) size: Size,
     /// Of the path, only so many connections.
     pub(crate) connections: Option<usize>,
+    /// The server that clusters are measured on, unless it is one of our own.
+    pub(crate) database_url: Option<String>,
     pub(crate) receiver: Receiver,
     folder: PathBuf,
     runs: u32,
@@ -46,6 +50,7 @@ impl Bench {
             counting,
             size,
             connections: None,
+            database_url: None,
             receiver: Receiver::start()?,
             folder: folder.to_owned(),
             runs: 0,
@@ -59,7 +64,12 @@ impl Bench {
     }
 
     pub(crate) fn start(&self, folder: &TempDir) -> Result<Gateway, Failure> {
-        Gateway::start(&self.binary, folder.path())
+        Gateway::start(&self.binary, folder.path(), &[])
+    }
+
+    /// A server for stores that nodes share; `None` where there is none.
+    pub(crate) fn postgres(&self) -> Result<Option<Postgres>, Failure> {
+        Postgres::find(self.database_url.as_deref(), &self.folder)
     }
 
     pub(crate) fn weather(&self) -> Result<Weather, Failure> {
@@ -150,11 +160,21 @@ pub(crate) fn post(
     run: &Arc<Run>,
     load: Load,
 ) -> Result<Driven, Failure> {
-    let mut post =
-        Post::to_gateway(gateway.address, &instance.id, &instance.token, run, load.batch);
+    post_to_all(gateway.address, std::slice::from_ref(instance), run, load)
+}
+
+/// The same to several instances in turn. Their number divides the number of chats: so a chat is one
+/// instance's.
+pub(crate) fn post_to_all(
+    address: SocketAddr,
+    instances: &[Instance],
+    run: &Arc<Run>,
+    load: Load,
+) -> Result<Driven, Failure> {
+    let mut post = Post::to_gateway(address, instances, run, load.batch);
     let plan =
         Plan { requests: load.events / load.batch, connections: load.connections, pace: load.pace };
-    generator::drive(gateway.address, plan, &mut post)
+    generator::drive(address, plan, &mut post)
 }
 
 /// Events sent, and all of them arrived.

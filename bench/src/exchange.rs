@@ -4,41 +4,42 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use memchr::memmem;
 
-use crate::{Failure, event::Template, generator::Exchange, ledger::Run};
+use crate::{Failure, event::Template, gateway::Instance, generator::Exchange, ledger::Run};
 
 /// Posts the events of a run, one or several per request.
 #[derive(Debug)]
 pub(crate) struct Post {
     run: Arc<Run>,
     template: Template,
-    head: Vec<u8>,
+    /// One for each path in turn.
+    heads: Vec<Vec<u8>>,
     batch: u64,
     /// The answer tells of each event whether it is stored.
     gateway: bool,
 }
 
 impl Post {
-    /// To the native ingest of an instance, `batch` events per request.
+    /// To the native ingest of these instances in turn, `batch` events per request.
     pub(crate) fn to_gateway(
         address: SocketAddr,
-        instance: &str,
-        token: &str,
+        instances: &[Instance],
         run: &Arc<Run>,
         batch: u64,
     ) -> Self {
-        let path = format!("/v1/instances/{instance}/events");
-        Self::new(address, &path, token, run, batch, true)
+        let path = |instance: &Instance| format!("/v1/instances/{}/events", instance.id);
+        let doors = instances.iter().map(|instance| (path(instance), instance.token.as_str()));
+        Self::new(address, doors, run, batch, true)
     }
 
     /// Straight to the receiver, as its destination 0.
     pub(crate) fn to_receiver(address: SocketAddr, run: &Arc<Run>) -> Self {
-        Self::new(address, "/d/0", "none", run, 1, false)
+        Self::new(address, [("/d/0".to_owned(), "none")], run, 1, false)
     }
 
-    fn new(
+    /// With path and token of each door.
+    fn new<'a>(
         address: SocketAddr,
-        path: &str,
-        token: &str,
+        doors: impl IntoIterator<Item = (String, &'a str)>,
         run: &Arc<Run>,
         batch: u64,
         gateway: bool,
@@ -49,18 +50,21 @@ impl Post {
             // An array: brackets and commas.
             _ => batch as usize * (template.len() + 1) + 1,
         };
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-        )
-        .into_bytes();
-        Self { run: Arc::clone(run), template, head, batch, gateway }
+        let head = |(path, token): (String, &str)| {
+            format!(
+                "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+                 content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+            )
+            .into_bytes()
+        };
+        let heads = doors.into_iter().map(head).collect();
+        Self { run: Arc::clone(run), template, heads, batch, gateway }
     }
 }
 
 impl Exchange for Post {
     fn write(&mut self, number: u64, due: Instant, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.heads[number as usize % self.heads.len()]);
         let first = number * self.batch;
         for event in first..first + self.batch {
             self.run.plan(event, due);

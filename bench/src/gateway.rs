@@ -21,6 +21,9 @@ const ADMIN_TOKEN: &str = "zb_admin_of_the_benchmark_0123456789";
 /// How long a stop may take: what is in flight finishes first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Scrapes of which the median is taken.
+const SCRAPES: usize = 21;
+
 /// A gateway that takes events. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Gateway {
@@ -40,14 +43,20 @@ pub(crate) struct Instance {
 }
 
 impl Gateway {
-    /// Starts `binary` with its data in `<folder>/data` and waits until it is ready.
-    pub(crate) fn start(binary: &Path, folder: &Path) -> Result<Self, Failure> {
+    /// Starts `binary` with its data in `<folder>/data`, unless `environment` leads it elsewhere,
+    /// and waits until it is ready.
+    pub(crate) fn start(
+        binary: &Path,
+        folder: &Path,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
         let log = folder.join("stderr.log");
         let started = Instant::now();
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--log-level", "warn"])
             .env_clear()
             .env("ZAPBUS_ADMIN_TOKEN", ADMIN_TOKEN)
+            .envs(environment.iter().copied())
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -124,6 +133,18 @@ impl Gateway {
             .flat_map(str::lines)
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
             .ok_or_else(|| format!("/metrics has no {name}").into())
+    }
+
+    /// What a scrape takes, in milliseconds: the median of some.
+    pub(crate) fn scrape_ms(&mut self) -> Result<f64, Failure> {
+        let mut times = Vec::with_capacity(SCRAPES);
+        for _ in 0..SCRAPES {
+            let started = Instant::now();
+            self.call("GET", "/metrics", &Value::Null)?;
+            times.push(started.elapsed());
+        }
+        times.sort_unstable();
+        Ok(times[SCRAPES / 2].as_secs_f64() * 1_000.0)
     }
 
     /// Waits until nothing is on its way and every settlement is durable.

@@ -10,6 +10,11 @@ impl Latencies {
         Self(micros)
     }
 
+    /// All times of several measurements.
+    pub(crate) fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        Self::from_micros(all.into_iter().flat_map(|one| one.0.iter().copied()).collect())
+    }
+
     /// The time that this share of all does not exceed (nearest rank), in milliseconds; 1.0 is
     /// the longest.
     pub(crate) fn ms(&self, share: f64) -> f64 {
@@ -27,6 +32,8 @@ mod tests {
     fn percentiles_are_nearest_ranks() {
         let times = Latencies::from_micros((1..=1_000).rev().collect());
         assert_eq!([times.ms(0.5), times.ms(0.99), times.ms(1.0)], [0.5, 0.99, 1.0]);
+        let more = Latencies::from_micros(vec![5_000]);
+        assert_eq!(Latencies::merged([&times, &more]).ms(1.0), 5.0);
         assert_eq!(Latencies::default().ms(0.5), 0.0);
         assert_eq!(Latencies::from_micros(vec![7]).ms(0.01), 0.007);
     }

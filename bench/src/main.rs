@@ -2,7 +2,8 @@
 //!
 //! - [`generator`] and [`receiver`]: a hand-written HTTP/1.1 pair, fast enough not to be what is
 //!   measured; [`exchange`] and [`event`]: what is posted; [`ledger`]: what arrived, once, in order
-//! - [`gateway`] and [`process`]: the process under measurement
+//! - [`gateway`] and [`process`]: the process under measurement; [`postgres`]: the database of a
+//!   cluster
 //! - [`scenario`]: the questions; [`report`], [`target`], [`machine`]: the answers
 //!
 //! A run in which an acknowledged event does not arrive ends with an error, not with a figure.
@@ -19,6 +20,7 @@ mod http;
 mod latency;
 mod ledger;
 mod machine;
+mod postgres;
 mod process;
 mod receiver;
 mod report;
@@ -52,6 +54,10 @@ struct Arguments {
     /// Of the path, only so many connections: for a profiler, or to compare two binaries.
     #[arg(long)]
     connections: Option<usize>,
+    /// A PostgreSQL server to measure clusters on, with the right to make databases; else one is
+    /// started, if it is installed.
+    #[arg(long)]
+    database_url: Option<String>,
     /// Small sizes: shows that everything works, measures nothing.
     #[arg(long, conflicts_with = "long")]
     quick: bool,
@@ -89,13 +95,17 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let machine = machine::facts();
     let mut bench = Bench::new(binary, counting, size, &arguments.folder)?;
     bench.connections = arguments.connections;
+    bench.database_url = arguments.database_url;
     for scenario in Scenario::ALL {
         if !arguments.only.is_empty() && !arguments.only.contains(&scenario) {
             continue;
         }
         let first = bench.records.len();
         scenario.run(&mut bench).map_err(|error| format!("{}: {error}", scenario.name()))?;
-        println!("\n### {}\n\n{}", scenario.name(), report::table(&bench.records[first..]));
+        let measured = &bench.records[first..];
+        let table =
+            if measured.is_empty() { "not measured\n".into() } else { report::tables(measured) };
+        println!("\n### {}\n\n{table}", scenario.name());
     }
     println!("\n### targets\n\n{}", target::table(&bench.records));
     if let Some(path) = arguments.json {

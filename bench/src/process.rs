@@ -4,14 +4,39 @@ use crate::Failure;
 
 /// CPU time of a process so far, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64, Failure> {
+    Ok(cpu_times(pid)?.own)
+}
+
+/// CPU time of a process and its children, those that have ended too, in seconds.
+pub(crate) fn family_cpu_seconds(pid: u32) -> Result<f64, Failure> {
+    let times = cpu_times(pid)?;
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let mut sum = times.own + times.ended_children;
+    for child in children.split_whitespace() {
+        // One that ended since counts among those that have ended, from the next look on.
+        sum += cpu_times(child.parse()?).map_or(0.0, |times| times.own);
+    }
+    Ok(sum)
+}
+
+struct CpuTimes {
+    own: f64,
+    ended_children: f64,
+}
+
+fn cpu_times(pid: u32) -> Result<CpuTimes, Failure> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold anything, but it ends with the last parenthesis.
     let (_, fields) = stat.rsplit_once(") ").ok_or("/proc/<pid>/stat has another shape")?;
     let mut fields = fields.split(' ').skip(11);
-    let mut ticks = || -> Option<u64> { fields.next()?.parse().ok() };
-    let (user, system) =
-        ticks().zip(ticks()).ok_or("/proc/<pid>/stat does not tell of CPU time")?;
-    Ok((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let mut seconds = || -> Option<f64> {
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        let (user, system) = (ticks()?, ticks()?);
+        Some((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
+    };
+    let (own, ended_children) =
+        seconds().zip(seconds()).ok_or("/proc/<pid>/stat does not tell of CPU time")?;
+    Ok(CpuTimes { own, ended_children })
 }
 
 /// Resident memory of a process, now and at its peak.
@@ -40,6 +65,8 @@ mod tests {
         let pid = std::process::id();
         let memory = super::memory(pid).unwrap();
         assert!(memory.now_mib > 0.5 && memory.peak_mib >= memory.now_mib, "{memory:?}");
-        assert!(super::cpu_seconds(pid).unwrap() >= 0.0);
+        let own = super::cpu_seconds(pid).unwrap();
+        assert!(own >= 0.0);
+        assert!(super::family_cpu_seconds(pid).unwrap() >= own);
     }
 }

@@ -21,8 +21,17 @@ impl Record {
     }
 }
 
-/// A table with a row per record; columns are the figures of all of them.
-pub(crate) fn table(records: &[Record]) -> String {
+/// Tables with a row per record. A record without any figure of the one before begins another.
+pub(crate) fn tables(records: &[Record]) -> String {
+    let alike = |one: &Record, other: &Record| {
+        one.figures.iter().any(|(name, _)| other.figure(name).is_some())
+    };
+    let tables: Vec<String> = records.chunk_by(alike).map(table).collect();
+    tables.join("\n")
+}
+
+/// Columns are the figures of all of them.
+fn table(records: &[Record]) -> String {
     let mut columns: Vec<&str> = Vec::new();
     for (name, _) in records.iter().flat_map(|record| &record.figures) {
         if !columns.contains(name) {
@@ -120,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_figure_shows_a_dash() {
+    fn what_is_alike_shares_a_table_and_a_missing_figure_is_a_dash() {
         let weather = Weather { load: 0.5, sync_ms: 0.2 };
         let record = |what: &str, figures| Record {
             scenario: "path",
@@ -129,11 +138,18 @@ mod tests {
             before: weather,
             after: weather,
         };
-        let table = table(&[record("a", vec![("x", 1.0)]), record("b", vec![("y", 200.0)])]);
+        let tables = tables(&[
+            record("a", vec![("x", 1.0)]),
+            record("b", vec![("x", 2.0), ("y", 200.0)]),
+            record("c", vec![("z", 3.0)]),
+        ]);
         assert_eq!(
-            table,
+            tables,
             "| what | x | y | load | sync ms |\n| --- | --- | --- | --- | --- |\n\
-             | a | 1.00 | – | 0.5 → 0.5 | 0.20 → 0.20 |\n| b | – | 200 | 0.5 → 0.5 | 0.20 → 0.20 |\n"
+             | a | 1.00 | – | 0.5 → 0.5 | 0.20 → 0.20 |\n\
+             | b | 2.00 | 200 | 0.5 → 0.5 | 0.20 → 0.20 |\n\
+             \n| what | z | load | sync ms |\n| --- | --- | --- | --- |\n\
+             | c | 3.00 | 0.5 → 0.5 | 0.20 → 0.20 |\n"
         );
     }
 }

@@ -1,5 +1,6 @@
 //! What is measured, one file per question.
 
+mod cluster;
 mod fanout;
 mod growth;
 mod outage;
@@ -24,11 +25,20 @@ pub(crate) enum Scenario {
     Growth,
     /// How long one event takes to many destinations.
     Fanout,
+    /// What PostgreSQL costs beside SQLite, and how much more several nodes get through.
+    Cluster,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Path, Self::Steady, Self::Outage, Self::Start, Self::Growth, Self::Fanout];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Path,
+        Self::Steady,
+        Self::Outage,
+        Self::Start,
+        Self::Growth,
+        Self::Fanout,
+        Self::Cluster,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -38,6 +48,7 @@ impl Scenario {
             Self::Start => "start",
             Self::Growth => "growth",
             Self::Fanout => "fanout",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -49,6 +60,7 @@ impl Scenario {
             Self::Start => start::run(bench),
             Self::Growth => growth::run(bench),
             Self::Fanout => fanout::run(bench),
+            Self::Cluster => cluster::run(bench),
         }
     }
 }

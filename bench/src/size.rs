@@ -20,6 +20,8 @@ pub(crate) struct Size {
     pub(crate) growth_burst: u64,
     /// Events of a fan-out to 100 destinations; fewer destinations get more.
     pub(crate) fanout: u64,
+    /// Events that all nodes of a cluster get together.
+    pub(crate) cluster: u64,
 }
 
 /// Enough to see that everything works, in less than a minute.
@@ -33,6 +35,7 @@ pub(crate) const QUICK: Size = Size {
     growth: [2_000, 20_000],
     growth_burst: 2_000,
     fanout: 100,
+    cluster: 3_000,
 };
 
 /// What figures are taken from.
@@ -46,6 +49,7 @@ pub(crate) const FULL: Size = Size {
     growth: [10_000, 1_000_000],
     growth_burst: 50_000,
     fanout: 2_000,
+    cluster: 60_000,
 };
 
 /// The same with ten million rows.

@@ -35,7 +35,7 @@ type Place = (&'static str, &'static str, &'static str);
 /// What, unit, first and second bound, whether more is better, place.
 type Row = (&'static str, &'static str, f64, Option<f64>, bool, Place);
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     (
         "generator straight at the receiver, 64 connections",
         "requests/s",
@@ -139,6 +139,14 @@ const ROWS: [Row; 13] = [
         None,
         false,
         ("growth", "ratio", "allocations_ratio"),
+    ),
+    (
+        "the same of CPU on PostgreSQL, the database's included",
+        "ratio",
+        1.3,
+        None,
+        false,
+        ("cluster", "ratio", "cpu_ratio"),
     ),
 ];
 

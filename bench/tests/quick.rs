@@ -51,3 +51,43 @@ fn a_quick_run_delivers_everything_and_reports_it() {
     assert!(verdicts.iter().all(|verdict| *verdict == "not measured"), "{text}");
     assert!(!text.contains(folder.path().to_str().unwrap()), "the report names a folder: {text}");
 }
+
+#[test]
+fn a_quick_run_measures_clusters() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_zapbus-bench"))
+        .args(["--quick", "--only", "cluster", "--binary"])
+        .arg(gateway())
+        .arg("--folder")
+        .arg(folder.path())
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let (said, noted) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{noted}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let measured = report["measured"].as_array().unwrap();
+    if noted.contains("cluster: skipped: there is no PostgreSQL") {
+        assert!(std::env::var("ZAPBUS_TEST_PEERS").as_deref() != Ok("require"), "{noted}");
+        assert!(said.contains("not measured"), "{said}");
+        assert!(measured.is_empty(), "{report}");
+        return;
+    }
+    let figure = |what: &str, figure: &str| {
+        let record = measured.iter().find(|record| record["what"] == what);
+        let value =
+            record.unwrap_or_else(|| panic!("{what}: {report}"))["figures"][figure].as_f64();
+        value.unwrap_or_else(|| panic!("{what}: no {figure}: {report}"))
+    };
+    for what in ["SQLite", "PostgreSQL, 1 node", "PostgreSQL, 3 nodes"] {
+        assert!(figure(what, "deliveries_per_s") > 0.0, "{report}");
+    }
+    let database = figure("PostgreSQL, 3 nodes", "database_cpu_s_per_1000");
+    assert!(database > 0.0 && database < figure("PostgreSQL, 3 nodes", "cpu_s_per_1000"));
+    assert!(figure("PostgreSQL with 1 node to SQLite", "cpu_ratio") > 0.0);
+    assert!(figure("PostgreSQL, 20000 rows", "drained_per_s") > 0.0);
+    assert!(figure("ratio of 20000 to 2000 rows", "cpu_ratio") > 0.0);
+}

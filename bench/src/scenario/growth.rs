@@ -90,7 +90,7 @@ fn allocations(
 ) -> Result<(f64, f64), Failure> {
     let mut totals = [(0.0, 0.0); 2];
     for (total, events) in totals.iter_mut().zip([COUNTED, 2 * COUNTED]) {
-        let mut gateway = Gateway::start(counting, folder.path())?;
+        let mut gateway = Gateway::start(counting, folder.path(), &[])?;
         bench.through(&gateway, instance, 0..1, Load::closed(events, CONNECTIONS))?;
         gateway.settle()?;
         *total = counted(&gateway.stop()?)?;

@@ -40,7 +40,7 @@ pub(super) fn run(bench: &mut Bench) -> Result<(), Failure> {
 fn measure(bench: &mut Bench, folder: &TempDir, what: &str) -> Result<(), Failure> {
     for start in 1..=STARTS {
         let before = bench.weather()?;
-        let gateway = bench.start(folder)?;
+        let mut gateway = bench.start(folder)?;
         std::thread::sleep(REST);
         let ready = gateway.started_in.as_secs_f64();
         let memory = gateway.memory()?;
@@ -49,6 +49,7 @@ fn measure(bench: &mut Bench, folder: &TempDir, what: &str) -> Result<(), Failur
             ("now_mib", memory.now_mib),
             ("peak_mib", memory.peak_mib),
             ("cpu_s", gateway.cpu_seconds()?),
+            ("scrape_ms", gateway.scrape_ms()?),
         ];
         bench.record("start", format!("{what}, start {start}"), figures, before)?;
         if start < STARTS {

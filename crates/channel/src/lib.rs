@@ -18,6 +18,7 @@ mod pool;
 pub mod signature;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod warrant;
 pub mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -34,6 +35,7 @@ use zapbus_event::Timestamp;
 
 pub use fault::Fault;
 pub use hidden::{Hidden, MASK};
+pub use warrant::Warrant;
 
 /// One rendered event (or one part of it) on its way to one destination.
 #[derive(Debug, Clone)]
@@ -54,6 +56,15 @@ pub struct Message {
     pub replay: Option<String>,
     /// Where a receiver's own spans belong (`traceparent`), if the event is traced.
     pub traceparent: Option<String>,
+    /// The sender's right to send it; for ever when there is none.
+    pub warrant: Option<Warrant>,
+}
+
+impl Message {
+    /// Whether it may still be sent.
+    pub(crate) fn may_go(&self) -> bool {
+        self.warrant.as_ref().is_none_or(Warrant::holds)
+    }
 }
 
 /// What a failure says about the destination.
@@ -82,6 +93,8 @@ pub enum Outcome {
     Refused,
     /// This destination, never again.
     Gone,
+    /// The sender's right to send it had ended ([`Message::warrant`]): nothing can be learned from it.
+    Withheld,
 }
 
 /// An [`Outcome`] with what the delivery log keeps of it.

@@ -19,6 +19,8 @@ use zapbus_event::Timestamp;
 
 pub use config::{ClientCertificate, Config, Http2, PreviousSecret};
 
+#[cfg(debug_assertions)]
+use crate::Warrant;
 use crate::{
     Fault, MASK, Message, Opening, Outcome, Report, Scope,
     pool::{ConnectError, Form, IDLE, Lent, Pool, Route, with_sources},
@@ -50,6 +52,9 @@ const EVENT: HeaderName = HeaderName::from_static("zapbus-event");
 const HOPS: HeaderName = HeaderName::from_static("zapbus-hops");
 const REPLAY: HeaderName = HeaderName::from_static("zapbus-replay");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Under whose lease a test's gateway sends.
+#[cfg(debug_assertions)]
+const TEST_LEASE: HeaderName = HeaderName::from_static("zapbus-test-lease");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A webhook ready to be posted to. Holds no connection of its own.
@@ -102,6 +107,9 @@ enum Failure {
     /// The request cannot be written.
     #[error("the request cannot be written: {0}")]
     Request(#[from] http::Error),
+    /// It may not be sent any more.
+    #[error("not sent: the right to send it has ended")]
+    Withheld,
 }
 
 impl Webhook {
@@ -197,6 +205,7 @@ impl Webhook {
                 (outcome, error)
             }
             Ok(Err(failure @ Failure::Request(_))) => (Outcome::Refused, Some(failure.to_string())),
+            Ok(Err(failure @ Failure::Withheld)) => (Outcome::Withheld, Some(failure.to_string())),
             Ok(Err(failure)) => (destination, Some(failure.to_string())),
             Err(_) => {
                 // It may be dead without anybody having said so.
@@ -239,7 +248,17 @@ impl Webhook {
         let mut lent = progress.lent.insert(lent);
         let mut repeated = false;
         let answer = loop {
-            let request = self.request(message, &lent.form())?;
+            #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "tests add to it"))]
+            let mut request = self.request(message, &lent.form())?;
+            // Before the look: what is shown as looked at by then was not yet lost by then.
+            #[cfg(debug_assertions)]
+            if let Some(lease) = message.warrant.as_ref().and_then(Warrant::shown_now) {
+                let lease = HeaderValue::try_from(lease).map_err(http::Error::from)?;
+                request.headers_mut().insert(TEST_LEASE, lease);
+            }
+            if !message.may_go() {
+                return Err(Failure::Withheld);
+            }
             progress.stage = Stage::Waiting;
             progress.started = Instant::now();
             match lent.send(request).await {

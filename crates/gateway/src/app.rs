@@ -1,6 +1,6 @@
 //! What every request handler gets.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Instant};
 
 use zapbus_channel as channel;
 use zapbus_store::{Clock, Store};
@@ -51,6 +51,8 @@ pub struct Inner {
     pub readiness: Readiness,
     /// SHA-256 of the operator's token.
     pub admin_token_hash: [u8; 32],
+    /// When it was started.
+    pub started: Instant,
     /// How clients reach us, without a slash at the end.
     pub public_url: String,
 }

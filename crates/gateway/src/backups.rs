@@ -126,6 +126,11 @@ pub enum BackupError {
         /// What the system said.
         error: io::Error,
     },
+    /// Backups are the database server's business.
+    #[error(
+        "this store is on PostgreSQL, which has backups of its own: pg_dump for a copy, pg_basebackup with archived WAL to go back to any moment (docs/operations/cluster.md)"
+    )]
+    OnServer,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -175,9 +180,12 @@ impl Backups {
     /// Begins one; it goes on by itself. Without a name it is called by the time.
     ///
     /// # Errors
-    /// When the name, the disk or another backup is in the way.
+    /// When the name, the disk or another backup is in the way, or the database is on a server.
     pub async fn begin(&self, name: Option<String>) -> Result<Backup, BackupError> {
         let shared = &self.shared;
+        if shared.store.is_on_server() {
+            return Err(BackupError::OnServer);
+        }
         let began_at = (shared.clock)();
         let name = match name {
             Some(name) if is_name(&name) => name,

@@ -5,6 +5,8 @@ mod ago;
 mod backup;
 mod check_config;
 mod client;
+mod cluster;
+mod copy;
 mod credential;
 mod deliveries;
 mod demo;
@@ -169,6 +171,16 @@ Examples:
 Exit code 0 when there are at most notes, 1 with problems or warnings, 6 when the gateway cannot be
 reached. Needs the admin token.")]
     Doctor(RemoteWith<doctor::Doctor>),
+    /// Show the nodes on one database, and which of them runs the lanes of which shard.
+    #[command(after_help = "\
+Examples:
+  zapbus cluster
+  zapbus cluster --json
+  zapbus cluster --url https://bus.example.com
+
+The node that answers has a star. LAG is how long the oldest event waits that a node's destinations
+still have to get. Needs the admin token.")]
+    Cluster(RemoteWith<cluster::Cluster>),
     /// Take a backup of a running gateway, into the folder that its configuration names.
     #[command(after_help = "\
 Examples:
@@ -191,6 +203,17 @@ Examples:
 Everything is copied and checked before anything is put in place. Nothing is overwritten; when it
 fails, nothing is left behind.")]
     Restore(restore::Restore),
+    /// Copy a data folder into a database that several nodes can share, and compare both.
+    #[command(after_help = "\
+Examples:
+  zapbus copy --from sqlite:///var/lib/zapbus --to postgres://zapbus@db.example.com/zapbus
+  ZAPBUS_DATABASE_URL=postgres://zapbus@db.example.com/zapbus zapbus copy --from sqlite:///var/lib/zapbus --live --json
+
+The gateway of the folder is stopped first. Events, cursors, replays, the delivery log, configuration
+and credentials are copied, ids and positions stay what they are. ZAPBUS_ENCRYPTION_KEY encrypts the
+copy: what is in encryption.key of the folder, or a new key. Ctrl-C stops it; the same command goes on
+where it stopped (exit code 5 says so), and until it is done no gateway opens the copy.")]
+    Copy(copy::Copy),
     /// Encrypt the stored secrets with the first of several keys, so that the others can go.
     #[command(after_help = "\
 Examples:
@@ -290,6 +313,11 @@ struct Local {
 
 impl Local {
     fn load(&self) -> Loaded {
+        self.load_with(Vec::new())
+    }
+
+    /// With what flags of the command itself say: key, value and flag.
+    fn load_with(&self, more: Vec<(&'static str, String, &'static str)>) -> Loaded {
         let format = self.log_format.map(|format| match format {
             logs::Format::Text => "text".to_owned(),
             logs::Format::Json => "json".to_owned(),
@@ -303,6 +331,7 @@ impl Local {
         ]
         .into_iter()
         .filter_map(|(key, value, flag)| Some((key, value.clone()?, flag)))
+        .chain(more)
         .collect();
         let flags = Flags { config: self.config.clone(), settings };
         Config::load(&flags, &Environment::of_process())
@@ -310,7 +339,14 @@ impl Local {
 
     /// The configuration, or every mistake in it.
     fn config(&self) -> Result<Config, Failure> {
-        let loaded = self.load();
+        self.config_with(Vec::new())
+    }
+
+    fn config_with(
+        &self,
+        more: Vec<(&'static str, String, &'static str)>,
+    ) -> Result<Config, Failure> {
+        let loaded = self.load_with(more);
         if loaded.mistakes.is_empty() {
             return Ok(loaded.config);
         }
@@ -339,8 +375,10 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Replay(remote) => remote.command.run(&remote.connection, out, err),
         Command::Erase(remote) => remote.command.run(&remote.connection, out),
         Command::Doctor(remote) => remote.command.run(&remote.connection, out),
+        Command::Cluster(remote) => remote.command.run(&remote.connection, out),
         Command::Backup(remote) => remote.command.run(&remote.connection, out, err),
         Command::Restore(restore) => restore.run(out, err),
+        Command::Copy(copy) => copy.run(out, err),
         Command::Rekey(remote) => {
             let call = client::Call::new(http::Method::POST, &["v1", "rekey"]);
             remote.connection.show(call, out)

@@ -4,6 +4,8 @@
 //! environment later. Every key is described in `zapbus.example.toml`.
 
 pub(crate) mod load;
+
+mod database;
 mod secret;
 
 use std::{
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize, de, ser};
 use zapbus_store as store;
 
 pub use self::{
+    database::{Cluster, Database},
     load::{Environment, Flags, Loaded, Mistake, Note, Origin, Setting},
     secret::Secret,
 };
@@ -35,7 +38,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the store is.
     pub data_dir: PathBuf,
-    /// Unset: SQLite in the data folder, the only store of this version.
+    /// A database on a PostgreSQL server, for several nodes; unset: SQLite in the data folder.
     pub database_url: Option<Secret>,
     /// How the gateway is reached from outside; unset: `http://<listen>`.
     pub public_url: Option<String>,
@@ -60,6 +63,10 @@ pub struct Config {
     pub ingest: Ingest,
     /// Limits and choices of the store.
     pub store: Store,
+    /// The database on a server.
+    pub database: Database,
+    /// This node among others on that database.
+    pub cluster: Cluster,
     /// How long things are kept.
     pub retention: Retention,
     /// Backups.
@@ -93,6 +100,8 @@ impl Default for Config {
             cors: server::cors::Config::default(),
             ingest: Ingest::default(),
             store: Store::default(),
+            database: Database::default(),
+            cluster: Cluster::default(),
             retention: Retention::default(),
             backup: backups::Config::default(),
             lanes: lane::Config::default(),
@@ -245,17 +254,8 @@ impl Default for Shutdown {
 }
 
 impl Store {
-    /// How the store is opened.
-    pub fn options(
-        &self,
-        data_dir: PathBuf,
-        keys: Vec<store::Key>,
-        clock: store::Clock,
-    ) -> store::Options {
+    fn options(&self) -> store::Options {
         store::Options {
-            data_dir,
-            keys,
-            clock,
             queue_bytes: self.queue_bytes,
             tail_bytes: self.tail_bytes,
             min_free_bytes: self.min_free_bytes,
@@ -315,13 +315,18 @@ impl Config {
     fn check(&self) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
         let mut say = |key: &str, problem: String| wrong.push((key.to_owned(), problem));
-        if let Some(url) = &self.database_url {
-            let problem = if url.expose().starts_with("postgres") {
-                "PostgreSQL is not part of this version. Leave it unset: events are kept in SQLite in data_dir."
-            } else {
-                "expected it to be unset: this version keeps events in SQLite in data_dir."
-            };
-            say("database_url", problem.to_owned());
+        for (key, problem) in
+            database::check(self.database_url.as_ref(), &self.database, &self.cluster)
+        {
+            say(key, problem);
+        }
+        if self.database_url.is_some() && self.encryption_key.is_empty() {
+            say(
+                "encryption_key",
+                "is needed with database_url, the same on every node: 32 random bytes as base64, \
+                 for example from `openssl rand -base64 32`"
+                    .to_owned(),
+            );
         }
         if let Some(url) = &self.public_url
             && let Err(problem) = check_public_url(url)

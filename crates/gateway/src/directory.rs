@@ -2,12 +2,13 @@
 //!
 //! Every request asks here, so the answers are kept in memory, bounded, and forgotten when what
 //! they came from changes. A look-up that was under way during a change is not kept: what is in
-//! memory is never older than the last change this process made.
+//! memory is never older than the last change this process made, nor than what the store has told
+//! of other nodes.
 
 mod businesses;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::Hash,
     num::NonZeroUsize,
     sync::{
@@ -18,8 +19,10 @@ use std::{
 
 use lru::LruCache;
 use sha2::{Digest, Sha256};
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
 use zapbus_event::{AccountId, CredentialId, InstanceId, Timestamp};
-use zapbus_store::{Clock, Instance, RESERVED_INSTANCE, Role, Store, StoreError};
+use zapbus_store::{Change, Clock, Instance, RESERVED_INSTANCE, Role, Store, StoreError};
 
 use self::businesses::Businesses;
 use crate::source::{CloudApi, Source};
@@ -297,13 +300,15 @@ impl Directory {
         waba: &str,
         accounts: &[AccountId],
     ) -> Result<Option<AccountId>, StoreError> {
-        if let Some(account) = self.account_seen_with(waba) {
+        // Other nodes see numbers too, and say so only in the store.
+        let is_alone = !self.inner.store.is_on_server();
+        if is_alone && let Some(account) = self.account_seen_with(waba) {
             return Ok(Some(account));
         }
         let unread: Vec<AccountId> = {
             let cache = self.cache();
-            let unread = accounts.iter().filter(|account| !cache.recalled.contains(account));
-            unread.copied().collect()
+            let is_unread = |account: &&AccountId| !is_alone || !cache.recalled.contains(*account);
+            accounts.iter().filter(is_unread).copied().collect()
         };
         if unread.is_empty() {
             return Ok(None);
@@ -315,10 +320,12 @@ impl Directory {
         }
         // Where several accounts had numbers of one, the last one seen counts.
         all.sort_unstable();
+        let newest: HashMap<String, AccountId> =
+            all.into_iter().map(|(_, waba, account)| (waba, account)).collect();
         let mut cache = self.cache();
-        for (_, waba, account) in all.into_iter().rev() {
-            // What was seen since the start is newer than what was kept.
-            if !cache.businesses.contains(&waba) {
+        for (waba, account) in newest {
+            // What was seen since the start is newer than what was kept, where nobody else sees any.
+            if !is_alone || !cache.businesses.contains(&waba) {
                 cache.businesses.put(waba, account);
             }
         }
@@ -423,6 +430,47 @@ impl Directory {
         drop_where(&mut cache.holders, |holder| holder.account == Some(id));
         // Names and routes lead to instances, which are looked up again.
         drop_where(&mut cache.instances, |known| known.instance.account == id);
+    }
+
+    /// Forgets what other nodes change, until `stop`.
+    pub async fn follow(self, mut changes: broadcast::Receiver<Change>, stop: CancellationToken) {
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = stop.cancelled() => return,
+            };
+            match change {
+                Ok(change) => self.changed(change),
+                // So many that some are gone: any of them may concern what is kept here.
+                Err(RecvError::Lagged(_)) => self.changed(Change::Everything),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn changed(&self, change: Change) {
+        match change {
+            Change::Account(id) => self.forget_account(id),
+            Change::Credential(id) => self.forget_credential(id),
+            Change::Instance(id) | Change::Erased(id) => {
+                let mut cache = self.forgetting();
+                cache.instances.pop(&id);
+                // It may have left a name or a route to another one, or share one from now on.
+                cache.names.clear();
+                cache.routes.clear();
+                drop_where(&mut cache.holders, |holder| holder.instance == Some(id));
+            }
+            Change::Everything => {
+                let mut cache = self.forgetting();
+                cache.instances.clear();
+                cache.names.clear();
+                cache.routes.clear();
+                cache.holders.clear();
+                cache.app_sources = None;
+                cache.recalled.clear();
+            }
+            Change::Destination(_) => {}
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {

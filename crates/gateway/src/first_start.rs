@@ -38,8 +38,12 @@ pub async fn admin_token(
     }
     let token = make_token("zb_admin_")?;
     let hash = token_hash(token.expose());
-    store.set_setting(ADMIN_TOKEN_SETTING, Value::from(hex::encode(hash))).await?;
-    Ok(AdminToken { hash, made: Some(token) })
+    // Of several nodes that start on an empty database, one has made it.
+    let kept = store.set_setting_once(ADMIN_TOKEN_SETTING, Value::from(hex::encode(hash))).await?;
+    Ok(match read_hash(&kept) {
+        Some(kept) if kept != hash => AdminToken { hash: kept, made: None },
+        _ => AdminToken { hash, made: Some(token) },
+    })
 }
 
 fn read_hash(value: &Value) -> Option<[u8; 32]> {
@@ -86,8 +90,11 @@ pub async fn bootstrap(store: &Store, wanted: &Bootstrap, now: Timestamp) -> Res
         created_at: now,
         expires_at: None,
     };
-    store.create_credential(credential, hash, &actor, None).await?;
-    Ok(())
+    match store.create_credential(credential, hash, &actor, None).await {
+        // Another node that starts at the same time, from the same environment, was first.
+        Ok(_) | Err(StoreError::Exists { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Puts `system.started` into the default account's reserved instance. Not being able to is no

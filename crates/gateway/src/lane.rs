@@ -1,8 +1,9 @@
 //! Lanes: how destinations get their events.
 //!
-//! The journal is the queue. A lane is a cursor on it: [`roster`] holds every destination of the
-//! node in a few bytes and wakes a [`runner`] when something that its filter takes is committed,
-//! or when a retry or a probe is due. The runner asks pure parts what to do: [`track`] (cursor and
+//! The journal is the queue. A lane is a cursor on it, in each shard that it reads: [`roster`] holds
+//! every destination of the node (those whose home shard it has by lease: [`tenancy`]) in a few
+//! bytes and wakes a [`runner`] when something that its filter takes is committed, or when a retry
+//! or a probe is due. The runner asks pure parts what to do: [`track`] (cursor and
 //! order), [`gate`] (health, window, rate), [`schedule`] and [`verdict`] (what follows from an
 //! attempt).
 
@@ -11,11 +12,13 @@ mod changes;
 mod config;
 mod gate;
 mod lag;
+mod loading;
 mod opening;
 mod roster;
 mod runner;
 mod schedule;
 mod send;
+mod tenancy;
 mod track;
 mod upkeep;
 mod verdict;
@@ -36,14 +39,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zapbus_channel::{Message, Opening, Report};
 use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Kind, Position, Timestamp};
 use zapbus_store::{
-    Activity, Actor, Clock, Destination, DestinationHead, Health, LaneId, Settlement, Store,
-    StoreError, Urgency,
+    Activity, Actor, Clock, Destination, DestinationHead, Health, LaneId, Settlement, ShardId,
+    Store, StoreError, Urgency,
 };
 
 pub use self::config::Config;
 use self::{
     announce::Voice,
     gate::{Memory, Patience},
+    loading::Known,
     roster::{Command, Mode, Rest, Roster, live},
     send::render_options,
 };
@@ -98,9 +102,10 @@ pub struct LaneStatus {
     pub health: Health,
     /// Sends whose settlement is not durable yet.
     pub in_flight: u32,
-    /// Everything at or below is settled, skipped or held in rows.
-    pub cursor: Position,
-    /// What the last failure said.
+    /// Everything at or below is settled, skipped or held in rows: in each shard that the lane
+    /// reads, in order.
+    pub cursors: Vec<(ShardId, Position)>,
+    /// What the last failure said, if the lane is run here.
     pub last_error: Option<String>,
 }
 
@@ -135,11 +140,18 @@ pub(crate) struct Shared {
     closing: CancellationToken,
     tasks: TaskTracker,
     random: AtomicU64,
+    /// Receivers are told under which lease they are sent to: a test wants to see it.
+    #[cfg(debug_assertions)]
+    shows_tenure: bool,
+    /// Lanes go on without a lease: a test wants to see that it would be noticed.
+    #[cfg(debug_assertions)]
+    is_blind: bool,
 }
 
 impl Lanes {
-    /// Loads the roster and starts delivering. Returns as soon as the roster is read: what each
-    /// lane has behind it is found out in the background.
+    /// Loads the roster (of the shards that this node holds by now; others as it gets them) and
+    /// starts delivering. Returns as soon as the roster is read: what each lane has behind it is
+    /// found out in the background.
     ///
     /// # Errors
     ///
@@ -160,6 +172,10 @@ impl Lanes {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             random: AtomicU64::new(seed),
+            #[cfg(debug_assertions)]
+            shows_tenure: std::env::var_os("ZAPBUS_TEST_EPOCH").is_some(),
+            #[cfg(debug_assertions)]
+            is_blind: std::env::var_os("ZAPBUS_TEST_BLIND").is_some(),
             store,
             opening,
             clock,
@@ -168,39 +184,56 @@ impl Lanes {
             telemetry,
             tracer,
         });
-        // Commits from here on are seen by the router; what came before, by asking each lane.
-        let head = shared.store.head();
-        let from = *head.borrow();
-        shared.load().await?;
-        shared.spawn(waking::route(Arc::clone(&shared), from));
+        // Commits from here on are seen by the routers; what came before, by asking each lane.
+        let heads = shared.heads();
+        let (mut leases, changes) = (shared.store.leases(), shared.store.changes());
+        let held = leases.borrow_and_update().clone();
+        let unread = shared.adopt(&held);
+        shared.load(&unread, Known::Refresh).await?;
+        for (shard, from) in (0..).map(ShardId).zip(heads) {
+            shared.spawn(waking::route(Arc::clone(&shared), shard, from));
+        }
         shared.spawn(upkeep::keep_time(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_cursors(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_up(Arc::clone(&shared)));
         shared.spawn(lag::watch(Arc::clone(&shared), watching));
-        shared.spawn(upkeep::ask_all(Arc::clone(&shared)));
+        shared.spawn(tenancy::keep_leases(Arc::clone(&shared), leases));
+        shared.spawn(tenancy::heed_changes(Arc::clone(&shared), changes));
+        let asking = Arc::clone(&shared);
+        shared.spawn(async move { asking.ask_all().await });
         Ok(Self { shared })
     }
 
-    /// Stops the lane of `id` at its true cursor (what is in flight goes on), runs `change` with
-    /// that cursor, then goes on as the store says by then: with another config or filter, not at
-    /// all when it is paused or disabled, gone when it was deleted.
+    /// Stops the lane of `id` at its true cursors (what is in flight goes on), runs `change` with
+    /// them, then goes on as the store says by then: with another config or filter, not at all when
+    /// it is paused or disabled, gone when it was deleted. A lane that another node runs stands where
+    /// the store says (`change` gets no cursors), and that node learns of the change by itself.
     pub async fn reconfigure<T, F, Fut>(&self, id: DestinationId, change: F) -> T
     where
-        F: FnOnce(Option<Position>) -> Fut,
+        F: FnOnce(Vec<(ShardId, Position)>) -> Fut,
         Fut: Future<Output = T>,
     {
         let shared = &self.shared;
         let _one_at_a_time = shared.changing.lock().await;
-        let cursor = shared.hold(id).await;
-        let result = change(cursor).await;
+        let cursors = shared.hold(id).await;
+        let result = change(cursors).await;
         shared.release(id).await;
         result
     }
 
-    /// A destination was created and starts after `cursor`.
+    /// A destination was created and starts after `cursor` (of a whole account: in the first shard).
+    /// Where another node runs its lane, that one learns of it by itself.
     pub fn created(&self, head: DestinationHead, cursor: Position) {
-        let id = head.id;
-        self.shared.roster().put(head, cursor, Health::Flowing);
+        let store = &self.shared.store;
+        let (id, home) = (head.id, store.home_of(head.id, head.instance));
+        let shards = store.shards();
+        let cursors: Vec<_> = if head.instance.is_none() && shards > 1 {
+            // The lane, which is woken at once, reads where it starts.
+            (0..shards).map(|shard| (ShardId(shard), Position::START)).collect()
+        } else {
+            vec![(home, cursor)]
+        };
+        self.shared.roster().put(head, home, &cursors, Health::Flowing);
         self.shared.wake(id);
     }
 
@@ -215,15 +248,21 @@ impl Lanes {
     ///
     /// When the store cannot write.
     pub async fn write_cursor(&self, id: DestinationId) -> Result<(), StoreError> {
-        let Some(status) = self.status(id).await else { return Ok(()) };
-        let settlement = Settlement {
+        let Some(status) = self.own_status(id).await else { return Ok(()) };
+        let settlement = |(shard, cursor)| Settlement {
             lane: live(id),
-            cursor: Some(status.cursor),
+            shard,
+            cursor: Some(cursor),
             health: None,
             rows: Vec::new(),
             events: Vec::new(),
         };
-        self.shared.store.settle(vec![settlement], Urgency::Now).await
+        let settlements = status.cursors.into_iter().map(settlement).collect();
+        match self.shared.store.settle(settlements, Urgency::Now).await {
+            // Whoever runs it by now began where the store says.
+            Err(StoreError::LeaseLost { .. }) => Ok(()),
+            written => written,
+        }
     }
 
     /// A replay was created, paused, resumed or called off.
@@ -245,20 +284,33 @@ impl Lanes {
         self.shared.wake(lane.destination);
     }
 
+    /// Events were erased: what lanes have read of them and not sent yet, they must not send.
+    pub fn erased(&self) {
+        self.shared.forget_read();
+    }
+
     /// An instance was renamed or is gone.
     pub fn instance_changed(&self, id: InstanceId) {
         self.shared.rendering.forget(id);
     }
 
-    /// How the lane is; `None` when there is no such destination.
+    /// How the lane is, as far as this node knows: of one that another node runs, what the store
+    /// says. `None` when there is no such destination, or nobody can say at the moment.
     pub async fn status(&self, id: DestinationId) -> Option<LaneStatus> {
+        match self.own_status(id).await {
+            Some(status) => Some(status),
+            None => self.shared.status_elsewhere(id).await.ok()?,
+        }
+    }
+
+    async fn own_status(&self, id: DestinationId) -> Option<LaneStatus> {
         let answer = {
             let roster = self.shared.roster();
             let entry = roster.get(id)?;
             let resting = LaneStatus {
                 health: entry.rest.as_ref().map_or(Health::Flowing, |rest| rest.memory.health),
                 in_flight: 0,
-                cursor: entry.cursor,
+                cursors: entry.cursors.positions(),
                 last_error: entry.rest.as_ref().and_then(|rest| rest.last_error.clone()),
             };
             let (sender, receiver) = oneshot::channel();
@@ -303,6 +355,7 @@ impl Lanes {
                 hops: event.hops.saturating_add(1),
                 replay: None,
                 traceparent: None,
+                warrant: None,
             };
             reports.extend(channel.send(&[message]).await);
         }
@@ -326,11 +379,24 @@ impl Lanes {
         }
         shared.tasks.close();
         let drained = tokio::time::timeout(deadline, shared.tasks.wait()).await.is_ok();
-        drained && shared.write_cursors().await.is_ok()
+        drained && shared.write_cursors(None).await.is_ok()
     }
 }
 
 impl Shared {
+    /// Lanes that run read again what they have read and not sent.
+    pub(super) fn forget_read(&self) {
+        let roster = self.roster();
+        let mut lanes: Vec<_> = roster.iter().collect();
+        // In the order in which they were made, not in that of a hash.
+        lanes.sort_unstable_by_key(|(id, _)| **id);
+        for (_, entry) in lanes {
+            if let Mode::Running(mail) = &entry.mode {
+                mail.tell(Command::Forget);
+            }
+        }
+    }
+
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
         // The roster holds hints and positions that are checked against the store: a panic while
         // it was locked leaves nothing that could do harm.
@@ -346,6 +412,18 @@ impl Shared {
                 () = task => {}
             }
         });
+    }
+
+    /// The ends of the journal as far as they are known here, by shard.
+    pub(super) fn heads(&self) -> Vec<Position> {
+        (0..self.store.shards()).map(|shard| *self.store.head_in(ShardId(shard)).borrow()).collect()
+    }
+
+    /// How a lane is that another node runs.
+    async fn status_elsewhere(&self, id: DestinationId) -> Result<Option<LaneStatus>, StoreError> {
+        let Some(stored) = self.stored_now(id).await? else { return Ok(None) };
+        let (health, cursors) = (stored.health, stored.cursors);
+        Ok(Some(LaneStatus { health, in_flight: 0, cursors, last_error: None }))
     }
 
     pub(super) fn linger(&self) -> Duration {
@@ -403,7 +481,12 @@ pub fn random_seed() -> u64 {
 
 impl Rest {
     fn new(health: Health) -> Self {
-        Self { memory: Memory::new(health), voice: Voice::default(), last_error: None }
+        Self {
+            memory: Memory::new(health),
+            voice: Voice::default(),
+            last_error: None,
+            configured_at: None,
+        }
     }
 
     /// What is remembered of a lane by the store alone; `None` if there is nothing to remember.

@@ -38,7 +38,6 @@ pub mod welcome;
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -75,13 +74,16 @@ pub struct Listeners {
 pub struct Hooks {
     /// What time it is.
     pub clock: Clock,
+    /// Where there is a database on a server, events are dated by its clock and not by `clock`, so
+    /// that nodes agree. A test that moves time by hand says no.
+    pub database_clock: bool,
     /// Told once, when events are taken.
     pub started: Box<dyn FnOnce(Started) + Send>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { clock: clock::system(), started: Box::new(drop) }
+        Self { clock: clock::system(), database_clock: true, started: Box::new(drop) }
     }
 }
 
@@ -90,8 +92,8 @@ impl Default for Hooks {
 pub struct Started {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Where its store is.
-    pub data_dir: PathBuf,
+    /// Where its store is, for people: a folder, or a database without secrets.
+    pub store: String,
     /// There was no store before.
     pub first_start: bool,
     /// The operator's token, if it was made just now: nobody will be told again.
@@ -143,12 +145,11 @@ pub async fn run(
     );
     let tls = Tls::load(&config.tls)?;
     let clock = clock::steady(hooks.clock.clone());
-    let opened = zapbus_store::Store::open(config.store.options(
-        config.data_dir.clone(),
-        config.encryption_keys()?,
-        clock.clone(),
-    ))
-    .await?;
+    let mut options = config.store_options(clock.clone())?;
+    if let Some(postgres) = &mut options.postgres {
+        postgres.database_clock = hooks.database_clock;
+    }
+    let opened = zapbus_store::Store::open(options).await?;
     for migration in opened.migrated.iter().filter(|_| !opened.first_start) {
         tracing::info!(event = "store.migrated", migration = migration.as_str(), "schema changed");
     }
@@ -229,9 +230,15 @@ impl Running {
             config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups")),
             config.store.min_free_bytes,
         );
+        let stopping = CancellationToken::new();
+        // Before anything is kept in it.
+        let changes = store.changes();
+        let directory = Directory::new(store.clone());
+        tokio::spawn(directory.clone().follow(changes, stopping.clone()));
         let app = App::new(Inner {
+            started: Instant::now(),
             public_url: config.public_url(address),
-            directory: Directory::new(store.clone()),
+            directory,
             bodies: Bodies::new(
                 ROOM_FOR_BODIES.max(config.ingest.max_body_bytes),
                 config.http.body_patience(),
@@ -255,16 +262,15 @@ impl Running {
         tracing::info!(
             event = "gateway.started",
             %address,
-            data_dir = %app.config.data_dir.display(),
+            store = app.config.store_place(),
             version = env!("CARGO_PKG_VERSION"),
             "taking events"
         );
         first_start::announce(&app).await;
-        let stopping = CancellationToken::new();
         let upkeep = tokio::spawn(upkeep::run(app.clone(), stopping.clone()));
         (hooks.started)(Started {
             address,
-            data_dir: app.config.data_dir.clone(),
+            store: app.config.store_place(),
             first_start: opened.first_start,
             new_admin_token: admin.made,
             loopback_targets,

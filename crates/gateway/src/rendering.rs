@@ -10,7 +10,7 @@ use std::{
 
 use lru::LruCache;
 use zapbus_event::{
-    Dialect, Event, InstanceId, Position,
+    Dialect, Event, EventId, InstanceId,
     dialect::{Context, Options, Part, RenderError},
 };
 use zapbus_store::{Store, StoreError};
@@ -27,7 +27,7 @@ pub(crate) enum RenderFailure {
 }
 
 /// What makes two renderings of one event the same.
-type Key = (Position, Dialect, Options);
+type Key = (EventId, Dialect, Options);
 
 /// Renderings of the newest events. Bounded by number and by the size of what it keeps.
 pub(crate) struct Rendering {
@@ -63,7 +63,7 @@ impl Rendering {
         options: &Options,
         shared: bool,
     ) -> Result<Arc<[Part]>, RenderFailure> {
-        let key = (event.seq, dialect, *options);
+        let key = (event.id, dialect, *options);
         if shared && let Some(parts) = lock(&self.parts).get(&key) {
             return Ok(Arc::clone(parts));
         }
@@ -104,6 +104,13 @@ impl Rendering {
 
     fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
+    }
+
+    /// Anything may have been renamed.
+    pub(crate) fn forget_all(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        lock(&self.names).clear();
+        lock(&self.parts).clear();
     }
 
     /// An instance was renamed or deleted.

@@ -2,6 +2,7 @@
 //!
 //! The registry belongs to one gateway, not to the process: two gateways run in one test process.
 
+mod cluster;
 mod config;
 pub mod exposition;
 pub mod lag;
@@ -28,8 +29,10 @@ use prometheus_client::{
 use zapbus_event::SourceKind;
 use zapbus_store::{Sizes, Store};
 
+use self::{
+    cluster::ClusterCollector, lag::Board, process::Process, spans::Spans, store::StoreCollector,
+};
 pub use self::{config::Config, lanes::Meter};
-use self::{lag::Board, process::Process, spans::Spans, store::StoreCollector};
 
 use crate::traces::Counts;
 
@@ -232,6 +235,7 @@ impl Telemetry {
         }
         all.register_collector(Box::new(self.board.clone()));
         all.register_collector(Box::new(StoreCollector::new(store.metrics())));
+        all.register_collector(Box::new(ClusterCollector::new(store.clone())));
         all.register_collector(Box::new(Spans(Arc::clone(&self.spans))));
         self.common.register_collector(Box::new(Process::new()));
         self
@@ -269,6 +273,12 @@ impl Telemetry {
         ] {
             gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
+    }
+
+    /// How old the oldest event is that destinations of this node still have to get, when it was
+    /// last measured.
+    pub fn worst_lag(&self) -> Option<Duration> {
+        self.board.worst()
     }
 
     /// Takes what readiness says.

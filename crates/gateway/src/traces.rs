@@ -234,6 +234,7 @@ impl Tracer {
                     Outcome::Retry { .. } => "retry",
                     Outcome::Refused => "refused",
                     Outcome::Gone => "gone",
+                    Outcome::Withheld => "not_sent",
                 };
                 let failed = report.outcome != Outcome::Accepted;
                 (outcome, failed.then(|| report.error.clone().unwrap_or_default()))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zapbus_store::{
     Actor, Budget, DestinationScope, Instance, LIVE, LaneId, Limit, Reader, StoreError,
@@ -11,6 +12,10 @@ use crate::{api::MAX_POSITION, app::App};
 
 /// Between two steps of pruning: everybody else gets their turn.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// How long pruning goes on at a time. Of many shards there may be something to do for as long as
+/// anything comes in, and the rest of upkeep gets its turn too.
+const PRUNING: Duration = Duration::from_secs(5);
 
 /// How long lanes may take to deliver what a deleted instance still had.
 const DELETED_FOR_AT_MOST: Duration = Duration::from_secs(600);
@@ -29,6 +34,9 @@ pub async fn run(app: App, stop: CancellationToken) {
         if let Err(error) = prune(&app, &stop).await {
             tracing::warn!(event = "upkeep.prune_failed", %error, "pruning goes on later");
         }
+        if let Some(lag) = app.telemetry.worst_lag() {
+            app.store.report_lag(lag);
+        }
         if let Err(error) = app.store.write_statistics().await {
             tracing::warn!(event = "upkeep.statistics_failed", %error, "figures are written later");
         }
@@ -41,7 +49,8 @@ pub async fn run(app: App, stop: CancellationToken) {
 async fn prune(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
     let policy = app.config.retention.policy();
     let (mut events, mut deliveries, mut gaps) = (0, 0, 0);
-    while !stop.is_cancelled() {
+    let until = Instant::now() + PRUNING;
+    while !stop.is_cancelled() && Instant::now() < until {
         let pruned = app.store.prune(&policy, Budget::default()).await?;
         events += pruned.events;
         deliveries += pruned.deliveries;
@@ -70,6 +79,10 @@ async fn put_away_deleted(app: &App) -> Result<(), StoreError> {
         let Some(deleted_at) = instance.deleted_at else {
             continue;
         };
+        // One node does it: the one that runs the instance's lanes.
+        if !app.store.leases().borrow().contains_key(&app.store.shard_of(instance.id)) {
+            continue;
+        }
         let overdue = (app.clock)().since(deleted_at) >= DELETED_FOR_AT_MOST;
         if overdue || is_drained(app, &instance).await? {
             drop_instance(app, &instance).await?;
@@ -91,13 +104,14 @@ async fn is_drained(app: &App, instance: &Instance) -> Result<bool, StoreError> 
     let Some(last) = newest.events.first().map(|event| event.seq) else {
         return Ok(true);
     };
+    let shard = app.store.shard_of(instance.id);
     for scope in [DestinationScope::Instance(instance.id), DestinationScope::Global] {
         let mut after = None;
         loop {
             let page = app.store.destinations(Some(instance.account), scope, after, PAGE).await?;
             for destination in &page {
                 let lane = LaneId { destination: destination.id, run: LIVE };
-                let stats = app.store.lane_stats(lane).await?;
+                let stats = app.store.lane_stats_in(lane, shard).await?;
                 let own_rows =
                     scope != DestinationScope::Global && stats.retrying + stats.waiting > 0;
                 if stats.cursor < last || own_rows {
@@ -131,7 +145,10 @@ async fn drop_instance(app: &App, instance: &Instance) -> Result<(), StoreError>
                 .await?;
         }
     }
-    app.store.drop_instance(instance.id).await?;
+    let dropped = app.store.drop_instance(instance.id).await;
+    // Destinations of the whole account may have read some of its events, and not sent them.
+    app.lanes.erased();
+    dropped?;
     app.directory.forget_instance(instance);
     tracing::info!(event = "instance.dropped", instance = %instance.id, "a deleted instance is gone");
     Ok(())

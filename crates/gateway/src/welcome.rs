@@ -20,9 +20,7 @@ pub fn text(started: &Started) -> String {
         env!("CARGO_PKG_VERSION"),
         started.app.public_url,
         started.app.public_url,
-        std::path::absolute(&started.data_dir)
-            .unwrap_or_else(|_| started.data_dir.clone())
-            .display(),
+        started.store,
     );
     match &started.new_admin_token {
         Some(token) => text.push_str(&format!(

@@ -1,5 +1,5 @@
 //! How many events per second the store takes, each settled once: one task after another, and many
-//! at a time. `cargo run --release -p zapbus-store --example store_bench`
+//! at a time (or as many as are named). `cargo run --release -p zapbus-store --example store_bench`
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement by hand")]
 
@@ -17,11 +17,13 @@ use zapbus_event::{
     DestinationId, Draft, Filter, InstanceId, Kind, Position, Raw, Source, SourceKind, Timestamp,
 };
 use zapbus_store::{
-    Activity, Actor, Append, Attempt, Destination, Instance, LIVE, LaneId, NewEvent, Options, Row,
-    Settlement, Start, State, Store, Urgency, system_clock,
+    Activity, Actor, Append, Attempt, Destination, Instance, Key, LIVE, LaneId, NewEvent, Options,
+    Postgres, Row, Settlement, Start, State, Store, Urgency, system_clock,
 };
 
 const SECONDS: u64 = 3;
+/// Until several nodes have shared the lanes among them.
+const SETTLING: u64 = 6;
 
 fn draft(key: String) -> Draft {
     Draft {
@@ -50,6 +52,7 @@ fn draft(key: String) -> Draft {
 fn delivered(lane: LaneId, seq: Position, at: Timestamp) -> Settlement {
     Settlement {
         lane,
+        shard: zapbus_store::ShardId::default(),
         cursor: Some(seq),
         health: None,
         rows: vec![Row {
@@ -78,10 +81,21 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     let now = (system_clock())();
     let account = store.accounts().await.unwrap().remove(0);
     let actor = Actor("bench".to_owned());
+    if store.shards() > 1 {
+        // Other nodes may be there: until everybody has a share.
+        tokio::time::sleep(Duration::from_secs(SETTLING)).await;
+    }
+    // One whose lanes this node runs.
+    let held = store.leases();
+    let salt = u128::from(std::process::id()) << 32;
+    let id = (0..10_000_u128)
+        .map(|n| InstanceId::new(now, salt + n))
+        .find(|id| held.borrow().contains_key(&store.shard_of(*id)))
+        .unwrap();
     let instance = Instance {
-        id: InstanceId::new(now, 1),
+        id,
         account: account.id,
-        name: "bench".to_owned(),
+        name: format!("bench {id}"),
         token: "token".to_owned(),
         source: None,
         route: None,
@@ -92,7 +106,7 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     let id = instance.id;
     store.create_instance(instance, draft("made".to_owned()), &actor, None).await.unwrap();
     let destination = Destination {
-        id: DestinationId::new(now, 1),
+        id: DestinationId::new(now, salt),
         account: account.id,
         instance: Some(id),
         label: "default".to_owned(),
@@ -108,9 +122,19 @@ async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     (id, lane)
 }
 
+/// A store in this folder, or on the server that `ZAPBUS_DATABASE_URL` names.
+fn options(folder: &std::path::Path) -> Options {
+    let mut options = Options::new(folder);
+    if let Ok(url) = std::env::var("ZAPBUS_DATABASE_URL") {
+        options.keys = vec![Key::parse(&"00".repeat(32)).unwrap()];
+        options.postgres = Some(Postgres::new(url));
+    }
+    options
+}
+
 async fn measure(tasks: u64) {
     let folder = tempfile::tempdir_in(".").unwrap();
-    let store = Store::open(Options::new(folder.path())).await.unwrap().store;
+    let store = Store::open(options(folder.path())).await.unwrap().store;
     let (instance, lane) = set_up(&store).await;
     let done = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
@@ -167,7 +191,7 @@ async fn measure(tasks: u64) {
     store.close().await;
     drop(store);
     let started = Instant::now();
-    let store = Store::open(Options::new(folder.path())).await.unwrap().store;
+    let store = Store::open(options(folder.path())).await.unwrap().store;
     println!("      opened again with these {events} events in {:?}", started.elapsed());
     store.close().await;
 }
@@ -182,7 +206,8 @@ fn resident_mib() -> u64 {
 
 #[tokio::main]
 async fn main() {
-    for tasks in [1, 64, 1_000] {
+    let given: Vec<u64> = std::env::args().skip(1).filter_map(|tasks| tasks.parse().ok()).collect();
+    for tasks in if given.is_empty() { vec![1, 64, 1_000] } else { given } {
         measure(tasks).await;
     }
 }

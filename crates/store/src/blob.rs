@@ -160,57 +160,15 @@ impl Blobs {
         draft: &mut Draft,
         limit: usize,
     ) -> io::Result<(Vec<BlobRef>, Option<Pin>)> {
-        let mut refs = Vec::new();
         let mut pin = self.pin();
-        draft.data = self.extract_from(&draft.data, limit, false, &mut refs, &mut pin)?;
-        if let Raw::Bytes(raw) = &draft.raw {
-            draft.raw = Raw::Bytes(self.extract_from(raw, limit, true, &mut refs, &mut pin)?);
-        }
-        let pin = (!refs.is_empty()).then_some(pin);
-        Ok((refs, pin))
-    }
-
-    fn extract_from(
-        &self,
-        text: &Bytes,
-        limit: usize,
-        in_raw: bool,
-        refs: &mut Vec<BlobRef>,
-        pin: &mut Pin,
-    ) -> io::Result<Bytes> {
-        let spans = long_base64(text, limit);
-        if spans.is_empty() {
-            return Ok(text.clone());
-        }
-        let mut shortened = Vec::new();
-        let mut copied = 0;
-        for span in spans {
-            shortened.extend_from_slice(&text[copied..span.start]);
-            copied = span.end;
-            let original = &text[span];
-            let decoded = STANDARD
-                .decode(original)
-                .ok()
-                .filter(|d| STANDARD.encode(d).as_bytes() == original);
-            let literal = decoded.is_none();
-            let contents = decoded.as_deref().unwrap_or(original);
-            let sha: Sha = Sha256::digest(contents).into();
+        let refs = extract(draft, limit, &mut |sha, contents| {
             // Pinned before the look at the folder: else the file could go between the two.
             *lock(&self.pins).entry(sha).or_default() += 1;
             pin.shas.push(sha);
-            self.write(&sha, contents)?;
-            refs.push(BlobRef {
-                in_raw,
-                at: shortened.len(),
-                sha,
-                literal,
-                bytes: contents.len() as u64,
-            });
-            shortened.extend_from_slice(MARK.as_bytes());
-            shortened.extend_from_slice(hex::encode(sha).as_bytes());
-        }
-        shortened.extend_from_slice(&text[copied..]);
-        Ok(shortened.into())
+            self.write(&sha, contents)
+        })?;
+        let pin = (!refs.is_empty()).then_some(pin);
+        Ok((refs, pin))
     }
 
     /// The text as it was before its references were put in.
@@ -220,25 +178,12 @@ impl Blobs {
         refs: &[BlobRef],
         in_raw: bool,
     ) -> io::Result<Bytes> {
-        let mut whole = Vec::new();
-        let mut copied = 0;
-        for reference in refs.iter().filter(|reference| reference.in_raw == in_raw) {
-            let gone =
-                || io::Error::new(io::ErrorKind::InvalidData, "a blob reference is misplaced");
-            whole.extend_from_slice(text.get(copied..reference.at).ok_or_else(gone)?);
-            copied = reference.at + REFERENCE;
-            let contents = fs::read(self.path(&reference.sha))?;
-            if reference.literal {
-                whole.extend_from_slice(&contents);
-            } else {
-                whole.extend_from_slice(STANDARD.encode(contents).as_bytes());
-            }
-        }
-        if copied == 0 {
-            return Ok(text.clone());
-        }
-        whole.extend_from_slice(text.get(copied..).unwrap_or_default());
-        Ok(whole.into())
+        restore(text, refs, in_raw, &|sha| self.read(sha))
+    }
+
+    /// What a reference stands for.
+    pub(crate) fn read(&self, sha: &Sha) -> io::Result<Vec<u8>> {
+        fs::read(self.path(sha))
     }
 
     fn path(&self, sha: &Sha) -> PathBuf {
@@ -345,6 +290,80 @@ impl Blobs {
     }
 }
 
+/// Takes long base64 strings out of a draft. `keep` gets what each of them stands for, before
+/// anything else happens.
+pub(crate) fn extract(
+    draft: &mut Draft,
+    limit: usize,
+    keep: &mut dyn FnMut(Sha, &[u8]) -> io::Result<()>,
+) -> io::Result<Vec<BlobRef>> {
+    let mut refs = Vec::new();
+    draft.data = extract_from(&draft.data, limit, false, &mut refs, keep)?;
+    if let Raw::Bytes(raw) = &draft.raw {
+        draft.raw = Raw::Bytes(extract_from(raw, limit, true, &mut refs, keep)?);
+    }
+    Ok(refs)
+}
+
+fn extract_from(
+    text: &Bytes,
+    limit: usize,
+    in_raw: bool,
+    refs: &mut Vec<BlobRef>,
+    keep: &mut dyn FnMut(Sha, &[u8]) -> io::Result<()>,
+) -> io::Result<Bytes> {
+    let spans = long_base64(text, limit);
+    if spans.is_empty() {
+        return Ok(text.clone());
+    }
+    let mut shortened = Vec::new();
+    let mut copied = 0;
+    for span in spans {
+        shortened.extend_from_slice(&text[copied..span.start]);
+        copied = span.end;
+        let original = &text[span];
+        let decoded =
+            STANDARD.decode(original).ok().filter(|d| STANDARD.encode(d).as_bytes() == original);
+        let literal = decoded.is_none();
+        let contents = decoded.as_deref().unwrap_or(original);
+        let sha: Sha = Sha256::digest(contents).into();
+        keep(sha, contents)?;
+        let bytes = contents.len() as u64;
+        refs.push(BlobRef { in_raw, at: shortened.len(), sha, literal, bytes });
+        shortened.extend_from_slice(MARK.as_bytes());
+        shortened.extend_from_slice(hex::encode(sha).as_bytes());
+    }
+    shortened.extend_from_slice(&text[copied..]);
+    Ok(shortened.into())
+}
+
+/// The text as it was before [`extract`]. `fetch` gives back what was kept.
+pub(crate) fn restore(
+    text: &Bytes,
+    refs: &[BlobRef],
+    in_raw: bool,
+    fetch: &dyn Fn(&Sha) -> io::Result<Vec<u8>>,
+) -> io::Result<Bytes> {
+    let mut whole = Vec::new();
+    let mut copied = 0;
+    for reference in refs.iter().filter(|reference| reference.in_raw == in_raw) {
+        let gone = || io::Error::new(io::ErrorKind::InvalidData, "a blob reference is misplaced");
+        whole.extend_from_slice(text.get(copied..reference.at).ok_or_else(gone)?);
+        copied = reference.at + REFERENCE;
+        let contents = fetch(&reference.sha)?;
+        if reference.literal {
+            whole.extend_from_slice(&contents);
+        } else {
+            whole.extend_from_slice(STANDARD.encode(contents).as_bytes());
+        }
+    }
+    if copied == 0 {
+        return Ok(text.clone());
+    }
+    whole.extend_from_slice(text.get(copied..).unwrap_or_default());
+    Ok(whole.into())
+}
+
 /// Whether an event may hold references at all; the record in its row has the last word.
 pub(crate) fn may_refer(text: &[u8]) -> bool {
     text.len() >= REFERENCE && memchr::memmem::find(text, MARK.as_bytes()).is_some()
@@ -412,8 +431,8 @@ mod tests {
         fs::create_dir_all(blobs.folder()).unwrap();
         let text = Bytes::copy_from_slice(text.as_bytes());
         let mut refs = Vec::new();
-        let mut pin = blobs.pin();
-        let short = blobs.extract_from(&text, limit, false, &mut refs, &mut pin).unwrap();
+        let mut keep = |sha: Sha, contents: &[u8]| blobs.write(&sha, contents);
+        let short = extract_from(&text, limit, false, &mut refs, &mut keep).unwrap();
         assert_eq!(blobs.restore(&short, &refs, false).unwrap(), text);
         (short, refs)
     }
@@ -455,10 +474,12 @@ mod tests {
     fn a_pinned_file_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::new(folder.path().to_owned());
-        let mut refs = Vec::new();
-        let mut pin = blobs.pin();
-        let text = Bytes::from(format!(r#"["{}"]"#, "A".repeat(400)));
-        blobs.extract_from(&text, 100, false, &mut refs, &mut pin).unwrap();
+        let media = "A".repeat(400);
+        let text = format!(
+            r#"{{"type":"instance.lifecycle","data":{{"action":"created","media":"{media}"}}}}"#
+        );
+        let mut draft = Draft::native(text.as_bytes()).unwrap();
+        let (refs, pin) = blobs.extract(&mut draft, 100).unwrap();
         let path = blobs.path(&refs[0].sha);
         blobs.remove(&[refs[0].sha]);
         assert!(path.exists());

@@ -1,12 +1,13 @@
 //! The lanes' and the delivery log's part of the handle.
 
 use serde_json::Value;
-use zapbus_event::{DestinationId, Filter, Timestamp};
+use zapbus_event::{DestinationId, Filter, Position, Timestamp};
 
 use crate::{
     Actor, Attempt, BulkRedelivery, Delivery, DeliveryId, DeliveryPage, DeliveryQuery, DueRow,
-    LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement, Store,
-    Stretch, Urgency,
+    Engine, LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement,
+    ShardId, ShardStart, Store, Stretch, Urgency,
+    delivery::Redelivery,
     sqlite::{accounts, lanes, redeliver, runs, search},
     statistics::Tally,
 };
@@ -20,7 +21,55 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn lane(&self, lane: LaneId) -> Result<Option<LaneStart>> {
-        self.engine.read(move |view| lanes::lane(view, lane)).await
+        self.lane_in(lane, ShardId::default()).await
+    }
+
+    /// [`Store::lane`] in one shard, for a destination of a whole account.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn lane_in(&self, lane: LaneId, shard: ShardId) -> Result<Option<LaneStart>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| lanes::lane(view, lane)).await,
+            Engine::Postgres(engine) => engine.lane(lane, shard).await,
+        }
+    }
+
+    /// What a lane needs to start in every shard that its destination's events are in: one, or for
+    /// a destination of a whole account all of them, in order. `None`: no such destination or run.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn lane_starts(&self, lane: LaneId) -> Result<Option<Vec<ShardStart>>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| lanes::starts(view, lane)).await,
+            Engine::Postgres(engine) => engine.lane_starts(lane).await,
+        }
+    }
+
+    /// Where a lane stands in every shard that its destination's events are in, in order. Empty: no
+    /// such destination or run.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn cursors(&self, lane: LaneId) -> Result<Vec<(ShardId, Position)>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| lanes::cursors(view, lane)).await,
+            Engine::Postgres(engine) => engine.cursors(lane).await,
+        }
+    }
+
+    /// Runs of a destination that have `retrying` or `waiting` rows, the live one included.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn runs_with_rows(&self, destination: DestinationId) -> Result<Vec<u32>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| lanes::runs_with_rows(view, destination)).await
+            }
+            Engine::Postgres(engine) => engine.runs_with_rows(destination).await,
+        }
     }
 
     /// Writes what lanes have to say, all of it in one commit. Durable when it returns. What
@@ -30,8 +79,11 @@ impl Store {
     /// When the store cannot write: keep the outcomes and say them again.
     pub async fn settle(&self, settlements: Vec<Settlement>, urgency: Urgency) -> Result<()> {
         let outcomes = Tally::outcomes(&settlements);
-        self.engine.settle(settlements, urgency).await?;
-        self.tally.settled(&outcomes, (self.engine.shared.clock)());
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.settle(settlements, urgency).await?,
+            Engine::Postgres(engine) => engine.settle(settlements, urgency).await?,
+        }
+        self.tally.settled(&outcomes, self.now());
         Ok(())
     }
 
@@ -40,7 +92,12 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or the destination is gone.
     pub async fn due(&self, lane: LaneId, until: Timestamp, limit: usize) -> Result<Vec<DueRow>> {
-        self.engine.read(move |view| lanes::due(view, lane, until, limit)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| lanes::due(view, lane, until, limit)).await
+            }
+            Engine::Postgres(engine) => engine.due(lane, until, limit).await,
+        }
     }
 
     /// When the first retrying row of a lane is due.
@@ -48,7 +105,10 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or the destination is gone.
     pub async fn next_due(&self, lane: LaneId) -> Result<Option<Timestamp>> {
-        self.engine.read(move |view| lanes::next_due(view, lane)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| lanes::next_due(view, lane)).await,
+            Engine::Postgres(engine) => engine.next_due(lane).await,
+        }
     }
 
     /// Waiting rows of one ordering key, by position.
@@ -56,7 +116,12 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or the destination is gone.
     pub async fn waiting(&self, lane: LaneId, key: u64, limit: usize) -> Result<Vec<DueRow>> {
-        self.engine.read(move |view| lanes::waiting(view, lane, key, limit)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| lanes::waiting(view, lane, key, limit)).await
+            }
+            Engine::Postgres(engine) => engine.waiting(lane, key, limit).await,
+        }
     }
 
     /// Every lane that has retrying rows, with the earliest time one is due.
@@ -64,7 +129,10 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn lanes_due(&self) -> Result<Vec<(LaneId, Timestamp)>> {
-        self.engine.read(lanes::lanes_due).await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(lanes::lanes_due).await,
+            Engine::Postgres(engine) => engine.lanes_due().await,
+        }
     }
 
     /// Where a lane stands, in numbers.
@@ -72,7 +140,19 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or the lane is gone.
     pub async fn lane_stats(&self, lane: LaneId) -> Result<LaneStats> {
-        self.engine.read(move |view| lanes::lane_stats(view, lane)).await
+        self.lane_stats_in(lane, ShardId::default()).await
+    }
+
+    /// [`Store::lane_stats`] with the cursor and the oldest event of one shard, for a destination of
+    /// a whole account.
+    ///
+    /// # Errors
+    /// When the database cannot be read or the lane is gone.
+    pub async fn lane_stats_in(&self, lane: LaneId, shard: ShardId) -> Result<LaneStats> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| lanes::lane_stats(view, lane)).await,
+            Engine::Postgres(engine) => engine.lane_stats(lane, shard).await,
+        }
     }
 
     /// A page of the delivery log, newest first. `after` is the `next` of the page before.
@@ -85,7 +165,12 @@ impl Store {
         after: Option<u64>,
         limit: usize,
     ) -> Result<DeliveryPage> {
-        self.engine.read(move |view| search::search(view, &query, after, limit)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| search::search(view, &query, after, limit)).await
+            }
+            Engine::Postgres(engine) => engine.search(&query, after, limit).await,
+        }
     }
 
     /// A delivery with its attempts, oldest first.
@@ -93,7 +178,10 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<(Delivery, Vec<Attempt>)>> {
-        self.engine.read(move |view| search::delivery(view, id)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| search::delivery(view, id)).await,
+            Engine::Postgres(engine) => engine.delivery(id).await,
+        }
     }
 
     /// Sends a delivery again: it becomes a retrying row that is due now.
@@ -102,8 +190,13 @@ impl Store {
     /// [`crate::StoreError::EventExpired`] when its event is no longer stored,
     /// [`crate::StoreError::Refused`] when it belongs to a replay that was cancelled.
     pub async fn redeliver(&self, id: DeliveryId, now: Timestamp, actor: &Actor) -> Result<()> {
-        let actor = actor.clone();
-        self.engine.write(move |tx| redeliver::redeliver(tx, id, now, &actor)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let actor = actor.clone();
+                engine.write(move |tx| redeliver::redeliver(tx, id, now, &actor)).await
+            }
+            Engine::Postgres(engine) => engine.redeliver(id, now, actor).await,
+        }
     }
 
     /// Sends again, or with `dry_run` only counts, up to `limit` deliveries that match, from the
@@ -167,21 +260,25 @@ impl Store {
             return Ok(());
         }
         let lanes: Vec<LaneId> = ids.iter().map(|id| id.lane).collect();
-        let actor = actor.clone();
-        let outcomes = self
-            .engine
-            .write_step(move |tx| redeliver::redeliver_some(tx, &ids, now, &actor))
-            .await?;
+        let outcomes = match &self.engine {
+            Engine::Sqlite(engine) => {
+                let actor = actor.clone();
+                engine
+                    .write_step(move |tx| redeliver::redeliver_some(tx, &ids, now, &actor))
+                    .await?
+            }
+            Engine::Postgres(engine) => engine.redeliver_some(&ids, now, actor).await?,
+        };
         for (lane, outcome) in lanes.into_iter().zip(outcomes) {
             match outcome {
-                redeliver::Redelivery::Due => {
+                Redelivery::Due => {
                     done.redelivered += 1;
                     if !done.lanes.contains(&lane) {
                         done.lanes.push(lane);
                     }
                 }
-                redeliver::Redelivery::Expired => done.expired += 1,
-                redeliver::Redelivery::CalledOff | redeliver::Redelivery::None => {}
+                Redelivery::Expired => done.expired += 1,
+                Redelivery::CalledOff | Redelivery::None => {}
             }
         }
         Ok(())
@@ -199,10 +296,19 @@ impl Store {
         filter: Filter,
         actor: &Actor,
     ) -> Result<Run> {
-        let (stretch, actor) = (stretch.into(), actor.clone());
-        self.engine
-            .write(move |tx| runs::create_run(tx, destination, stretch, &filter, &actor))
-            .await
+        let stretch = stretch.into();
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let actor = actor.clone();
+                engine
+                    .write(move |tx| runs::create_run(tx, destination, stretch, &filter, &actor))
+                    .await
+            }
+            Engine::Postgres(engine) => {
+                let none = None::<(Remember, fn(&Run) -> Value)>;
+                engine.create_run(destination, stretch, &filter, actor, none).await
+            }
+        }
     }
 
     /// [`Store::create_run`] for a request with an `Idempotency-Key`: what `answer` makes of the
@@ -219,8 +325,16 @@ impl Store {
         remember: Remember,
         answer: impl Fn(&Run) -> Value + Send + 'static,
     ) -> Result<Run> {
-        let (stretch, actor) = (stretch.into(), actor.clone());
-        self.engine
+        let stretch = stretch.into();
+        let engine = match &self.engine {
+            Engine::Sqlite(engine) => engine,
+            Engine::Postgres(engine) => {
+                let remember = Some((remember, answer));
+                return engine.create_run(destination, stretch, &filter, actor, remember).await;
+            }
+        };
+        let actor = actor.clone();
+        engine
             .write(move |tx| {
                 let run = runs::create_run(tx, destination, stretch, &filter, &actor)?;
                 let remember = Remember { answer: answer(&run), ..remember.clone() };
@@ -241,7 +355,12 @@ impl Store {
         filter: Filter,
     ) -> Result<RunCount> {
         let stretch = stretch.into();
-        self.engine.read(move |view| runs::count_run(view, destination, stretch, &filter)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| runs::count_run(view, destination, stretch, &filter)).await
+            }
+            Engine::Postgres(engine) => engine.count_run(destination, stretch, &filter).await,
+        }
     }
 
     /// All replays of a destination, oldest first.
@@ -249,7 +368,19 @@ impl Store {
     /// # Errors
     /// When the destination is gone.
     pub async fn runs(&self, destination: DestinationId) -> Result<Vec<Run>> {
-        self.engine.read(move |view| runs::runs(view, destination)).await
+        self.runs_in(destination, ShardId::default()).await
+    }
+
+    /// [`Store::runs`] as they stand in one shard, for a destination of a whole account: each shard
+    /// has a stretch of its own.
+    ///
+    /// # Errors
+    /// When the destination is gone.
+    pub async fn runs_in(&self, destination: DestinationId, shard: ShardId) -> Result<Vec<Run>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| runs::runs(view, destination)).await,
+            Engine::Postgres(engine) => engine.runs(destination, shard).await,
+        }
     }
 
     /// Replays that are to go on at a start.
@@ -257,7 +388,10 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn running(&self) -> Result<Vec<LaneId>> {
-        self.engine.read(runs::running).await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(runs::running).await,
+            Engine::Postgres(engine) => engine.running().await,
+        }
     }
 
     /// Pauses, resumes, finishes or cancels a replay. Cancelling calls off its rows.
@@ -265,8 +399,13 @@ impl Store {
     /// # Errors
     /// When there is no such replay or it is over.
     pub async fn set_run_state(&self, lane: LaneId, state: RunState, actor: &Actor) -> Result<Run> {
-        let actor = actor.clone();
-        self.engine.write(move |tx| runs::set_run_state(tx, lane, state, &actor)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let actor = actor.clone();
+                engine.write(move |tx| runs::set_run_state(tx, lane, state, &actor)).await
+            }
+            Engine::Postgres(engine) => engine.set_run_state(lane, state, actor).await,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use zapbus_event::{
     AccountId, DestinationId, Event, EventId, Filter, InstanceId, Position, Timestamp,
 };
 
-use crate::{journal::NewEvent, registry::Start};
+use crate::{ShardId, journal::NewEvent, registry::Start};
 
 /// The live run of every destination.
 pub const LIVE: u32 = 0;
@@ -22,18 +22,25 @@ pub struct LaneId {
     pub run: u32,
 }
 
-/// One event for one destination in one run. Text form: `dlv_<ULID of the destination>_<run>_<seq>`.
+/// One event for one destination in one run. Text form: `dlv_<ULID of the destination>_<run>_<seq>`,
+/// where the shard is not 0 `…_<run>_<shard>-<seq>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId {
     /// Whose delivery it is.
     pub lane: LaneId,
+    /// In which shard the event is, for a destination of a whole account; else always 0.
+    pub shard: ShardId,
     /// Of which event.
     pub seq: Position,
 }
 
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dlv_{}_{}_{}", self.lane.destination.ulid(), self.lane.run, self.seq)
+        write!(f, "dlv_{}_{}_", self.lane.destination.ulid(), self.lane.run)?;
+        if self.shard != ShardId::default() {
+            write!(f, "{}-", self.shard)?;
+        }
+        self.seq.fmt(f)
     }
 }
 
@@ -56,8 +63,10 @@ impl FromStr for DeliveryId {
             .parse()
             .map_err(|_| DeliveryIdError)?;
         let run = run.parse().map_err(|_| DeliveryIdError)?;
+        let (shard, seq) = seq.split_once('-').unwrap_or(("0", seq));
+        let shard = shard.parse().map(ShardId).map_err(|_| DeliveryIdError)?;
         let seq = seq.parse().map(Position).map_err(|_| DeliveryIdError)?;
-        Ok(Self { lane: LaneId { destination, run }, seq })
+        Ok(Self { lane: LaneId { destination, run }, shard, seq })
     }
 }
 
@@ -181,6 +190,9 @@ pub enum Health {
 pub struct Settlement {
     /// Whose.
     pub lane: LaneId,
+    /// In which shard its positions are, for a destination of a whole account. A destination of one
+    /// instance has no choice, and the store finds it by itself.
+    pub shard: ShardId,
     /// The cursor from now on, if it moved. Never goes back.
     pub cursor: Option<Position>,
     /// Health from now on, if it changed.
@@ -216,6 +228,17 @@ pub struct LaneStart {
     pub next_due: Option<Timestamp>,
 }
 
+/// A lane in one of the shards that its destination's events are in.
+#[derive(Debug, Clone)]
+pub struct ShardStart {
+    /// Which.
+    pub shard: ShardId,
+    /// Where the run ends there; live delivery does not.
+    pub end: Option<Position>,
+    /// Cursor and rows there. `health` and `next_due` are those of the lane as a whole.
+    pub start: LaneStart,
+}
+
 /// See [`LaneStart::held`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldKey {
@@ -234,6 +257,8 @@ pub struct HeldKey {
 pub struct DueRow {
     /// The event, or `None` when it is no longer stored.
     pub event: Option<Arc<Event>>,
+    /// In which shard it is, for a destination of a whole account; else always 0.
+    pub shard: ShardId,
     /// Its position.
     pub seq: Position,
     /// When it is, or was, due; for `waiting` rows the time they were written.
@@ -378,6 +403,19 @@ pub struct RunCount {
     pub complete: bool,
 }
 
+/// What became of one delivery that was to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redelivery {
+    /// It is due now.
+    Due,
+    /// Its event is no longer stored.
+    Expired,
+    /// It belongs to a replay that was called off: nothing of that is sent any more.
+    CalledOff,
+    /// There is no such delivery (any more), or it is about to be sent anyway.
+    None,
+}
+
 /// What [`crate::Store::redeliver_where`] did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BulkRedelivery {
@@ -427,9 +465,13 @@ mod tests {
                 destination: DestinationId::new(Timestamp::from_millis(1_767_225_601_000), 7),
                 run: 3,
             },
+            shard: ShardId(0),
             seq: Position(42),
         };
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(id.to_string().ends_with("_3_42"));
+        let elsewhere = DeliveryId { shard: ShardId(11), ..id };
+        assert_eq!(elsewhere.to_string().parse(), Ok(elsewhere));
         for wrong in ["", "dlv_", "dlv_1_2_3", "dlv_01ARZ3NDEKTSV4RRFFQ69G5FAV_0_1_2"] {
             assert_eq!(wrong.parse::<DeliveryId>(), Err(DeliveryIdError), "{wrong}");
         }

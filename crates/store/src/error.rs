@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::ShardId;
+
 /// An append that was not taken. Nothing of it is stored.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
@@ -71,6 +73,12 @@ pub enum StoreError {
         /// What was expected.
         reason: String,
     },
+    /// Another node runs the lanes of this shard by now. Nothing of it was written: stop them.
+    #[error("another node runs the lanes of shard {shard} by now")]
+    LeaseLost {
+        /// Whose lanes.
+        shard: ShardId,
+    },
     /// The database says its data is wrong.
     #[error("the database is damaged: {reason}")]
     Corrupt {
@@ -119,6 +127,35 @@ pub enum OpenError {
         /// Ids of the keys it got.
         given: String,
     },
+    /// The URL of the database cannot be used.
+    #[error(
+        "ZAPBUS_DATABASE_URL cannot be used: {reason}. Give postgres://user:password@host/database."
+    )]
+    Url {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database on a server.
+    #[error("the database {shown} cannot be opened: {reason}")]
+    Server {
+        /// Where it is, without secrets.
+        shown: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A copy into it was begun and is not whole.
+    #[error(
+        "the database {shown} holds a copy that is not finished: run the same `zapbus copy` again, which goes on where it stopped, and open it then."
+    )]
+    Unfinished {
+        /// Where it is, without secrets.
+        shown: String,
+    },
+    /// On PostgreSQL the key must be given: no node may make one of its own.
+    #[error(
+        "on PostgreSQL an encryption key must be given (ZAPBUS_ENCRYPTION_KEY): 32 random bytes as base64, the same on every node, for example from `openssl rand -base64 32`"
+    )]
+    KeyNeeded,
     /// A key is not 32 bytes of base64 or hex.
     #[error("ZAPBUS_ENCRYPTION_KEY must be 32 bytes as base64 or hex: {reason}")]
     BadKey {

@@ -7,57 +7,123 @@ use tokio::sync::watch;
 use zapbus_event::{Event, EventId, InstanceId, Position, Raw, Timestamp};
 
 use crate::{
-    AppendError, Result, Store,
+    AppendError, Engine, Result, Store,
     journal::{Append, Appended, Limit, Page, Reader},
+    shard::ShardId,
     sqlite::read,
     statistics::Tally,
 };
 
 impl Store {
-    /// Appends events; all of the request or nothing. Answered when they are on disk.
+    /// Appends events; all of the request or nothing (of several shards: all of each, in order).
+    /// Answered when they are on disk.
     ///
     /// # Errors
     /// Nothing of it is stored, except that [`AppendError::Unavailable`] may leave that open: a
     /// repeat is then recognised by its keys.
     pub async fn append(&self, append: Append) -> std::result::Result<Vec<Appended>, AppendError> {
         let owners = Tally::owners(&append);
-        let appended = self.engine.append(append).await?;
-        self.tally.appended(&owners, &appended, (self.engine.shared.clock)());
+        let appended = match &self.engine {
+            Engine::Sqlite(engine) => engine.append(append).await?,
+            Engine::Postgres(engine) => engine.append(append).await?,
+        };
+        self.tally.appended(&owners, &appended, self.now());
         Ok(appended)
     }
 
-    /// The end of the journal: a hint that something was committed. The journal is the truth.
+    /// The end of the journal in the first shard: a hint that something was committed. The journal
+    /// is the truth.
     pub fn head(&self) -> watch::Receiver<Position> {
-        self.engine.head()
+        self.head_in(ShardId::default())
     }
 
-    /// What comes after a position, from memory. `None` when that no longer reaches back so far.
+    /// [`Store::head`] of any shard.
+    pub fn head_in(&self, shard: ShardId) -> watch::Receiver<Position> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.head(),
+            Engine::Postgres(engine) => engine.head(shard),
+        }
+    }
+
+    /// What comes after a position, from memory. `None` when that no longer reaches back so far, or
+    /// nobody said which of several shards is meant.
     pub fn tail_after(&self, of: Reader, after: Position, limit: Limit) -> Option<Page> {
-        self.engine.tail_after(of, after, limit)
+        self.tail_after_in(self.shard_read(of).ok()?, of, after, limit)
+    }
+
+    /// [`Store::tail_after`] in one shard.
+    pub fn tail_after_in(
+        &self,
+        shard: ShardId,
+        of: Reader,
+        after: Position,
+        limit: Limit,
+    ) -> Option<Page> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.tail_after(of, after, limit),
+            Engine::Postgres(engine) => engine.tail_after(of, shard, after, limit),
+        }
     }
 
     /// What comes after a position. Looks at a bounded number of rows, so that a page may be empty
     /// and yet not at the head: go on from its `upto`.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read; of more than one instance, when there are several shards.
     pub async fn read_after(&self, of: Reader, after: Position, limit: Limit) -> Result<Page> {
-        let metrics = &self.engine.shared.metrics;
-        if let Some(page) = self.tail_after(of, after, limit) {
+        self.read_after_in(self.shard_read(of)?, of, after, limit).await
+    }
+
+    /// [`Store::read_after`] in one shard: what an account has there, or everybody.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn read_after_in(
+        &self,
+        shard: ShardId,
+        of: Reader,
+        after: Position,
+        limit: Limit,
+    ) -> Result<Page> {
+        let engine = match &self.engine {
+            Engine::Sqlite(engine) => engine,
+            Engine::Postgres(engine) => return engine.read_after(of, shard, after, limit).await,
+        };
+        let metrics = &engine.shared.metrics;
+        if let Some(page) = engine.tail_after(of, after, limit) {
             metrics.tail_hits.add(1);
             return Ok(page);
         }
         metrics.tail_misses.add(1);
-        self.engine.read(move |view| read::after(view, of, after, limit)).await
+        engine.read(move |view| read::after(view, of, after, limit)).await
     }
 
     /// What comes before a position, newest first. `upto` of the page is what the next call passes
     /// as `before`; `at_head` says that nothing older is stored.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read; of more than one instance, when there are several shards.
     pub async fn read_before(&self, of: Reader, before: Position, limit: Limit) -> Result<Page> {
-        self.engine.read(move |view| read::before(view, of, before, limit)).await
+        self.read_before_in(self.shard_read(of)?, of, before, limit).await
+    }
+
+    /// [`Store::read_before`] in one shard.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn read_before_in(
+        &self,
+        shard: ShardId,
+        of: Reader,
+        before: Position,
+        limit: Limit,
+    ) -> Result<Page> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| read::before(view, of, before, limit)).await
+            }
+            Engine::Postgres(engine) => engine.read_before(of, shard, before, limit).await,
+        }
     }
 
     /// The event with this id.
@@ -65,31 +131,72 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn event(&self, id: EventId) -> Result<Option<Arc<Event>>> {
-        let known = self.engine.shared.tail().event(id);
+        let engine = match &self.engine {
+            Engine::Sqlite(engine) => engine,
+            Engine::Postgres(engine) => return engine.event(id).await,
+        };
+        let known = engine.shared.tail().event(id);
         match known {
             Some(event) => Ok(Some(event)),
-            None => self.engine.read(move |view| read::event(view, id)).await,
+            None => engine.read(move |view| read::event(view, id)).await,
+        }
+    }
+
+    /// Where the event with this id is, if it is stored.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn locate(&self, id: EventId) -> Result<Option<(ShardId, Position)>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let found = engine.read(move |view| read::seq_of(view, id)).await?;
+                Ok(found.map(|seq| (ShardId::default(), seq)))
+            }
+            Engine::Postgres(engine) => engine.locate(id).await,
         }
     }
 
     /// The event at this position.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or there are several shards.
     pub async fn event_at(&self, seq: Position) -> Result<Option<Arc<Event>>> {
-        let known = self.engine.shared.tail().event_at(seq);
+        self.event_at_in(self.single_shard()?, seq).await
+    }
+
+    /// The event at this position of a shard.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn event_at_in(&self, shard: ShardId, seq: Position) -> Result<Option<Arc<Event>>> {
+        let engine = match &self.engine {
+            Engine::Sqlite(engine) => engine,
+            Engine::Postgres(engine) => return engine.event_at(shard, seq).await,
+        };
+        let known = engine.shared.tail().event_at(seq);
         match known {
             Some(event) => Ok(Some(event)),
-            None => self.engine.read(move |view| read::event_at(view, seq)).await,
+            None => engine.read(move |view| read::event_at(view, seq)).await,
         }
     }
 
     /// The last position before the first event received at or after `time`.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or there are several shards.
     pub async fn position_at(&self, time: Timestamp) -> Result<Position> {
-        self.engine.read(move |view| read::position_at(view, time)).await
+        self.position_at_in(self.single_shard()?, time).await
+    }
+
+    /// [`Store::position_at`] in one shard.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn position_at_in(&self, shard: ShardId, time: Timestamp) -> Result<Position> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| read::position_at(view, time)).await,
+            Engine::Postgres(engine) => engine.position_at(shard, time).await,
+        }
     }
 
     /// Where a reader goes on that has seen this event. When it is no longer stored: before the
@@ -97,16 +204,28 @@ impl Store {
     /// belongs to what a restored store has lost: at a position with [`Store::gap_after`].
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or there are several shards.
     pub async fn resolve_after(&self, id: EventId) -> Result<Position> {
-        self.engine.read(move |view| read::resolve_after(view, id)).await
+        self.resolve_after_in(self.single_shard()?, id).await
+    }
+
+    /// [`Store::resolve_after`] in one shard: where a reader of that shard goes on, wherever the
+    /// event was.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn resolve_after_in(&self, shard: ShardId, id: EventId) -> Result<Position> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| read::resolve_after(view, id)).await,
+            Engine::Postgres(engine) => engine.resolve_after(shard, id).await,
+        }
     }
 
     /// A reader that stands below this position has missed events that were pruned (ephemeral ones
     /// do not count).
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or there are several shards.
     pub async fn first_position(&self) -> Result<Position> {
         self.first_position_of(Reader::All).await
     }
@@ -115,9 +234,12 @@ impl Store {
     /// no false alarm for this one.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read; of more than one instance, when there are several shards.
     pub async fn first_position_of(&self, of: Reader) -> Result<Position> {
-        self.engine.read(move |view| read::pruned_upto(view, of)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| read::pruned_upto(view, of)).await,
+            Engine::Postgres(engine) => engine.first_position(of, self.shard_read(of)?).await,
+        }
     }
 
     /// Whether a reader that has seen everything up to this position goes on with a gap: events
@@ -125,29 +247,47 @@ impl Store {
     /// one is a copy, restored since. Never for [`Position::START`].
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read; of more than one instance, when there are several shards.
     pub async fn gap_after(&self, of: Reader, after: Position) -> Result<bool> {
-        self.engine.read(move |view| read::gap_after(view, of, after)).await
+        self.gap_after_in(self.shard_read(of)?, of, after).await
     }
 
-    /// The event's `data` and `raw` as they came in: binaries that were moved to files are put back
-    /// byte for byte.
+    /// [`Store::gap_after`] in one shard.
     ///
     /// # Errors
-    /// [`crate::StoreError::EventExpired`] when that needs files and the event is gone.
+    /// When the database cannot be read.
+    pub async fn gap_after_in(&self, shard: ShardId, of: Reader, after: Position) -> Result<bool> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| read::gap_after(view, of, after)).await
+            }
+            Engine::Postgres(engine) => engine.gap_after(of, shard, after).await,
+        }
+    }
+
+    /// The event's `data` and `raw` as they came in: binaries that were moved out of the journal are
+    /// put back byte for byte.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::EventExpired`] when that needs binaries and the event is gone.
     pub async fn restore_raw(&self, event: &Event) -> Result<(Bytes, Bytes)> {
         if read::is_whole(event) {
             return Ok((event.data.clone(), event.raw_bytes().clone()));
         }
-        let event = event.clone();
-        self.engine.read(move |view| read::restore(view, &event)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let event = event.clone();
+                engine.read(move |view| read::restore(view, &event)).await
+            }
+            Engine::Postgres(engine) => engine.restore(event).await,
+        }
     }
 
     /// The event with its binaries put back, or `None` when it is whole as it is: hardly any event
     /// needs it.
     ///
     /// # Errors
-    /// [`crate::StoreError::EventExpired`] when that needs files and the event is gone.
+    /// [`crate::StoreError::EventExpired`] when that needs binaries and the event is gone.
     pub async fn restored(&self, event: &Event) -> Result<Option<Event>> {
         if read::is_whole(event) {
             return Ok(None);
@@ -165,7 +305,10 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn body(&self, sha256: [u8; 32]) -> Result<Option<Bytes>> {
-        self.engine.read(move |view| read::body(view, sha256)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| read::body(view, sha256)).await,
+            Engine::Postgres(engine) => engine.body(sha256).await,
+        }
     }
 
     /// The other addresses of the person with this one, as far as the instance's events have shown
@@ -174,7 +317,12 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn aliases(&self, instance: InstanceId, address: &str) -> Result<Vec<String>> {
-        let address = address.to_owned();
-        self.engine.read(move |view| read::aliases(view, instance, &address)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let address = address.to_owned();
+                engine.read(move |view| read::aliases(view, instance, &address)).await
+            }
+            Engine::Postgres(engine) => engine.aliases(instance, address).await,
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use zapbus_event::{Position, Timestamp};
 
-use crate::{LaneId, Reader, Result, Store, sqlite::lag};
+use crate::{Engine, LaneId, Reader, Result, ShardId, Store, sqlite::lag};
 
 /// How far a lane is behind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +45,25 @@ impl Store {
     /// # Errors
     /// When the database cannot be read or the destination is gone.
     pub async fn behind(&self, lane: LaneId, cursor: Position) -> Result<Behind> {
-        self.engine.read(move |view| lag::behind(view, lane, cursor)).await
+        self.behind_in(lane, ShardId::default(), cursor).await
+    }
+
+    /// [`Store::behind`] in one shard, for a destination of a whole account.
+    ///
+    /// # Errors
+    /// When the database cannot be read or the destination is gone.
+    pub async fn behind_in(
+        &self,
+        lane: LaneId,
+        shard: ShardId,
+        cursor: Position,
+    ) -> Result<Behind> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| lag::behind(view, lane, cursor)).await
+            }
+            Engine::Postgres(engine) => engine.behind(lane, shard, cursor).await,
+        }
     }
 
     /// Events after `after` and up to `upto`, whether a filter wants them or not. Looks at `limit`
@@ -60,7 +78,12 @@ impl Store {
         upto: Position,
         limit: usize,
     ) -> Result<Counted> {
-        self.engine.read(move |view| lag::count_between(view, of, after, upto, limit)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| lag::count_between(view, of, after, upto, limit)).await
+            }
+            Engine::Postgres(engine) => engine.count_between(of, after, upto, limit).await,
+        }
     }
 
     /// What there is, in numbers.
@@ -68,6 +91,9 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn holdings(&self) -> Result<Holdings> {
-        self.engine.read(lag::holdings).await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(lag::holdings).await,
+            Engine::Postgres(engine) => engine.holdings().await,
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The durable state of Zapbus: journal, cursors, delivery log, configuration.
 //!
-//! [`Store`] is the only handle; it is cheap to clone. Behind it stands one engine, SQLite: a
-//! thread that writes, taking whatever has gathered while its last disk sync ran and committing it
-//! as one ([`Store::append`], [`Store::settle`] and every change are answered after that sync, and
-//! never before), and a few connections that read.
+//! [`Store`] is the only handle; it is cheap to clone. Behind it stands one of two engines.
+//! **SQLite**, in a folder: a thread that writes, taking whatever has gathered while its last disk
+//! sync ran and committing it as one, and a few connections that read. **PostgreSQL**, on a server,
+//! for many nodes: what has gathered for a shard while its last call ran is the next call.
+//! [`Store::append`], [`Store::settle`] and every change are answered after their commit, and never
+//! before.
 //!
 //! - [`journal`]: events, in order, each once ([`Store::append`], [`Store::read_after`])
 //! - [`delivery`]: cursors, delivery rows, attempts, replays ([`Store::settle`], [`Store::due`],
@@ -13,12 +15,14 @@
 //! - [`retention`]: how long what is kept ([`Store::prune`])
 //! - [`statistics`]: the last hour and day ([`Store::statistics`])
 //! - [`upkeep`]: health, backups, erasure
+//! - [`copy`]: from one machine to many ([`Store::copy`])
 //!
 //! The store knows no URL and no status code: what it is given of those is opaque to it.
 
 #[cfg(all(feature = "fault-injection", not(debug_assertions)))]
 compile_error!("fault-injection answers before it stores: it must never be in a release");
 
+pub mod copy;
 pub mod delivery;
 mod error;
 pub mod journal;
@@ -33,12 +37,23 @@ pub mod statistics;
 pub mod upkeep;
 
 mod blob;
+mod directory;
+mod encoding;
+mod erasing;
+mod fault;
+mod kinds;
+mod postgres;
+mod prepared;
 mod private;
+mod pruning;
 mod random;
 mod seal;
+mod shard;
 mod sqlite;
 mod tail;
+mod unreadable;
 
+mod cluster;
 mod deliveries;
 mod events;
 mod records;
@@ -47,16 +62,17 @@ use std::{path::Path, sync::Arc};
 
 use tokio::sync::watch;
 
+pub use copy::{Copied, CopiedTable, CopyError, CopyOptions, CopyProgress};
 pub use delivery::{
     Attempt, BulkRedelivery, DeadReason, Delivery, DeliveryId, DeliveryIdError, DeliveryPage,
     DeliveryQuery, DueRow, EventSummary, Health, HeldKey, LIVE, LaneId, LaneStart, LaneStats, Row,
-    Run, RunCount, RunState, Settlement, State, Status, Stretch, Urgency,
+    Run, RunCount, RunState, Settlement, ShardStart, State, Status, Stretch, Urgency,
 };
 pub use error::{AppendError, OpenError, StoreError};
 pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
 pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
-pub use options::{Clock, Key, Options, system_clock};
+pub use options::{Clock, Key, Options, Postgres, system_clock};
 pub use random::random_bits;
 pub use registry::{
     Account, Activity, Actor, Audit, Credential, DEFAULT_ACCOUNT, Destination, DestinationHead,
@@ -64,13 +80,12 @@ pub use registry::{
     Start,
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
+pub use shard::{Change, Cluster, Lease, Leases, Node, NodeId, Shard, ShardId};
 pub use statistics::{Figures, Statistics, Subject, Window};
 pub use upkeep::{
     Appends, BackupReport, Dropped, Erase, Erased, MigrationPlan, Rekeyed, Restore, Restored,
-    Sizes, StoreHealth,
+    ServerFacts, Sizes, StoreHealth,
 };
-
-use sqlite::Engine;
 
 /// The result of most of what a store is asked.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -79,8 +94,15 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// [`Store::close`] is the orderly way.
 #[derive(Clone)]
 pub struct Store {
-    engine: Arc<Engine>,
+    engine: Engine,
     tally: Arc<statistics::Tally>,
+}
+
+/// Which database it is.
+#[derive(Clone)]
+enum Engine {
+    Sqlite(Arc<sqlite::Engine>),
+    Postgres(Arc<postgres::Engine>),
 }
 
 /// A store that was opened.
@@ -102,7 +124,12 @@ pub struct Opened {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("data_dir", &self.engine.data_dir()).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Store");
+        match &self.engine {
+            Engine::Sqlite(engine) => shown.field("data_dir", &engine.data_dir()),
+            Engine::Postgres(engine) => shown.field("database", &engine.shared.shown),
+        };
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -112,9 +139,22 @@ impl Store {
     /// # Errors
     /// Each says what to do about it.
     pub async fn open(options: Options) -> std::result::Result<Opened, OpenError> {
-        let opened = Self::open_engine(options).await?;
+        if options.postgres.is_some() {
+            let opened = postgres::Engine::open(options).await?;
+            return Ok(Opened {
+                store: Self {
+                    engine: Engine::Postgres(Arc::new(opened.engine)),
+                    tally: Arc::default(),
+                },
+                first_start: opened.first_start,
+                migrated: opened.migrated,
+                restored: opened.restored,
+                paused: opened.paused,
+            });
+        }
+        let opened = Self::open_sqlite(options).await?;
         Ok(Opened {
-            store: Self { engine: Arc::new(opened.engine), tally: Arc::default() },
+            store: Self { engine: Engine::Sqlite(Arc::new(opened.engine)), tally: Arc::default() },
             first_start: opened.first_start,
             migrated: opened.migrated,
             restored: opened.restored,
@@ -122,34 +162,39 @@ impl Store {
         })
     }
 
-    async fn open_engine(options: Options) -> std::result::Result<sqlite::Opened, OpenError> {
+    async fn open_sqlite(options: Options) -> std::result::Result<sqlite::Opened, OpenError> {
         #[cfg(feature = "simulation")]
         if options.simulation.is_some() {
-            return Engine::open(options);
+            return sqlite::Engine::open(options);
         }
         let path = options.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Engine::open(options)).await;
+        let opened = tokio::task::spawn_blocking(move || sqlite::Engine::open(options)).await;
         opened.map_err(|error| OpenError::Database { path, reason: error.to_string() })?
     }
 
-    /// Takes nothing more, writes what waits, moves it all into the database file and releases the
-    /// folder. Does nothing the second time.
+    /// Takes nothing more, writes what waits, and lets go of the database: a data folder is free
+    /// then, and shards are handed to other nodes at once. Does nothing the second time.
     pub async fn close(&self) {
         if let Err(error) = self.write_statistics().await {
             // Also when it was closed before: then there was nothing to write.
             tracing::debug!(event = "store.statistics_unwritten", %error, "the last figures are missing");
         }
-        #[cfg(feature = "simulation")]
-        if self.engine.is_simulated() {
-            return self.engine.close_simulated().await;
-        }
-        let engine = Arc::clone(&self.engine);
-        if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
-            tracing::error!(event = "store.close_failed", %error, "closing the store failed");
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                #[cfg(feature = "simulation")]
+                if engine.is_simulated() {
+                    return engine.close_simulated().await;
+                }
+                let engine = Arc::clone(engine);
+                if let Err(error) = tokio::task::spawn_blocking(move || engine.close()).await {
+                    tracing::error!(event = "store.close_failed", %error, "closing the store failed");
+                }
+            }
+            Engine::Postgres(engine) => engine.close().await,
         }
     }
 
-    /// What opening would do to the schema. Touches nothing.
+    /// What opening would do to the schema of a data folder. Touches nothing.
     ///
     /// # Errors
     /// When the database cannot be read or is newer than this program.
@@ -157,41 +202,100 @@ impl Store {
         sqlite::plan(data_dir)
     }
 
+    /// [`Store::plan`] for a database on a server.
+    ///
+    /// # Errors
+    /// When it cannot be reached or is newer than this program.
+    pub async fn plan_postgres(
+        options: &Postgres,
+    ) -> std::result::Result<MigrationPlan, OpenError> {
+        postgres::plan(options).await
+    }
+
+    /// Brings the schema up to this version and answers with the steps that were taken. A database
+    /// on a server may be in use by nodes of this version and the one before it; this one does not
+    /// become a node. A data folder must not be in use.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn migrate(options: Options) -> std::result::Result<Vec<String>, OpenError> {
+        if options.postgres.is_some() {
+            return postgres::migrate_only(&options).await;
+        }
+        let opened = Self::open(options).await?;
+        opened.store.close().await;
+        Ok(opened.migrated)
+    }
+
+    /// What a database server promises. Touches nothing, and needs no schema.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn server_facts(options: &Postgres) -> std::result::Result<ServerFacts, OpenError> {
+        postgres::server_facts(options).await
+    }
+
     /// How it is, with every change.
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.engine.health()
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.health(),
+            Engine::Postgres(engine) => engine.health(),
+        }
     }
 
     /// What it counts.
     pub fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.engine.shared.metrics)
+        Arc::clone(self.own_metrics())
+    }
+
+    fn own_metrics(&self) -> &Arc<Metrics> {
+        match &self.engine {
+            Engine::Sqlite(engine) => &engine.shared.metrics,
+            Engine::Postgres(engine) => &engine.shared.metrics,
+        }
     }
 
     /// A key for another purpose (tokens, links), derived from the first encryption key.
     pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
-        self.engine.shared.sealer.derive(purpose)
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.shared.sealer.derive(purpose),
+            Engine::Postgres(engine) => engine.shared.sealer.derive(purpose),
+        }
     }
 
-    /// Changes the free disk below which appends stop.
+    /// Changes the free disk below which appends stop. The disk of a database server is its own
+    /// business: it says when it is full.
     pub fn set_min_free_bytes(&self, bytes: u64) {
-        self.engine.shared.min_free_bytes.store(bytes, std::sync::atomic::Ordering::Relaxed);
+        if let Engine::Sqlite(engine) = &self.engine {
+            engine.shared.min_free_bytes.store(bytes, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
-    /// Bytes used and left.
+    /// Bytes used and left. On a server nobody tells us what is left (`free` is 0), and `used` is
+    /// what rows hold, without what is deleted and not vacuumed yet.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn sizes(&self) -> Result<Sizes> {
-        self.engine.sizes().await
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.sizes().await,
+            Engine::Postgres(engine) => engine.sizes().await,
+        }
     }
 
-    /// One small step of pruning, between commits.
+    /// One small step of pruning, between commits; on PostgreSQL for each shard that this node
+    /// holds.
     ///
     /// # Errors
     /// When the store cannot write.
     pub async fn prune(&self, policy: &RetentionPolicy, budget: Budget) -> Result<Pruned> {
-        let policy = Arc::new(policy.clone());
-        self.engine.write_step(move |tx| sqlite::retention::prune(tx, &policy, budget)).await
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let policy = Arc::new(policy.clone());
+                engine.write_step(move |tx| pruning::prune(tx, &policy, budget)).await
+            }
+            Engine::Postgres(engine) => engine.prune(policy, budget).await,
+        }
     }
 
     /// Copies the store while it runs. `to` is a folder (made if missing; it opens as a data
@@ -200,18 +304,29 @@ impl Store {
     /// somebody opens it ([`Options::live`]).
     ///
     /// # Errors
-    /// When the target cannot be written, or the copy fails its integrity check.
+    /// When the target cannot be written, or the copy fails its integrity check. A database on a
+    /// server is backed up with the server's own means.
     pub async fn backup(
         &self,
         to: &Path,
         progress: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<BackupReport> {
-        sqlite::back_up(&self.engine, to, progress).await
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::back_up(engine, to, progress).await,
+            Engine::Postgres(_) => Err(StoreError::Refused {
+                reason: "this store is on PostgreSQL, which has backups of its own: pg_dump for a \
+                         copy, pg_basebackup with archived WAL to go back to any moment. Before \
+                         the copy is opened as a store of its own, mark it: INSERT INTO meta \
+                         (name, value) VALUES ('copied', 1)"
+                    .to_owned(),
+            }),
+        }
     }
 
     /// Puts a backup into an empty data folder. Nothing is in the folder before all of it is
     /// copied and checked, and nothing stays in it when that fails. Blocks. `progress` is told
-    /// bytes copied and bytes in all, and answers whether to go on.
+    /// bytes copied and bytes in all, and answers whether to go on. A database on a server is put
+    /// back with the server's own means.
     ///
     /// # Errors
     /// When it is no whole backup, the folder is not empty, or the key is not the one it needs.
@@ -223,12 +338,16 @@ impl Store {
     }
 
     /// Encrypts with the first key what another one has encrypted, in steps. The other keys are
-    /// not needed any more when it returns.
+    /// not needed any more when it returns; on PostgreSQL only once every node has the new key as
+    /// its first.
     ///
     /// # Errors
     /// When the store cannot write; what was rewritten until then stays so.
     pub async fn rekey(&self, actor: &Actor) -> Result<Rekeyed> {
-        sqlite::secrets::rekey(&self.engine, actor).await
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::secrets::rekey(engine, actor).await,
+            Engine::Postgres(engine) => engine.rekey(actor).await,
+        }
     }
 
     /// Ids of the keys that encrypted something here, the one that encrypts first.
@@ -236,16 +355,31 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn key_ids(&self) -> Result<Vec<String>> {
-        sqlite::secrets::key_ids(&self.engine).await
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::secrets::key_ids(engine).await,
+            Engine::Postgres(engine) => engine.key_ids().await,
+        }
     }
 
-    /// Erases, in steps. What was asked for is gone from database, log file and blob folder when
-    /// it returns.
+    /// The time, as the store knows it.
+    fn now(&self) -> zapbus_event::Timestamp {
+        match &self.engine {
+            Engine::Sqlite(engine) => (engine.shared.clock)(),
+            Engine::Postgres(engine) => engine.shared.now(),
+        }
+    }
+
+    /// Erases, in steps. What was asked for is in no row any more when it returns; on SQLite it is
+    /// gone from database, log file and blob folder too. A server keeps deleted rows until it
+    /// vacuums, and its log and backups for as long as it is told to.
     ///
     /// # Errors
     /// When the store cannot write; what was erased until then stays erased.
     pub async fn erase(&self, what: Erase, actor: &Actor) -> Result<Erased> {
-        sqlite::erase::erase(&self.engine, what, actor).await
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::erase::erase(engine, what, actor).await,
+            Engine::Postgres(engine) => engine.erase(what, actor).await,
+        }
     }
 }
 

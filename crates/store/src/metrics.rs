@@ -100,6 +100,16 @@ pub struct Metrics {
     pub gaps: Count,
     /// Checkpoints made.
     pub checkpoints: Count,
+    /// Nodes on the database that were heard of lately, this one too, now; 0 on SQLite.
+    pub nodes: Count,
+    /// Shards whose lanes this node runs, now; 0 on SQLite.
+    pub shards_held: Count,
+    /// Leases renewed, one for each shard and time.
+    pub lease_renewals: Count,
+    /// Shards that this node took because nobody had them (any more).
+    pub lease_takeovers: Count,
+    /// Shards that this node had and found in other hands.
+    pub lease_losses: Count,
     /// Microseconds from the start of a transaction to the end of its sync.
     pub commit_us: Histogram<14>,
     /// Events per commit that appended any.
@@ -126,6 +136,11 @@ impl Metrics {
             pruned_rows: Count::default(),
             gaps: Count::default(),
             checkpoints: Count::default(),
+            nodes: Count::default(),
+            shards_held: Count::default(),
+            lease_renewals: Count::default(),
+            lease_takeovers: Count::default(),
+            lease_losses: Count::default(),
             commit_us: Histogram::new([
                 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
                 500_000, 1_000_000, 5_000_000,

@@ -51,6 +51,8 @@ pub struct Options {
     pub dedup_window: Duration,
     /// Connections that read.
     pub readers: usize,
+    /// A database on a server in place of one in the data folder.
+    pub postgres: Option<Postgres>,
     /// A store that was restored from a backup goes on delivering at once. Else its destinations
     /// are paused until somebody resumes them.
     pub live: bool,
@@ -80,6 +82,7 @@ impl Default for Options {
             inline_limit: 64 << 10,
             dedup_window: Duration::from_secs(30 * 24 * 3600),
             readers: 2,
+            postgres: None,
             live: false,
             #[cfg(feature = "simulation")]
             simulation: None,
@@ -92,6 +95,74 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("data_dir", &self.data_dir)
             .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where and how to open a store on PostgreSQL.
+#[derive(Clone)]
+pub struct Postgres {
+    /// `postgres://user:password@host/database`. `sslmode=verify-full` (anywhere but on loopback
+    /// the default) or `disable`; `sslrootcert=` a file of certificates to trust.
+    pub url: String,
+    /// A file of certificates to trust in place of the system's, unless the URL names one.
+    pub root_cert: Option<PathBuf>,
+    /// Connections at most, besides the one that listens.
+    pub connections: usize,
+    /// Shards of a new store. Never changes afterwards.
+    pub shards: u16,
+    /// What this node is called in the list of nodes.
+    pub node: String,
+    /// For how long a node that is not heard of keeps its shards.
+    pub lease: Duration,
+    /// How long lanes have to finish what is under way when a shard is handed to another node.
+    pub handover: Duration,
+    /// The time of events comes from the database, so that nodes agree on it. Tests that make
+    /// their own time take [`Options::clock`].
+    pub database_clock: bool,
+    /// Days, and hours for what is kept for an hour, whose tables are made in advance. 0: when
+    /// something is to go into them, for tests.
+    pub ahead: u16,
+}
+
+impl Postgres {
+    /// The defaults for this database.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+
+    /// Where it leads, for people: without user, password and options. Connects to nobody.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`] when the URL, or the file of certificates, cannot be used.
+    pub fn check(&self) -> Result<String, OpenError> {
+        Ok(crate::postgres::address(self)?.shown)
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self {
+            url: "postgres://127.0.0.1/zapbus".to_owned(),
+            root_cert: None,
+            connections: 8,
+            shards: 16,
+            node: "zapbus".to_owned(),
+            lease: Duration::from_secs(3),
+            handover: Duration::from_secs(1),
+            database_clock: true,
+            ahead: 8,
+        }
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL holds a password.
+        f.debug_struct("Postgres")
+            .field("connections", &self.connections)
+            .field("shards", &self.shards)
+            .field("node", &self.node)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,9 @@ use aws_lc_rs::{
     hmac,
 };
 
-use crate::{OpenError, StoreError, options::Key};
+use serde_json::Value;
+
+use crate::{OpenError, StoreError, fault::Result as FaultResult, options::Key};
 
 const TAG: usize = 4;
 
@@ -109,6 +111,16 @@ impl Sealer {
         body.truncate(length);
         Ok(body)
     }
+}
+
+/// Encrypts a document.
+pub(crate) fn seal(sealer: &Sealer, place: Place<'_>, document: &Value) -> FaultResult<Vec<u8>> {
+    Ok(sealer.seal(place, &serde_json::to_vec(document)?)?)
+}
+
+/// Decrypts a document.
+pub(crate) fn unseal(sealer: &Sealer, place: Place<'_>, sealed: &[u8]) -> FaultResult<Value> {
+    Ok(serde_json::from_slice(&sealer.open(place, sealed)?)?)
 }
 
 impl std::fmt::Debug for Sealer {

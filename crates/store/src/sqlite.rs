@@ -3,26 +3,27 @@
 pub(crate) mod accounts;
 mod append;
 mod backup;
+mod call;
 mod checkpoint;
 pub(crate) mod credentials;
 mod dedup;
 pub(crate) mod destinations;
-mod directory;
 pub(crate) mod erase;
-mod fault;
+mod error;
 mod generation;
 pub(crate) mod instances;
-mod kinds;
 pub(crate) mod lag;
 pub(crate) mod lanes;
+mod pruning;
 mod queue;
 pub(crate) mod read;
+mod readers;
 pub(crate) mod redeliver;
 pub(crate) mod restore;
-pub(crate) mod retention;
+mod room;
 mod row;
 pub(crate) mod runs;
-mod schema;
+pub(crate) mod schema;
 pub(crate) mod search;
 pub(crate) mod secrets;
 mod settle;
@@ -32,46 +33,31 @@ mod writer;
 
 use std::{
     collections::VecDeque,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::AtomicU64,
-    },
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64},
     thread::JoinHandle,
 };
 
 use rusqlite::Connection;
-use sha2::{Digest, Sha256};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
-    time::Instant,
-};
-use zapbus_event::{InstanceId, Position};
+use tokio::sync::watch;
+use zapbus_event::Position;
 
-pub(crate) use self::{
-    backup::back_up,
-    fault::{Fault, Result},
-    schema::plan,
-    writer::Tx,
-};
-use self::{
-    checkpoint::Checkpoints,
-    directory::Directory,
-    kinds::Kinds,
-    queue::{AppendJob, Command, Queue, SettleJob},
-    writer::Writer,
-};
+pub(crate) use self::{backup::back_up, readers::Readers, schema::plan, writer::Tx};
+use self::{call::Call, checkpoint::Checkpoints, queue::Queue, writer::Writer};
+pub(crate) use crate::prepared::{random, sha256};
 use crate::{
-    AppendError, OpenError, StoreError,
+    OpenError,
     blob::Blobs,
-    delivery::{Settlement, Urgency},
-    journal::{Append, Appended, Limit, Page, Reader},
+    directory::{self, Directory},
+    fault::{self, Fault, Result},
+    journal::Limit,
+    kinds::{self, Kinds},
     metrics::Metrics,
     options::{Clock, Options},
     private,
     seal::Sealer,
     tail::Tail,
-    upkeep::{Appends, Sizes, StoreHealth},
+    upkeep::{Appends, StoreHealth},
 };
 
 /// What the writer, the readers and the handle share.
@@ -133,16 +119,7 @@ impl Shared {
         self.health.send_if_modified(|health| {
             let changed = health.appends != appends;
             if changed {
-                match &appends {
-                    Appends::Ok => {
-                        tracing::info!(event = "store.appends_resumed", "events are taken again")
-                    }
-                    Appends::Stopped { reason } => tracing::warn!(
-                        event = "store.appends_stopped",
-                        reason,
-                        "no events are taken"
-                    ),
-                }
+                appends.tell();
                 health.appends = appends;
             }
             changed
@@ -216,7 +193,7 @@ impl Engine {
         let keys = schema::keys(&data_dir, &options.keys, unkeyed)?;
         let sealer = schema::check_keys(&conn, &data_dir, &keys)?;
         let begun = generation::begin(&conn, options.live, (options.clock)()).map_err(wrong)?;
-        let kinds = Kinds::load(&conn).map_err(wrong)?;
+        let kinds = schema::kinds(&conn).map_err(wrong)?;
         schema::make_default_account(&conn, &sealer, (options.clock)()).map_err(wrong)?;
 
         let blobs = Blobs::new(data_dir.join("blobs"));
@@ -239,10 +216,10 @@ impl Engine {
             checkpoints: Checkpoints::default(),
             min_free_bytes: AtomicU64::new(options.min_free_bytes),
             dedup_window: options.dedup_window,
-            directory: RwLock::new(Directory::load(&conn).map_err(wrong)?),
+            directory: RwLock::new(instances::directory(&conn).map_err(wrong)?),
             tail: RwLock::new(Tail::new(Position::START, options.tail_bytes)),
             head: watch::Sender::new(Position::START),
-            health: watch::Sender::new(StoreHealth { appends: Appends::Ok }),
+            health: watch::Sender::new(StoreHealth { appends: Appends::Ok, unready: None }),
             backups: Mutex::default(),
             #[cfg(feature = "simulation")]
             simulation: options.simulation,
@@ -357,213 +334,11 @@ impl Engine {
         }
         self.close();
     }
-
-    pub(crate) fn head(&self) -> watch::Receiver<Position> {
-        self.shared.head.subscribe()
-    }
-
-    pub(crate) fn health(&self) -> watch::Receiver<StoreHealth> {
-        self.shared.health.subscribe()
-    }
-
-    pub(crate) async fn append(&self, append: Append) -> Result<Vec<Appended>, AppendError> {
-        let unavailable = |reason: String| AppendError::Unavailable { reason };
-        if append.events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let count_busy = |error: &AppendError| {
-            if matches!(error, AppendError::Busy { .. }) {
-                self.shared.metrics.busy.add(1);
-            }
-        };
-        let job = |ready: append::Ready| {
-            let (answer, answered) = oneshot::channel();
-            let append::Ready { events, body, weight } = ready;
-            (AppendJob { events, body, weight, answer, outcome: None }, answered)
-        };
-        let answered = if append::has_large_parts(&append, self.inline_limit) {
-            // Nothing is written to the blob folder for what could not be taken anyway.
-            if let Appends::Stopped { reason } = &self.shared.health.borrow().appends {
-                return Err(unavailable(reason.clone()));
-            }
-            let room =
-                Room::reserve(&self.shared, append::weight(&append)).inspect_err(count_busy)?;
-            let limit = self.inline_limit;
-            let prepare = move || {
-                let blobs = &room.shared.blobs;
-                // With the room: a caller that goes away does not end it.
-                append::prepare(append, Some((blobs, limit))).map(|ready| (ready, room))
-            };
-            let (ready, room) = self
-                .off_thread(prepare)
-                .await
-                .map_err(|error| unavailable(error.to_string()))?
-                .map_err(|error| unavailable(format!("the blob folder: {error}")))?;
-            let (job, answered) = job(ready);
-            room.use_for(job)?;
-            answered
-        } else {
-            let ready =
-                append::prepare(append, None).map_err(|error| unavailable(error.to_string()))?;
-            let (job, answered) = job(ready);
-            self.shared.queue.append(job).inspect_err(count_busy)?;
-            answered
-        };
-        answered.await.unwrap_or_else(|_| Err(unavailable("it was closed".to_owned())))
-    }
-
-    pub(crate) async fn settle(
-        &self,
-        settlements: Vec<Settlement>,
-        urgency: Urgency,
-    ) -> Result<(), StoreError> {
-        #[cfg(feature = "simulation")]
-        let settlements = {
-            let mut settlements = settlements;
-            if let Some(simulation) = &self.shared.simulation {
-                simulation.bend(&mut settlements, self.shared.head());
-            }
-            settlements
-        };
-        let (answer, answered) = oneshot::channel();
-        self.shared.queue.settle(SettleJob {
-            settlements,
-            urgency,
-            arrived: Instant::now(),
-            answer,
-            refused: None,
-        })?;
-        answered.await.unwrap_or_else(|_| Err(queue::closed()))
-    }
-
-    /// Does `change` in the next commit and gives its result once that is durable. It runs a
-    /// second time if its transaction has to.
-    pub(crate) async fn write<T: Send + 'static>(
-        &self,
-        change: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (call, answered) = Call::with_answer(change);
-        self.shared.queue.command(call)?;
-        answered.await.unwrap_or_else(|_| Err(queue::closed()))
-    }
-
-    /// [`Engine::write`] for one small step of something long: one of them per commit.
-    pub(crate) async fn write_step<T: Send + 'static>(
-        &self,
-        step: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (call, answered) = Call::with_answer(step);
-        self.shared.queue.upkeep(call)?;
-        answered.await.unwrap_or_else(|_| Err(queue::closed()))
-    }
-
-    /// Reads on one of the read connections, away from the async threads.
-    pub(crate) async fn read<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(View<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let permits = Arc::clone(&self.readers.permits);
-        let permit = permits.acquire_owned().await.map_err(|_| queue::closed())?;
-        let (shared, readers) = (Arc::clone(&self.shared), self.readers.clone());
-        let ask = move || {
-            // A caller that goes away does not end it: it counts for as long as it runs.
-            let _permit = permit;
-            let conn = readers.take()?;
-            let answer = question(View { conn: &conn, shared: &shared });
-            // A connection that saw an error is not trusted with the next question.
-            if answer.as_ref().err().is_none_or(Fault::is_local) {
-                readers.put_back(conn);
-            }
-            answer
-        };
-        #[cfg(feature = "simulation")]
-        if let Some(simulation) = &self.shared.simulation {
-            simulation.read_pause().await;
-            let answer = ask();
-            simulation.read_pause().await;
-            return answer.map_err(StoreError::from);
-        }
-        tokio::task::spawn_blocking(ask)
-            .await
-            .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
-            .map_err(StoreError::from)
-    }
-
-    /// Does what blocks away from the async threads.
-    async fn off_thread<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, tokio::task::JoinError> {
-        #[cfg(feature = "simulation")]
-        if self.is_simulated() {
-            return Ok(work());
-        }
-        tokio::task::spawn_blocking(work).await
-    }
-
-    pub(crate) fn tail_after(&self, of: Reader, after: Position, limit: Limit) -> Option<Page> {
-        let directory = matches!(of, Reader::Account(_)).then(|| self.shared.directory());
-        let account_of = |instance: InstanceId| directory.as_ref()?.account_of(instance);
-        self.shared.tail().after(of, after, limit, account_of)
-    }
-
-    pub(crate) fn data_dir(&self) -> &Path {
-        &self.data_dir
-    }
-
-    pub(crate) fn request_backup(&self, request: backup::Request) {
-        self.shared.backups.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
-    }
-
-    pub(crate) async fn sizes(&self) -> Result<Sizes, StoreError> {
-        let path = schema::database(&self.data_dir);
-        self.read(move |view| {
-            let pragma = |name: &str| -> Result<u64> {
-                let value = view.conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?;
-                Ok(row::count(value))
-            };
-            let page = pragma("page_size")?;
-            let (pages, unused) = (pragma("page_count")?, pragma("freelist_count")?);
-            let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
-            Ok(Sizes {
-                database: length(&path),
-                used: page * pages.saturating_sub(unused),
-                wal: length(&checkpoint::wal(&path)),
-                blobs: view.shared.blobs.stored().load(std::sync::atomic::Ordering::Relaxed),
-                free: space::free(&path).unwrap_or(0),
-            })
-        })
-        .await
-    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// Room in the queue for an append that is being made ready. Given back when it is dropped.
-struct Room {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Room {
-    fn reserve(shared: &Arc<Shared>, bytes: usize) -> Result<Self, AppendError> {
-        shared.queue.reserve(bytes)?;
-        Ok(Self { shared: Arc::clone(shared), bytes })
-    }
-
-    fn use_for(mut self, job: AppendJob) -> Result<(), AppendError> {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.shared.queue.append_reserved(job, bytes)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.shared.queue.release(self.bytes);
     }
 }
 
@@ -580,133 +355,16 @@ impl Drop for Alarm {
     }
 }
 
-/// Connections that read. Made when first needed.
-#[derive(Clone)]
-pub(crate) struct Readers {
-    path: Arc<Path>,
-    idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Arc<Semaphore>,
-    count: usize,
-}
-
-impl Readers {
-    fn new(path: PathBuf, count: usize) -> Self {
-        let permits = Arc::new(Semaphore::new(count));
-        Self { path: path.into(), idle: Arc::default(), permits, count }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Result<Connection> {
-        let idle = self.idle().pop();
-        idle.map_or_else(|| schema::open_reader(&self.path), Ok)
-    }
-
-    /// Waits until nobody reads, closes every connection, and keeps it so until what it gives is
-    /// dropped. Blocks: for the writer's thread. Reads are short, and none waits for the writer.
-    pub(crate) fn stand_still(&self) -> Option<OwnedSemaphorePermit> {
-        let all = u32::try_from(self.count).unwrap_or(u32::MAX);
-        let still = block_on(Arc::clone(&self.permits).acquire_many_owned(all));
-        for conn in self.idle().drain(..) {
-            checkpoint::close(conn, true);
-        }
-        // Closed: nobody reads any more anyway.
-        still.ok()
-    }
-
-    fn put_back(&self, conn: Connection) {
-        let mut idle = self.idle();
-        if !self.permits.is_closed() && idle.len() < self.count {
-            idle.push(conn);
-        }
-    }
-
-    fn close(&self) {
-        self.permits.close();
-        self.idle().clear();
-    }
-}
-
-/// Runs a future on a thread of our own.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-/// A change with the caller who waits for it.
-struct Call<F, T> {
-    change: F,
-    result: Option<Result<T, StoreError>>,
-    answer: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<F, T> Call<F, T>
-where
-    F: FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    T: Send + 'static,
-{
-    fn with_answer(change: F) -> (Box<dyn Command>, oneshot::Receiver<Result<T, StoreError>>) {
-        let (answer, answered) = oneshot::channel();
-        (Box::new(Self { change, result: None, answer }), answered)
-    }
-}
-
-impl<F, T> Command for Call<F, T>
-where
-    F: FnMut(&mut Tx<'_>) -> Result<T> + Send,
-    T: Send,
-{
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        self.result = Some(Ok((self.change)(tx)?));
-        Ok(())
-    }
-
-    fn refuse(&mut self, error: StoreError) {
-        self.result = Some(Err(error));
-    }
-
-    fn answer(self: Box<Self>, unavailable: Option<StoreError>) {
-        let result = match unavailable {
-            Some(error) => Err(error),
-            None => self.result.unwrap_or_else(|| Err(queue::closed())),
-        };
-        // A caller that went away needs no answer.
-        let _ = self.answer.send(result);
-    }
-}
-
-/// 128 random bits.
-pub(crate) fn random() -> Result<u128> {
-    crate::random_bits().map_err(|error| Fault::Broken(format!("no random numbers: {error}")))
-}
-
-pub(crate) fn sha256(text: &[u8]) -> [u8; 32] {
-    Sha256::digest(text).into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
+        path::Path,
         sync::atomic::{AtomicUsize, Ordering},
         time::Duration,
     };
 
     use super::*;
+    use crate::journal::Append;
 
     fn open(folder: &Path) -> Engine {
         let mut options = Options::new(folder);

@@ -11,7 +11,7 @@ use zapbus_event::{DestinationId, InstanceId, Timestamp};
 
 pub use self::latency::Latencies;
 pub(crate) use self::tally::{Key, Tally};
-use crate::{Result, Store, sqlite::statistics};
+use crate::{Engine, Result, Store, sqlite::statistics};
 
 /// Milliseconds of a slot.
 const SLOT_MS: i64 = 300_000;
@@ -103,56 +103,40 @@ pub struct Statistics {
     pub last_event_at: Option<Timestamp>,
 }
 
+/// What an engine has of a [`Subject`].
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// Figures that were written.
+    pub(crate) slots: Vec<(Slot, Figures)>,
+    /// See [`Statistics::last_event_at`].
+    pub(crate) last_event_at: Option<Timestamp>,
+    /// An instance's own destinations, whose figures count for it.
+    pub(crate) destinations: Vec<DestinationId>,
+}
+
 impl Store {
-    /// The last hour and day, up to this moment.
+    /// The last hour and day, up to this moment; of other nodes, up to what they have written.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn statistics(&self, of: Subject) -> Result<Statistics> {
-        let now = Slot::of((self.engine.shared.clock)());
+        let now = Slot::of(self.now());
         let (hour, day) = (Slot(now.0 - SLOTS_PER_HOUR), Slot(now.0 - SLOTS_PER_DAY));
         // The clock may have been set back a little.
         let slots = day.0..=now.0 + 1;
         // What is on its way into the store would be counted neither here nor there.
         let _whole = self.tally.writing.lock().await;
-        let (stored, last_event_at) = match of {
-            Subject::Destination(id) => {
-                self.engine
-                    .read(move |view| {
-                        Ok((
-                            statistics::of_destination(view, id, slots)?,
-                            statistics::last_delivered(view, id)?,
-                        ))
-                    })
-                    .await?
-            }
-            Subject::Instance(id) => {
-                let destinations =
-                    self.engine.read(move |view| statistics::destinations_of(view, id)).await?;
-                let events_in = slots.clone();
-                let (mut stored, last_event_at) = self
-                    .engine
-                    .read(move |view| {
-                        Ok((
-                            statistics::events_of(view, id, events_in)?,
-                            statistics::last_event_at(view, id)?,
-                        ))
-                    })
-                    .await?;
-                // Each in a read of its own: nobody waits for an instance with a thousand.
-                for destination in &destinations {
-                    let (number, slots) = (destination.number, slots.clone());
-                    let own =
-                        self.engine.read(move |view| statistics::of_number(view, number, slots));
-                    stored.extend(own.await?);
-                }
-                stored.extend(self.tally.find(|key| match key {
-                    Key::Destination(id) => destinations.iter().any(|own| own.id == *id),
-                    Key::Instance(_) => false,
-                }));
-                (stored, last_event_at)
-            }
+        let found = match &self.engine {
+            Engine::Sqlite(engine) => statistics::stored(engine, of, slots).await?,
+            Engine::Postgres(engine) => engine.stored_statistics(of, slots).await?,
         };
+        let Stored { slots: mut stored, last_event_at, destinations } = found;
+        if !destinations.is_empty() {
+            stored.extend(self.tally.find(|key| match key {
+                Key::Destination(id) => destinations.contains(id),
+                Key::Instance(_) => false,
+            }));
+        }
         let recent = self.tally.find(|key| match of {
             Subject::Destination(id) => *key == Key::Destination(id),
             Subject::Instance(id) => *key == Key::Instance(id),
@@ -187,19 +171,29 @@ impl Store {
         let mut rest = rows.as_slice();
         while !rest.is_empty() {
             let (step, after) = rest.split_at(rest.len().min(WRITTEN_AT_ONCE));
-            let step: std::sync::Arc<[_]> = step.into();
-            let written = self.engine.write_step(move |tx| statistics::add(tx, &step)).await;
+            let written = match &self.engine {
+                Engine::Sqlite(engine) => {
+                    let step: std::sync::Arc<[_]> = step.into();
+                    engine.write_step(move |tx| statistics::add(tx, &step)).await
+                }
+                Engine::Postgres(engine) => engine.add_statistics(step).await,
+            };
             if let Err(error) = written {
                 self.tally.put_back(rest);
                 return Err(error);
             }
             rest = after;
         }
-        let oldest = Slot(Slot::of((self.engine.shared.clock)()).0 - SLOTS_PER_DAY);
+        let oldest = Slot(Slot::of(self.now()).0 - SLOTS_PER_DAY);
         if rows.is_empty() {
             return Ok(());
         }
-        while self.engine.write_step(move |tx| statistics::forget(tx, oldest)).await? {}
+        while match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.write_step(move |tx| statistics::forget(tx, oldest)).await?
+            }
+            Engine::Postgres(engine) => engine.forget_statistics(oldest).await?,
+        } {}
         Ok(())
     }
 }

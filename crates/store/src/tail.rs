@@ -48,6 +48,11 @@ impl Tail {
         self.events.len()
     }
 
+    /// The last position that is known of.
+    pub(crate) fn head(&self) -> Position {
+        self.head
+    }
+
     /// Nothing at or below is here.
     pub(crate) fn floor(&self) -> Position {
         self.floor

@@ -11,6 +11,21 @@ use crate::options::Key;
 pub struct StoreHealth {
     /// Whether events are taken.
     pub appends: Appends,
+    /// Why it should not count as ready although events are taken still: somebody has to do
+    /// something before they no longer are.
+    pub unready: Option<String>,
+}
+
+impl StoreHealth {
+    /// Says in the log that `unready` has become so.
+    pub(crate) fn tell_ready(reason: Option<&str>) {
+        match reason {
+            None => tracing::info!(event = "store.ready_again", "nothing has to be done any more"),
+            Some(reason) => {
+                tracing::warn!(event = "store.unready", reason, "somebody has to look after it");
+            }
+        }
+    }
 }
 
 /// Whether events are taken.
@@ -25,6 +40,20 @@ pub enum Appends {
     },
 }
 
+impl Appends {
+    /// Says in the log that it has become so.
+    pub(crate) fn tell(&self) {
+        match self {
+            Self::Ok => {
+                tracing::info!(event = "store.appends_resumed", "events are taken again");
+            }
+            Self::Stopped { reason } => {
+                tracing::warn!(event = "store.appends_stopped", reason, "no events are taken");
+            }
+        }
+    }
+}
+
 /// What opening a store would do to its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationPlan {
@@ -34,6 +63,31 @@ pub struct MigrationPlan {
     pub to: u32,
     /// The steps between, in order.
     pub names: Vec<String>,
+}
+
+/// What a database server promises of what it has confirmed, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Its version, as it says it.
+    pub version: String,
+    /// Whether that is one that Zapbus runs on.
+    pub supported: bool,
+    /// `synchronous_commit` as it is for our connections: `off` confirms what a crash may lose.
+    pub synchronous_commit: String,
+    /// `fsync`: without it a crash of the machine may damage everything.
+    pub fsync: bool,
+    /// `full_page_writes`, likewise.
+    pub full_page_writes: bool,
+    /// `synchronous_standby_names`: empty when a commit waits for no other server, and a failover may
+    /// lose what was acknowledged.
+    pub synchronous_standby_names: String,
+    /// Other servers that are connected for its log and that commits wait for; `None` when we may
+    /// not see them.
+    pub synchronous_standbys: Option<u64>,
+    /// It takes no writes: a standby, or told so.
+    pub read_only: bool,
+    /// Connections that it allows in all.
+    pub max_connections: u64,
 }
 
 /// Bytes used and left.

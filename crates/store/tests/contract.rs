@@ -1,6 +1,10 @@
-//! Every rule of the store, asked through its handle: one suite for each engine.
+//! Every rule of the store, asked through its handle. `contract_postgres.rs` is the same suite on the
+//! other engine.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+/// The engine that this suite asks.
+const POSTGRES: bool = false;
 
 #[path = "contract/binaries.rs"]
 mod binaries;
@@ -18,6 +22,8 @@ mod failures;
 mod files;
 #[path = "contract/journal.rs"]
 mod journal;
+#[path = "contract/keys.rs"]
+mod keys;
 #[path = "contract/lag.rs"]
 mod lag;
 #[path = "contract/lanes.rs"]
@@ -40,5 +46,8 @@ mod retention;
 mod runs;
 #[path = "contract/scale.rs"]
 mod scale;
+#[path = "contract/server.rs"]
+#[expect(dead_code, reason = "what tests of several nodes need besides")]
+mod server;
 #[path = "contract/statistics.rs"]
 mod statistics;

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     io,
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use zapbus_channel::{
-    Channel, Config, MASK, Opening, Outcome, Scope,
+    Channel, Config, MASK, Message, Opening, Outcome, Scope, Warrant,
     egress::{Allow, Guard, Resolver, Resolving},
 };
 use zapbus_event::Timestamp;
@@ -298,6 +301,55 @@ async fn what_is_no_http_is_an_error_and_no_panic() {
         assert_eq!(send(&channel, "evt_2").await.outcome, Outcome::Accepted, "{start:?}");
         assert_eq!(ids(&receiver), ["evt_1", "evt_2"], "a fresh connection is not repeated on");
     }
+}
+
+#[tokio::test]
+async fn what_may_not_be_sent_any_more_is_not() {
+    let receiver = Receiver::start([]).await;
+    let channel = open(&receiver.url("/"), json!({}));
+    let (asked, holds) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
+    let warrant = {
+        let (asked, holds) = (asked.clone(), holds.clone());
+        Warrant::new(move || {
+            asked.fetch_add(1, Ordering::SeqCst);
+            holds.load(Ordering::SeqCst)
+        })
+    };
+    let warranted = |id| Message { warrant: Some(warrant.clone()), ..message(id) };
+    let report = channel.send(&[warranted("evt_1")]).await.remove(0);
+    assert_eq!((report.outcome, asked.load(Ordering::SeqCst)), (Outcome::Accepted, 1));
+    holds.store(false, Ordering::SeqCst);
+    let report = channel.send(&[warranted("evt_2")]).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Withheld);
+    assert!(report.error.unwrap().contains("not sent"));
+
+    // Nor is it repeated on a fresh connection, when the one at hand dies without an answer.
+    holds.store(true, Ordering::SeqCst);
+    channel.send(&[warranted("evt_3")]).await;
+    receiver.next(Reply::WriteAndReset(String::new()));
+    let last = Warrant::new({
+        let times = AtomicUsize::new(0);
+        move || times.fetch_add(1, Ordering::SeqCst) == 0
+    });
+    let report = channel.send(&[Message { warrant: Some(last), ..message("evt_4") }]).await;
+    assert_eq!(report[0].outcome, Outcome::Withheld, "{report:?}");
+    assert_eq!(ids(&receiver), ["evt_1", "evt_3", "evt_4"], "it was sent once");
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_test_sees_by_what_right_it_is_sent_to() {
+    let receiver = Receiver::start([]).await;
+    let channel = open(&receiver.url("/"), json!({}));
+    let warrant = Warrant::new(|| true).shown_as("3/7/ab12");
+    channel.send(&[Message { warrant: Some(warrant), ..message("evt_1") }]).await;
+    channel.send(&[message("evt_2")]).await;
+    let received = receiver.received();
+    let shown = received[0].header("zapbus-test-lease");
+    let (right, looked_at) = shown.rsplit_once('/').unwrap();
+    assert_eq!(right, "3/7/ab12");
+    assert!(looked_at.parse::<u64>().unwrap() > 0, "{shown}");
+    assert!(!received[1].headers.contains_key("zapbus-test-lease"));
 }
 
 #[tokio::test]

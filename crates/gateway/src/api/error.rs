@@ -288,7 +288,7 @@ impl ApiError {
             Self::WrongSignature { .. } => "The signature is missing or wrong",
             Self::Conflict { .. } => "Not possible in this state",
             Self::Busy => "Too busy",
-            Self::Unavailable { .. } => "The store cannot write at the moment",
+            Self::Unavailable { .. } => "The store is not available at the moment",
             Self::Internal { .. } => "A fault of the gateway",
         }
     }
@@ -355,7 +355,8 @@ impl ApiError {
             )
             .into(),
             Self::SourceNotAvailable { kind } => format!(
-                "A {kind} source is not available in this version. Available are: cloud-api, native."
+                "Sources of type `{kind}` are not available in this version. Available are: \
+                 `cloud-api`, `native`."
             )
             .into(),
             Self::WrongSignature { reason } => format!(
@@ -367,8 +368,9 @@ impl ApiError {
             Self::Busy => "More is waiting for the disk than the gateway takes. Nothing was \
                            stored; try again after `Retry-After`."
                 .into(),
-            Self::Unavailable { .. } => "The gateway cannot make anything durable at the moment. \
-                                         Try again after `Retry-After`."
+            Self::Unavailable { .. } => "The gateway's database does not answer, or does not take \
+                                         what is written, at the moment. Send the request again \
+                                         after `Retry-After`."
                 .into(),
             Self::Internal { .. } => {
                 "The gateway failed; its log says more. Trying again may help.".into()
@@ -507,6 +509,8 @@ impl From<StoreError> for ApiError {
                     "{what} cannot be decrypted with the encryption keys this gateway was given."
                 ),
             },
+            // Whoever asks again finds the node that has it by now.
+            error @ StoreError::LeaseLost { .. } => Self::Unavailable { reason: error.to_string() },
             error => Self::internal(error),
         }
     }

@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod backups;
+mod cluster;
 mod credentials;
 pub(super) mod deliveries;
 pub(super) mod destinations;
@@ -13,6 +14,7 @@ mod health;
 pub(super) mod ingest;
 mod instances;
 mod runs;
+mod shards;
 pub(super) mod source;
 mod statistics;
 
@@ -66,9 +68,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(runs::replay_destination))
         .routes(routes!(runs::list_runs))
         .routes(routes!(runs::show_run))
-        .routes(routes!(runs::pause_run))
-        .routes(routes!(runs::resume_run))
-        .routes(routes!(runs::cancel_run))
+        .routes(routes!(runs::change_run))
         .routes(routes!(deliveries::search::list_deliveries))
         .routes(routes!(deliveries::detail::show_delivery))
         .routes(routes!(deliveries::detail::retry_delivery))
@@ -78,6 +78,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(backups::list_backups, backups::take_backup))
         .routes(routes!(backups::show_backup))
         .routes(routes!(backups::rekey))
+        .routes(routes!(cluster::show_cluster))
         .routes(routes!(health::show_health))
 }
 

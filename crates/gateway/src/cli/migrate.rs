@@ -25,22 +25,24 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let config = self.local.config()?;
-        let folder = config.data_dir.display().to_string();
-        let plan = Store::plan(&config.data_dir).map_err(from_open)?;
+        let runtime = super::runtime()?;
+        let postgres = config.postgres();
+        let plan = match &postgres {
+            Some(postgres) => runtime.block_on(Store::plan_postgres(postgres)),
+            None => Store::plan(&config.data_dir),
+        };
+        let plan = plan.map_err(from_open)?;
+        // A folder is made by whoever serves from it. A database is often prepared by somebody else,
+        // with rights of their own.
+        let makes = postgres.is_some();
         if !self.json {
-            write_plan(out, &plan, &folder)?;
+            write_plan(out, &plan, &config.store_place(), makes)?;
         }
         let mut taken = Vec::new();
         // Also when there is nothing to do: a folder in use is not a folder that is ready.
-        if !self.plan && plan.from > 0 {
-            let keys = config.encryption_keys().map_err(from_open)?;
-            let options = config.store.options(config.data_dir.clone(), keys, clock::system());
-            let opened = super::runtime()?.block_on(async {
-                let opened = Store::open(options).await?;
-                opened.store.close().await;
-                Ok(opened.migrated)
-            });
-            taken = opened.map_err(from_open)?;
+        if !self.plan && (plan.from > 0 || makes) {
+            let options = config.store_options(clock::system()).map_err(from_open)?;
+            taken = runtime.block_on(Store::migrate(options)).map_err(from_open)?;
             if !self.json {
                 match taken.len() {
                     0 => writeln!(out, "Nothing to do.")?,
@@ -57,11 +59,19 @@ impl Migrate {
     }
 }
 
-fn write_plan(out: &mut dyn Write, plan: &MigrationPlan, folder: &str) -> std::io::Result<()> {
-    if plan.from == 0 {
-        return writeln!(out, "There is no database in {folder}: `zapbus serve` makes one.");
+fn write_plan(
+    out: &mut dyn Write,
+    plan: &MigrationPlan,
+    place: &str,
+    makes: bool,
+) -> std::io::Result<()> {
+    match plan.from {
+        0 if makes => {
+            writeln!(out, "There is no store in {place} yet. Steps to version {}:", plan.to)?
+        }
+        0 => return writeln!(out, "There is no database in {place}: `zapbus serve` makes one."),
+        from => writeln!(out, "Schema version in {place}: {from}, this version's: {}.", plan.to)?,
     }
-    writeln!(out, "Schema version in {folder}: {}, this version's: {}.", plan.from, plan.to)?;
     plan.names.iter().try_for_each(|name| writeln!(out, "  {name}"))
 }
 

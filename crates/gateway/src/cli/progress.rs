@@ -49,6 +49,12 @@ impl<'a> Progress<'a> {
         self.drawn = length;
     }
 
+    /// The next thing of the same kind, on a line of its own.
+    pub(super) fn begin_again(&mut self) {
+        self.end();
+        self.told = None;
+    }
+
     /// Leaves the line, so that something else can be said.
     pub(super) fn end(&mut self) {
         if self.drawn > 0 {

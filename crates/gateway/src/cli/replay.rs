@@ -228,8 +228,12 @@ fn follow(
 }
 
 fn tell(run: &Value, progress: &mut Progress<'_>) {
-    let place = |name: &str| run[name].as_u64().unwrap_or(0);
-    let (from, cursor, to) = (place("from"), place("cursor"), place("to"));
+    // Of several shards the sums say how far it is.
+    let place = |name: &str| match run["shards"].as_array() {
+        Some(shards) => shards.iter().filter_map(|shard| shard[name].as_u64()).sum(),
+        None => run[name].as_u64().unwrap_or(0),
+    };
+    let (from, cursor, to): (u64, u64, u64) = (place("from"), place("cursor"), place("to"));
     let done = if run["state"] == "done" { to } else { cursor };
     let state = run["state"].as_str().unwrap_or_default();
     let note = format!("{state}, position {done} of {to}");

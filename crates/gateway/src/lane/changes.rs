@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use zapbus_event::{DestinationId, Kind, Position, Timestamp};
-use zapbus_store::{Activity, Health, NewEvent, Settlement, StoreError, Urgency};
+use zapbus_store::{Activity, Health, NewEvent, Settlement, ShardId, StoreError, Urgency};
 
 use super::announce::Change;
+use super::loading::News;
 use super::roster::{Command, Mail, Mode, Rest, live};
 use super::{STORE_PAUSE, Shared, actor, announce};
 
 impl Shared {
-    /// Makes the lane stand still; returns its true cursor.
-    pub(super) async fn hold(&self, id: DestinationId) -> Option<Position> {
+    /// Makes the lane stand still; returns where it truly is in each shard. Nothing, if it is not
+    /// run here: then it is where the store says.
+    pub(super) async fn hold(&self, id: DestinationId) -> Vec<(ShardId, Position)> {
         let mut unheard = None;
         loop {
             let (asked, answer) = {
                 let mut roster = self.roster();
-                let entry = roster.get_mut(id)?;
+                let Some(entry) = roster.get_mut(id) else { return Vec::new() };
                 let (sender, receiver) = oneshot::channel();
                 match &entry.mode {
                     Mode::Running(mail)
@@ -27,63 +29,63 @@ impl Shared {
                     }
                     _ => {
                         entry.mode = Mode::Held;
-                        return Some(entry.cursor);
+                        return entry.cursors.positions();
                     }
                 }
             };
             match answer.await {
-                Ok(cursor) => return Some(cursor),
+                Ok(cursors) => return cursors,
                 // That lane could not begin. Should another run by now, it is asked.
                 Err(_) => unheard = Some(asked),
             }
         }
     }
 
-    /// Lets the lane go on as the store says.
+    /// Lets the lane go on as the store says, after it was held for a change.
     pub(super) async fn release(self: &Arc<Self>, id: DestinationId) {
-        let found = loop {
-            match self.store.destination_head(id).await {
-                Ok(found) => break found,
-                Err(_) if self.is_closing() => return,
-                Err(_) => tokio::time::sleep(STORE_PAUSE).await,
-            }
-        };
-        let Some((head, cursor, health)) = found else {
-            if let Some(entry) = self.roster().remove(id)
-                && let Mode::Running(mail) = entry.mode
-            {
-                mail.tell(Command::Stop);
-            }
+        self.go_on(id, false).await;
+    }
+
+    /// Another node may have changed the destination, its runs or its rows: the lane goes on as the
+    /// store says, if it is run here. A change of this node's own is no news.
+    pub(super) async fn refresh(self: &Arc<Self>, id: DestinationId) {
+        let _one_at_a_time = self.changing.lock().await;
+        self.go_on(id, true).await;
+    }
+
+    async fn go_on(self: &Arc<Self>, id: DestinationId, is_rumour: bool) {
+        let Some(found) = self.insist(|| self.stored_now(id)).await else { return };
+        let Some(stored) = found else { return self.drop_lane(id) };
+        if !self.roster().holds(stored.home) {
             return;
-        };
-        let active = head.active;
-        let was_active;
-        let now = (self.clock)();
-        {
-            let mut roster = self.roster();
-            was_active = roster.get(id).is_some_and(|entry| entry.head.active);
-            roster.put(head, cursor, health);
-            let Some(entry) = roster.get_mut(id) else { return };
-            entry.stored = entry.stored.max(cursor);
-            entry.cursor = entry.cursor.max(cursor);
-            let resumed = active && !was_active;
-            if resumed {
-                let rest = entry.rest.get_or_insert_with(|| Box::new(Rest::new(Health::Flowing)));
-                rest.memory = rest.memory.resumed();
-            } else if let Some(rest) = &mut entry.rest {
-                rest.memory.hurry(now);
-            }
-            let reload = Command::Reload { resumed };
-            let reloading = matches!(&entry.mode, Mode::Running(mail) if mail.tell(reload));
-            if !reloading {
-                entry.mode = Mode::Unasked;
-            }
         }
+        let news = if is_rumour {
+            let Some(runs) = self.insist(|| self.store.runs_with_rows(id)).await else { return };
+            News::Rumour(runs)
+        } else {
+            News::Changed
+        };
+        let active = stored.head.active;
+        let changed = self.take_in(&mut self.roster(), stored, news);
         if active {
             self.wake(id);
         }
-        if active != was_active {
+        if changed {
             self.announce_activity(id).await;
+        }
+    }
+
+    /// Asks the store until it answers; `None`: the gateway closes.
+    async fn insist<T, F>(&self, ask: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        loop {
+            match ask().await {
+                Ok(answer) => return Some(answer),
+                Err(_) if self.is_closing() => return None,
+                Err(_) => tokio::time::sleep(STORE_PAUSE).await,
+            }
         }
     }
 
@@ -197,6 +199,8 @@ impl Shared {
         let draft = announce::draft(id, &destination.label, change);
         let settlement = Settlement {
             lane: live(id),
+            // Events find theirs by themselves.
+            shard: ShardId::default(),
             cursor: None,
             health: None,
             rows: Vec::new(),

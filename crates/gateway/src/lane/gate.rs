@@ -30,11 +30,12 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(health: Health) -> Self {
-        let window = match health {
-            Health::Flowing => u32::MAX,
-            Health::Probing { .. } => 1,
+        // Whether the outage has had its one death, nobody knows after a restart: as if it had.
+        let (window, deaths) = match health {
+            Health::Flowing => (u32::MAX, 0),
+            Health::Probing { .. } => (1, 1),
         };
-        Self { health, failures: 0, deaths: 0, window, left: None }
+        Self { health, failures: 0, deaths, window, left: None }
     }
 
     /// A person said "go on": at once, but carefully.
@@ -183,10 +184,17 @@ impl Gate {
         }
     }
 
-    pub(crate) fn sent(&mut self, probe: bool) {
+    /// Something takes its place in the window without being sent, until its settlement is durable.
+    pub(crate) fn passed(&mut self) {
+        self.in_flight += 1;
+    }
+
+    pub(crate) fn sent(&mut self, probe: bool, now: Timestamp) {
         self.in_flight += 1;
         self.probe_out |= probe;
         if let Some(rate) = &mut self.rate {
+            // First: what is saved up is capped, and what is taken must come off that.
+            rate.refill(now);
             rate.take();
             self.memory.left = Some((rate.tokens, rate.at));
         }
@@ -359,7 +367,7 @@ mod tests {
             let next = gate.opens_at(now).unwrap();
             waits.push(next.since(now).as_secs());
             now = next;
-            gate.sent(true);
+            gate.sent(true, now);
             assert!(!gate.probe_due(now + Duration::from_secs(3600)), "one at a time");
             assert_eq!(fail(&mut gate, true, now), Turn::None);
             gate.settled(1);
@@ -373,11 +381,24 @@ mod tests {
         (0..5).for_each(|_| {
             fail(&mut gate, false, at(0));
         });
-        gate.sent(true);
+        gate.sent(true, at(0));
         fail(&mut gate, true, at(5_000));
         assert_eq!(gate.opens_at(at(5_000)), Some(at(20_000)));
         assert!(!gate.probe_due(at(19_999)));
         assert!(gate.probe_due(at(20_000)));
+    }
+
+    #[test]
+    fn what_follows_a_probe_keeps_the_rate() {
+        let mut gate = gate(64, Some(20.0));
+        gate.sent(false, at(0));
+        let after = Some(Duration::from_secs(1_000));
+        gate.failed(false, Scope::Destination, after, at(0));
+        gate.sent(true, at(1_000_000));
+        gate.accepted(true);
+        gate.settled(2);
+        assert_eq!(gate.room(at(1_000_008)), 0);
+        assert_eq!(gate.room(at(1_000_060)), 1);
     }
 
     #[test]
@@ -386,14 +407,14 @@ mod tests {
         (0..5).for_each(|_| {
             fail(&mut gate, false, at(0));
         });
-        gate.sent(true);
+        gate.sent(true, at(0));
         assert_eq!(gate.accepted(true), Turn::Flowing);
         gate.settled(1);
         let mut rounds = Vec::new();
         for _ in 0..5 {
             let room = gate.room(at(0));
             rounds.push(room);
-            (0..room).for_each(|_| gate.sent(false));
+            (0..room).for_each(|_| gate.sent(false, at(0)));
             (0..room).for_each(|_| {
                 gate.accepted(false);
             });
@@ -405,8 +426,8 @@ mod tests {
     #[test]
     fn an_event_counts_against_the_window_until_its_settlement_is_durable() {
         let mut gate = gate(2, None);
-        gate.sent(false);
-        gate.sent(false);
+        gate.sent(false, at(0));
+        gate.sent(false, at(0));
         gate.accepted(false);
         assert_eq!(gate.room(at(0)), 0);
         gate.settled(1);
@@ -419,7 +440,7 @@ mod tests {
         (0..5).for_each(|_| {
             fail(&mut gate, false, at(0));
         });
-        gate.sent(true);
+        gate.sent(true, at(0));
         assert_eq!(fail(&mut gate, true, at(3_600_000)), Turn::Exhausted);
     }
 
@@ -429,7 +450,7 @@ mod tests {
         let mut sent = Vec::new();
         for millis in 0..1000 {
             for _ in 0..gate.room(at(millis)) {
-                gate.sent(false);
+                gate.sent(false, at(millis));
                 gate.settled(1);
                 sent.push(millis);
             }
@@ -446,7 +467,7 @@ mod tests {
             let patience = gate(64, None).patience;
             let mut gate = Gate::new(memory, 64, Some(1.0), patience, at(millis));
             for _ in 0..gate.room(at(millis)) {
-                gate.sent(false);
+                gate.sent(false, at(millis));
                 sent.push(millis);
             }
             memory = gate.memory.resumed();
@@ -466,7 +487,7 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_does_not_stop_a_rated_lane() {
         let mut gate = gate(64, Some(10.0));
-        gate.sent(false);
+        gate.sent(false, at(0));
         assert_eq!(gate.room(at(-3_600_000)), 0);
         assert_eq!(gate.room(at(-3_599_900)), 1);
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use zapbus_event::{DestinationId, Position};
-use zapbus_store::StoreError;
+use zapbus_store::{Behind, Reader, ShardId, StoreError};
 
 use super::{
     Shared,
@@ -23,7 +23,7 @@ use crate::telemetry::{
 /// Entries of the journal's index that one round looks at, whoever they are counted for.
 const COUNTED_AT_ONCE: usize = 200_000;
 
-/// What has been counted for a destination.
+/// What has been counted for a destination in one shard.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     from: Position,
@@ -46,39 +46,44 @@ pub(super) async fn watch(shared: Arc<Shared>, config: telemetry::Config) {
     }
 }
 
+/// What was counted the time before.
+type Counts = HashMap<(DestinationId, ShardId), Known>;
+
 async fn measure(
     shared: &Shared,
     config: &telemetry::Config,
-    known: &mut HashMap<DestinationId, Known>,
+    known: &mut Counts,
 ) -> Result<Picture, StoreError> {
-    let survey = shared.roster().survey(config.destination_series);
-    let head = *shared.store.head().borrow();
+    let heads = shared.heads();
+    let survey = shared.roster().survey(config.destination_series, &heads);
     let now = (shared.clock)();
-    let measured: HashSet<DestinationId> =
-        survey.laggards.iter().map(|laggard| laggard.id).collect();
-    known.retain(|id, _| measured.contains(id));
-    let laggards = survey.laggards.into_sorted_vec();
+    let laggards = survey.laggards;
+    let measured: HashSet<DestinationId> = laggards.iter().map(|laggard| laggard.id).collect();
+    known.retain(|(id, _), _| measured.contains(id));
     let mut room = COUNTED_AT_ONCE;
+    let stretches: usize = laggards.iter().map(|laggard| laggard.cursors.len()).sum();
     // A small backlog is not kept from being counted by a large one before it.
-    let share = (COUNTED_AT_ONCE / 2 / laggards.len().max(1)).max(1);
+    let share = (COUNTED_AT_ONCE / 2 / stretches.max(1)).max(1);
     for limit in [share, COUNTED_AT_ONCE] {
         for laggard in &laggards {
-            let may = room.min(limit);
-            let mut left = may;
-            let before = known.get(&laggard.id).copied();
-            let counted = count(shared, laggard, head, before, &mut left).await?;
-            room -= may - left;
-            known.insert(laggard.id, counted);
+            for (shard, cursor) in &laggard.cursors {
+                let head = heads.get(usize::from(shard.0)).copied().unwrap_or_default();
+                let may = room.min(limit);
+                let mut left = may;
+                let before = known.get(&(laggard.id, *shard)).copied();
+                let stretch = (laggard.reader, *cursor, head);
+                let counted = count(shared, stretch, before, &mut left).await?;
+                room -= may - left;
+                known.insert((laggard.id, *shard), counted);
+            }
         }
     }
     let mut lags = Vec::new();
     for laggard in laggards {
-        let behind = match shared.store.behind(live(laggard.id), laggard.cursor).await {
-            // Deleted since the survey.
-            Err(StoreError::NotFound { .. }) => continue,
-            behind => behind?,
-        };
-        let counted = known.get(&laggard.id).map_or(0, |known| known.events);
+        let Some(behind) = behind(shared, &laggard).await? else { continue };
+        let counted = |(shard, _): &(ShardId, Position)| known.get(&(laggard.id, *shard));
+        let counted: u64 =
+            laggard.cursors.iter().filter_map(counted).map(|known| known.events).sum();
         if let Some(oldest) = behind.oldest {
             lags.push(Lag {
                 destination: laggard.id,
@@ -99,20 +104,32 @@ async fn measure(
         read_ahead_bytes: (read_ahead.saturating_sub(free) as u64) << 10,
         outbound: shared.opening.connections(),
         holdings: shared.store.holdings().await?,
-        head,
+        head: Position(heads.iter().map(|head| head.0).sum()),
     })
+}
+
+/// How far a destination is behind in all of its shards; `None`: it was deleted since the survey.
+async fn behind(shared: &Shared, laggard: &Laggard) -> Result<Option<Behind>, StoreError> {
+    let mut sum = Behind::default();
+    for (shard, cursor) in &laggard.cursors {
+        let behind = match shared.store.behind_in(live(laggard.id), *shard, *cursor).await {
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            behind => behind?,
+        };
+        sum.oldest = [sum.oldest, behind.oldest].into_iter().flatten().min();
+        sum.held += behind.held;
+    }
+    Ok(Some(sum))
 }
 
 /// Counts what lies between a cursor and the head: what the cursor has passed is taken away, what
 /// is new is added. When `room` is used up, the rest is counted the next time.
 async fn count(
     shared: &Shared,
-    laggard: &Laggard,
-    head: Position,
+    (reader, cursor, head): (Reader, Position, Position),
     known: Option<Known>,
     room: &mut usize,
 ) -> Result<Known, StoreError> {
-    let Laggard { cursor, reader, .. } = *laggard;
     let fresh = Known { from: cursor, upto: cursor, events: 0 };
     let mut known = match known {
         Some(known) if known.from <= cursor && cursor < known.upto => known,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use zapbus_channel::Channel;
+use zapbus_channel::{Channel, Warrant};
 use zapbus_event::{AccountId, DestinationId, InstanceId};
 use zapbus_store::{RESERVED_INSTANCE, StoreError};
 
+use super::roster::Tenure;
 use super::runner::Opened;
 use super::schedule::{Schedule, preset_timeout};
 use super::send::Outlet;
@@ -27,6 +28,7 @@ impl Shared {
     pub(super) async fn open(
         self: &Arc<Self>,
         id: DestinationId,
+        tenure: Tenure,
     ) -> Result<Option<Opened>, StoreError> {
         let destination = match self.store.destination(id).await {
             Ok(Some(destination)) => destination,
@@ -66,9 +68,23 @@ impl Shared {
             channel: Arc::new(channel),
             meter: self.telemetry.meter(spec.channel.kind()),
             spec: Arc::new(spec),
+            warrant: self.warrant(tenure),
             has_neighbours,
         };
         Ok(Some(Opened { destination, outlet, schedule, notice_instance }))
+    }
+
+    /// The right of a lane to send.
+    fn warrant(&self, tenure: Tenure) -> Warrant {
+        let Tenure { home, epoch } = tenure;
+        let store = self.store.clone();
+        let is_blind = self.is_blind();
+        let warrant = Warrant::new(move || is_blind || store.holds(home, epoch));
+        #[cfg(debug_assertions)]
+        if self.shows_tenure {
+            return warrant.shown_as(format!("{home}/{epoch}/{}", self.store.node()));
+        }
+        warrant
     }
 
     pub(super) async fn reserved_instance(

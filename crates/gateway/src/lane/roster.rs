@@ -3,97 +3,27 @@
 //! A lane that rests has no task and no timer of its own: an entry here, and at most one place in
 //! the node's heap of times.
 
+mod cursors;
+mod mail;
 mod survey;
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
-use tokio::sync::{Notify, mpsc, oneshot};
-use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Position, Timestamp};
-use zapbus_store::{DestinationHead, Health, LaneId, Reader};
+use zapbus_event::{AccountId, DestinationId, Event, Filter, InstanceId, Position, Timestamp};
+use zapbus_store::{DestinationHead, Health, LaneId, Reader, ShardId};
 
-pub(crate) use self::survey::{Laggard, Standing};
-use super::{LaneStatus, announce::Voice, gate::Memory};
+pub(crate) use self::{
+    cursors::Cursors,
+    mail::{Command, Mail, Ring},
+    survey::{Laggard, Standing},
+};
+use super::{announce::Voice, gate::Memory};
 
 /// Skipped events after which a resting lane's cursor is written.
 const FLUSH_AFTER: u32 = 10_000;
-
-/// What a running lane is told.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Send nothing new; say where the live run's cursor truly is.
-    Hold(oneshot::Sender<Position>),
-    /// Read the destination again and go on as it says. `resumed`: it had been stopped.
-    Reload { resumed: bool },
-    /// Due rows were written for this run, or the run itself changed.
-    LookAt(u32),
-    /// Say how you are.
-    Status(oneshot::Sender<LaneStatus>),
-    /// Finish what is in flight, write it, end.
-    Stop,
-}
-
-/// The way to a running lane.
-#[derive(Debug)]
-pub(crate) struct Mail {
-    commands: mpsc::UnboundedSender<Command>,
-    committed: AtomicBool,
-    bell: Notify,
-    /// Where the live run is, and whether it is probing: for whoever watches.
-    cursor: AtomicU64,
-    probing: AtomicBool,
-}
-
-impl Mail {
-    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let mail = Self {
-            commands,
-            committed: AtomicBool::new(false),
-            bell: Notify::new(),
-            cursor: AtomicU64::new(0),
-            probing: AtomicBool::new(false),
-        };
-        (Arc::new(mail), receiver)
-    }
-
-    /// Shows how the lane is to whoever watches, who asks nobody.
-    pub(crate) fn show(&self, cursor: Position, probing: bool) {
-        self.cursor.store(cursor.0, Ordering::Relaxed);
-        self.probing.store(probing, Ordering::Relaxed);
-    }
-
-    /// What was shown last.
-    pub(crate) fn shown(&self) -> (Position, bool) {
-        (Position(self.cursor.load(Ordering::Relaxed)), self.probing.load(Ordering::Relaxed))
-    }
-
-    /// Events that may concern the lane were committed.
-    pub(crate) fn ring(&self) {
-        // Only the first of many rings needs to wake anybody.
-        if !self.committed.swap(true, Ordering::AcqRel) {
-            self.bell.notify_one();
-        }
-    }
-
-    pub(crate) async fn rung(&self) {
-        self.bell.notified().await;
-    }
-
-    /// Whether it was rung since the last call.
-    pub(crate) fn take_ring(&self) -> bool {
-        self.committed.swap(false, Ordering::AcqRel)
-    }
-
-    pub(crate) fn tell(&self, command: Command) -> bool {
-        self.commands.send(command).is_ok()
-    }
-}
 
 /// How far a lane is from being able to send.
 #[derive(Debug, Clone)]
@@ -111,23 +41,52 @@ pub(crate) enum Mode {
     Held,
 }
 
+impl Mode {
+    /// The way to the lane, if it runs.
+    pub(crate) fn into_mail(self) -> Option<Arc<Mail>> {
+        match self {
+            Self::Running(mail) => Some(mail),
+            Self::Unasked | Self::Resting | Self::Waiting | Self::Held => None,
+        }
+    }
+}
+
 /// What a lane leaves behind when it rests.
 #[derive(Debug, Clone)]
 pub(crate) struct Rest {
     pub(crate) memory: Memory,
     pub(crate) voice: Voice,
     pub(crate) last_error: Option<String>,
+    /// When the configuration that it knew was written, if it knew one.
+    pub(crate) configured_at: Option<Timestamp>,
+}
+
+/// What a roster must know of a destination to tell whom an event concerns.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) account: AccountId,
+    /// `None`: it gets the events of the whole account.
+    pub(crate) instance: Option<InstanceId>,
+    pub(crate) filter: Filter,
+    /// It is neither paused nor disabled.
+    pub(crate) active: bool,
+}
+
+impl From<DestinationHead> for Head {
+    fn from(head: DestinationHead) -> Self {
+        let DestinationHead { account, instance, filter, active, .. } = head;
+        Self { account, instance, filter, active }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) head: DestinationHead,
+    pub(crate) head: Head,
     pub(crate) mode: Mode,
-    /// Everything at or below is settled, skipped or held in rows.
-    pub(crate) cursor: Position,
-    /// The cursor as the store has it.
-    pub(crate) stored: Position,
+    /// Whose holder runs its lane.
+    pub(crate) home: ShardId,
     skipped: u32,
+    pub(crate) cursors: Cursors,
     /// Boxed: most destinations have nothing to remember.
     pub(crate) rest: Option<Box<Rest>>,
     /// Finished runs that still have rows to retry.
@@ -137,14 +96,51 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// These runs have rows to send; the live one needs no note.
+    pub(crate) fn owe(&mut self, runs: &[u32]) {
+        for run in runs.iter().filter(|run| **run != zapbus_store::LIVE) {
+            self.runs.get_or_insert_default().insert(*run);
+        }
+    }
+
+    /// Its lane runs, and this is the way to it.
+    pub(crate) fn leads_to(&self, mail: &Arc<Mail>) -> bool {
+        matches!(&self.mode, Mode::Running(running) if Arc::ptr_eq(running, mail))
+    }
+
     pub(crate) fn reader(&self) -> Reader {
-        reader_of(&self.head)
+        reader_of(self.head.account, self.head.instance)
     }
 }
 
 /// Whose events a destination gets.
-pub(crate) fn reader_of(head: &DestinationHead) -> Reader {
-    head.instance.map_or(Reader::Account(head.account), Reader::Instance)
+pub(crate) fn reader_of(account: AccountId, instance: Option<InstanceId>) -> Reader {
+    instance.map_or(Reader::Account(account), Reader::Instance)
+}
+
+/// Under which a lane runs: the right to run those of its home shard, from one node to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tenure {
+    pub(crate) home: ShardId,
+    /// Grows each time the shard changes hands.
+    pub(crate) epoch: u64,
+}
+
+/// A shard whose lanes are on this roster.
+#[derive(Debug, Clone, Copy)]
+struct Holding {
+    epoch: u64,
+    /// Its lanes are about to run on another node: none is started any more.
+    leaving: bool,
+}
+
+/// A cursor that the store does not have yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unwritten {
+    pub(crate) id: DestinationId,
+    pub(crate) home: ShardId,
+    pub(crate) shard: ShardId,
+    pub(crate) at: Position,
 }
 
 /// What a batch of committed events calls for.
@@ -156,8 +152,10 @@ pub(crate) struct Calls {
     pub(crate) flush: bool,
 }
 
+/// The destinations whose home shard this node holds.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
+    held: BTreeMap<ShardId, Holding>,
     entries: HashMap<DestinationId, Entry>,
     of_instance: HashMap<InstanceId, Vec<DestinationId>>,
     of_account: HashMap<AccountId, Vec<DestinationId>>,
@@ -165,12 +163,71 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
+    /// Takes a shard: its destinations may be put on the roster from now on.
+    pub(crate) fn hold(&mut self, tenure: Tenure) {
+        self.held.insert(tenure.home, Holding { epoch: tenure.epoch, leaving: false });
+    }
+
+    /// Gives a shard up. Returns the lanes of it that run.
+    pub(crate) fn give_up(&mut self, shard: ShardId) -> Vec<Arc<Mail>> {
+        self.held.remove(&shard);
+        let ids: Vec<_> = self.ids_of(shard).collect();
+        let gone = ids.into_iter().filter_map(|id| self.remove(id));
+        gone.filter_map(|entry| entry.mode.into_mail()).collect()
+    }
+
+    /// Whether a shard is about to be given to another node: nothing of it is started then.
+    pub(crate) fn set_leaving(&mut self, shard: ShardId, leaving: bool) {
+        if let Some(holding) = self.held.get_mut(&shard) {
+            holding.leaving = leaving;
+        }
+    }
+
+    pub(crate) fn is_leaving(&self, shard: ShardId) -> bool {
+        self.held.get(&shard).is_some_and(|holding| holding.leaving)
+    }
+
+    pub(crate) fn holds(&self, shard: ShardId) -> bool {
+        self.held.contains_key(&shard)
+    }
+
+    /// What is held, by shard.
+    pub(crate) fn tenures(&self) -> impl Iterator<Item = Tenure> + '_ {
+        self.held.iter().map(|(home, holding)| Tenure { home: *home, epoch: holding.epoch })
+    }
+
+    /// Under which a lane of this shard may be started now.
+    pub(crate) fn tenure(&self, home: ShardId) -> Option<Tenure> {
+        let holding = self.held.get(&home).filter(|holding| !holding.leaving)?;
+        Some(Tenure { home, epoch: holding.epoch })
+    }
+
+    /// Somebody here waits for what is committed in this shard.
+    pub(crate) fn follows(&self, shard: ShardId) -> bool {
+        self.holds(shard) || self.has_global()
+    }
+
+    /// The destinations of a shard, in no order.
+    pub(crate) fn ids_of(&self, home: ShardId) -> impl Iterator<Item = DestinationId> + '_ {
+        let own = self.entries.iter().filter(move |(_, entry)| entry.home == home);
+        own.map(|(id, _)| *id)
+    }
+
     /// Puts a destination on the roster, or takes its new head; an entry that is there keeps its
-    /// mode and cursor.
-    pub(crate) fn put(&mut self, head: DestinationHead, cursor: Position, health: Health) {
+    /// mode and cursor. Not if its home shard is another node's.
+    pub(crate) fn put(
+        &mut self,
+        head: DestinationHead,
+        home: ShardId,
+        cursors: &[(ShardId, Position)],
+        health: Health,
+    ) {
         let id = head.id;
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.head = head;
+            entry.head = head.into();
+            return;
+        }
+        if !self.holds(home) {
             return;
         }
         match head.instance {
@@ -179,10 +236,10 @@ impl Roster {
         }
         let rest = Rest::stored(health, head.active).map(Box::new);
         let entry = Entry {
-            head,
+            head: head.into(),
             mode: Mode::Unasked,
-            cursor,
-            stored: cursor,
+            home,
+            cursors: Cursors::new(cursors),
             skipped: 0,
             rest,
             runs: None,
@@ -224,9 +281,10 @@ impl Roster {
         own > 1 || self.has_global()
     }
 
-    /// Asks the filters of everybody whom one committed event may concern.
+    /// Asks the filters of everybody whom one committed event of a shard may concern.
     pub(crate) fn dispatch(
         &mut self,
+        shard: ShardId,
         event: &Event,
         account: Option<AccountId>,
         calls: &mut Calls,
@@ -242,7 +300,7 @@ impl Roster {
                 continue;
             };
             match &entry.mode {
-                Mode::Running(mail) => mail.ring(),
+                Mode::Running(mail) => mail.ring(Ring::of(shard)),
                 Mode::Resting | Mode::Unasked
                     if entry.head.filter.matches(event.kind, event.facet.as_deref()) =>
                 {
@@ -252,7 +310,7 @@ impl Roster {
                     calls.wake.push(*id);
                 }
                 Mode::Resting => {
-                    entry.cursor = entry.cursor.max(event.seq);
+                    entry.cursors.pass(shard, event.seq);
                     entry.skipped = entry.skipped.saturating_add(1);
                     calls.flush |= entry.skipped >= FLUSH_AFTER;
                 }
@@ -261,20 +319,25 @@ impl Roster {
         }
     }
 
-    /// Resting lanes whose cursor moved past what the store knows.
-    pub(crate) fn unwritten(&self) -> Vec<(LaneId, Position)> {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| matches!(entry.mode, Mode::Resting) && entry.cursor > entry.stored)
-            .map(|(id, entry)| (live(*id), entry.cursor))
-            .collect()
+    /// Resting lanes whose cursors moved past what the store knows; of one shard, or of all.
+    pub(crate) fn unwritten(&self, home: Option<ShardId>) -> Vec<Unwritten> {
+        let wanted = |entry: &Entry| {
+            matches!(entry.mode, Mode::Resting) && home.is_none_or(|home| entry.home == home)
+        };
+        let mut unwritten = Vec::new();
+        for (id, entry) in self.entries.iter().filter(|(_, entry)| wanted(entry)) {
+            let home = entry.home;
+            let cursors = entry.cursors.unwritten();
+            unwritten.extend(cursors.map(|(shard, at)| Unwritten { id: *id, home, shard, at }));
+        }
+        unwritten
     }
 
     /// Those cursors are in the store now.
-    pub(crate) fn written(&mut self, cursors: &[(LaneId, Position)]) {
-        for (lane, cursor) in cursors {
-            if let Some(entry) = self.entries.get_mut(&lane.destination) {
-                entry.stored = entry.stored.max(*cursor);
+    pub(crate) fn written(&mut self, cursors: &[Unwritten]) {
+        for Unwritten { id, shard, at, .. } in cursors {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.cursors.written(*shard, *at);
                 entry.skipped = 0;
             }
         }
@@ -342,7 +405,7 @@ pub(crate) fn live(destination: DestinationId) -> LaneId {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use zapbus_event::{EventId, Filter, Kind, Raw, Source, SourceKind};
+    use zapbus_event::{EventId, Kind, Raw, Source, SourceKind};
 
     use super::*;
 
@@ -389,15 +452,54 @@ mod tests {
             active: true,
         };
         let mut roster = Roster::default();
-        roster.put(head, Position(10), Health::Flowing);
+        let shard = ShardId::default();
+        roster.hold(Tenure { home: shard, epoch: 0 });
+        roster.put(head, shard, &[(shard, Position(10))], Health::Flowing);
         roster.get_mut(id).unwrap().mode = Mode::Resting;
         let mut calls = Calls::default();
         for (seq, kind) in
             [(11, Kind::ContactUpdated), (12, Kind::MessageReceived), (13, Kind::ContactUpdated)]
         {
-            roster.dispatch(&event(seq, instance, kind), None, &mut calls);
+            roster.dispatch(shard, &event(seq, instance, kind), None, &mut calls);
         }
         assert_eq!(calls.wake, [id]);
-        assert_eq!(roster.get(id).unwrap().cursor, Position(11));
+        assert_eq!(roster.get(id).unwrap().cursors.positions(), [(shard, Position(11))]);
+    }
+
+    #[test]
+    fn a_destination_that_rests_costs_less_than_two_hundred_bytes() {
+        let bytes = size_of::<(DestinationId, Entry)>();
+        assert!(bytes <= 192, "{bytes} bytes");
+    }
+
+    #[test]
+    fn a_shard_that_is_given_up_takes_its_destinations_along() {
+        let now = Timestamp::from_millis(1_767_225_600_000);
+        let (kept, left) = (ShardId(3), ShardId(5));
+        let mut roster = Roster::default();
+        for shard in [kept, left] {
+            roster.hold(Tenure { home: shard, epoch: 1 });
+        }
+        let head = |n| DestinationHead {
+            id: DestinationId::new(now, n),
+            account: AccountId::new(now, 3),
+            instance: Some(InstanceId::new(now, n)),
+            filter: Filter::default(),
+            exclude_ephemeral: false,
+            active: true,
+        };
+        for (n, home) in [(1, kept), (2, left), (3, left), (4, ShardId(7))] {
+            roster.put(head(n), home, &[(home, Position(1))], Health::Flowing);
+        }
+        roster.set_wake(DestinationId::new(now, 2), Some(now));
+        assert_eq!(roster.ids_of(left).count(), 2);
+        assert!(roster.get(DestinationId::new(now, 4)).is_none(), "another node's");
+        roster.set_leaving(left, true);
+        assert_eq!(roster.tenure(left), None);
+        assert_eq!(roster.give_up(left).len(), 0);
+        assert_eq!((roster.ids_of(left).count(), roster.ids_of(kept).count()), (0, 1));
+        assert!(!roster.follows(left) && roster.follows(kept));
+        assert_eq!(roster.next_time(), None);
+        assert!(!roster.is_shared(InstanceId::new(now, 2)));
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
-use zapbus_channel::{Channel, Message, Outcome, Report};
-use zapbus_event::{DestinationId, Position, Timestamp, dialect::Options};
+use zapbus_channel::{Channel, Message, Outcome, Report, Warrant};
+use zapbus_event::{DestinationId, Timestamp, dialect::Options};
 use zapbus_store::LIVE;
 
 use super::{
@@ -29,13 +29,14 @@ pub(crate) enum Tried {
     Nothing,
     /// The dialect cannot write it.
     RenderFailed(String),
+    /// The lane may be another node's by now: it was not sent, or not all of it.
+    Withheld,
 }
 
 /// A finished attempt.
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) run: u32,
-    pub(crate) seq: Position,
     pub(crate) key: u64,
     pub(crate) task: Task,
     pub(crate) probe: bool,
@@ -53,6 +54,8 @@ pub(crate) struct Outlet {
     pub(crate) channel: Arc<Channel>,
     pub(crate) spec: Arc<Spec>,
     pub(crate) meter: Meter,
+    /// The lane's right to send.
+    pub(crate) warrant: Warrant,
     /// Others may want the same rendering of the same events at the same time.
     pub(crate) has_neighbours: bool,
 }
@@ -79,6 +82,7 @@ impl Outlet {
                 Tried::Reported(report) => Ok(report),
                 Tried::Nothing => Err("the dialect has no word for it"),
                 Tried::RenderFailed(error) => Err(error.as_str()),
+                Tried::Withheld => Err("the lane may be another node's"),
             };
             let attempt = Attempt {
                 event: task.event.id,
@@ -95,8 +99,8 @@ impl Outlet {
             };
             tracer.end(span, &attempt);
         }
-        let (seq, key) = (task.event.seq, key_of(&task.event));
-        Sent { run, seq, key, task, probe, started, parts_done, tried }
+        let key = key_of(&task.event);
+        Sent { run, key, task, probe, started, parts_done, tried }
     }
 
     async fn try_parts(
@@ -135,8 +139,12 @@ impl Outlet {
                 hops: event.hops.saturating_add(1),
                 replay: (run != LIVE).then(|| run.to_string()),
                 traceparent: traceparent.clone(),
+                warrant: Some(self.warrant.clone()),
             };
             let report = self.channel.send(&[message]).await.pop().unwrap_or_else(no_report);
+            if report.outcome == Outcome::Withheld {
+                return Tried::Withheld;
+            }
             let accepted = report.outcome == Outcome::Accepted;
             last = Some(report);
             if !accepted {

@@ -1,20 +1,33 @@
-//! One run's way along the journal: its cursor, what lies open beyond it, whose turn it is.
+//! One run's way along the journal: its cursors, what lies open beyond them, whose turn it is.
 //! Pure: the lane feeds it pages and results and asks it what to send and what to write.
+//!
+//! What comes from the journal is a [`Reach`] in each shard that the run reads; what comes from rows
+//! of the store is the run's as a whole ([`Rows`]), as the store is asked for it.
 
 mod holds;
+mod reach;
+mod rows;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use zapbus_event::{DestinationId, Event, Filter, Position, Timestamp};
-use zapbus_store::{DueRow, HeldKey, LaneId, Row, State};
+use zapbus_store::{DueRow, HeldKey, LaneId, Page, Row, ShardId, ShardStart, State};
 
-use self::holds::Holds;
+pub(crate) use self::reach::Reach;
+use self::rows::Rows;
 use super::verdict::EPHEMERAL_LIFE;
 use crate::spec::Ordering;
 
-/// A run may hold this many matching events beyond its cursor.
-pub(crate) const MAX_BEYOND: usize = 1_000;
+/// Where an event is. Ordered by position first: those of several shards cannot be compared, but
+/// all of them grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) seq: Position,
+    pub(crate) shard: ShardId,
+}
 
 /// What decides which events a run takes.
 #[derive(Debug, Clone)]
@@ -29,12 +42,21 @@ impl Selection {
     pub(crate) fn reordered(&self, ordering: Ordering) -> Self {
         Self { ordering, ..self.clone() }
     }
+
+    /// Whether a lane wants this event now.
+    fn takes(&self, lane: LaneId, event: &Event, now: Timestamp) -> bool {
+        let own = event.kind.is_operational() && event.partition == partition_of(lane.destination);
+        let stale = event.ephemeral
+            && (self.exclude_ephemeral || now.since(event.received_at) > EPHEMERAL_LIFE);
+        !own && !stale && self.filter.matches(event.kind, event.facet.as_deref())
+    }
 }
 
 /// Something to send.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
     pub(crate) event: Arc<Event>,
+    pub(crate) place: Place,
     /// Attempts counted so far.
     pub(crate) attempts: u32,
     /// Parts accepted already.
@@ -58,67 +80,24 @@ pub(crate) enum Origin {
     Manual,
 }
 
-/// What lies beyond the cursor.
+/// Something to send, or a row whose event is gone.
 #[derive(Debug)]
-enum Slot {
-    /// Matches, not sent yet.
-    Queued(Arc<Event>),
-    /// On its way.
-    Sent,
-    /// Its row waits to be written, or is being written.
-    Closing,
-    /// Its row is durable.
-    Closed,
-}
-
-/// A row on its way into the store.
-#[derive(Debug, Clone, Copy)]
-struct Writing {
-    seq: Position,
-    key: u64,
-    due: Option<Timestamp>,
+pub(crate) enum Sending {
+    Task(Task),
+    Lost { place: Place, key: u64, attempts: u32, origin: Origin },
 }
 
 #[derive(Debug)]
 pub(crate) struct Track {
     lane: LaneId,
     selection: Selection,
-    /// Replays end here.
-    end: Option<Position>,
-    /// Everything at or below is settled, skipped, or held in a durable row.
-    cursor: Position,
-    /// The cursor as the store has it.
-    stored: Position,
-    /// Everything at or below has been looked at.
-    scanned: Position,
-    at_head: bool,
-    /// More was committed since a page was last asked for: it may not be in it.
-    more: bool,
+    /// One in each shard that the run reads, by shard.
+    reaches: Vec<Reach>,
+    /// From which of them a first attempt was taken last: they take turns.
+    turn: usize,
+    rows: Rows,
     /// Nothing more is to be sent: its run was paused or called off.
     stopped: bool,
-    skipped: u64,
-    slots: BTreeMap<Position, Slot>,
-    queued_bytes: usize,
-    /// Rows beyond the cursor that stood in the store when the lane started.
-    beyond: BTreeSet<Position>,
-    /// Queued first attempts by key; the front one has the turn (queued in `ready`, or sent).
-    turns: HashMap<u64, VecDeque<Position>>,
-    ready: BTreeSet<Position>,
-    holds: Holds,
-    /// What is held must be read from the store again.
-    recount: bool,
-    /// Rows that may be sent now, and what they are: a row may be `retrying` without an attempt
-    /// that counts, so that its number of attempts does not tell.
-    retries: BTreeMap<Position, (DueRow, Origin)>,
-    /// Sent, or sent and not yet durably settled; whatever their kind.
-    busy: HashSet<Position>,
-    outbox: Vec<Row>,
-    writing: Vec<Writing>,
-    /// When to look for due rows next.
-    look_at: Option<Timestamp>,
-    /// While the store is being asked for rows: what became durable since, with its key. The
-    /// answer may not know of it.
-    meanwhile: Option<HashMap<Position, u64>>,
 }
 
 /// Ordering keys are compared as 64-bit hashes: a collision only makes two chats share a turn.
@@ -132,37 +111,25 @@ pub(crate) fn key_of(event: &Event) -> u64 {
 }
 
 impl Track {
+    /// A run as the store says, or further on where it had come further: `upto`, by shard.
     pub(crate) fn new(
         lane: LaneId,
         selection: Selection,
-        end: Option<Position>,
-        start: &zapbus_store::LaneStart,
-        scanned: Position,
+        starts: &[ShardStart],
+        upto: &[(ShardId, Position)],
     ) -> Self {
+        let upto = |shard: ShardId| {
+            let known = upto.iter().find(|(known, _)| *known == shard);
+            known.map_or(Position::START, |(_, position)| *position)
+        };
+        let next_due = starts.iter().filter_map(|start| start.start.next_due).min();
         Self {
             lane,
-            holds: Holds::new(&start.held, selection.ordering),
+            rows: Rows::new(&held_in(starts), selection.ordering, next_due),
             selection,
-            end,
-            cursor: start.cursor.max(scanned),
-            stored: start.cursor,
-            scanned: start.cursor.max(scanned),
-            at_head: false,
-            more: false,
+            reaches: starts.iter().map(|start| Reach::new(start, upto(start.shard))).collect(),
+            turn: 0,
             stopped: false,
-            skipped: 0,
-            slots: BTreeMap::new(),
-            queued_bytes: 0,
-            beyond: start.beyond.iter().copied().collect(),
-            turns: HashMap::new(),
-            ready: BTreeSet::new(),
-            recount: false,
-            retries: BTreeMap::new(),
-            busy: HashSet::new(),
-            outbox: Vec::new(),
-            writing: Vec::new(),
-            look_at: start.next_due,
-            meanwhile: None,
         }
     }
 
@@ -174,515 +141,285 @@ impl Track {
         &self.selection
     }
 
-    pub(crate) fn cursor(&self) -> Position {
-        self.cursor
+    /// Its way in each shard.
+    pub(crate) fn reaches(&self) -> &[Reach] {
+        &self.reaches
     }
 
-    pub(crate) fn stored(&self) -> Position {
-        self.stored
+    /// The same, to be asked for pages and for what there is to write.
+    pub(crate) fn reaches_mut(&mut self) -> &mut [Reach] {
+        &mut self.reaches
+    }
+
+    /// Where it stands in each shard.
+    pub(crate) fn cursors(&self) -> Vec<(ShardId, Position)> {
+        self.reaches.iter().map(|reach| (reach.shard(), reach.cursor())).collect()
     }
 
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+        self.reaches.iter().map(Reach::queued_bytes).sum()
     }
 
     pub(crate) fn look_at(&self) -> Option<Timestamp> {
-        self.look_at
+        self.rows.look_at
     }
 
-    /// More was committed.
-    pub(crate) fn wake(&mut self) {
-        self.more = true;
-        // A replay that has passed its end has nothing to expect.
-        self.at_head = self.stopped || self.end.is_some_and(|end| self.scanned >= end);
+    /// More was committed in the shards that `concerns` names.
+    pub(crate) fn wake(&mut self, concerns: impl Fn(ShardId) -> bool) {
+        for reach in self.reaches.iter_mut().filter(|reach| concerns(reach.shard())) {
+            reach.wake();
+            if self.stopped {
+                reach.stand_still();
+            }
+        }
     }
 
-    /// A page of the journal would be of use.
+    /// A page of some shard would be of use.
     pub(crate) fn wants_page(&self) -> bool {
-        !self.stopped && !self.at_head && self.ready.is_empty() && self.slots.len() < MAX_BEYOND
+        !self.stopped && self.reaches.iter().any(Reach::wants_page)
     }
 
-    /// How many more events may be taken.
-    pub(crate) fn page_room(&self) -> usize {
-        MAX_BEYOND.saturating_sub(self.slots.len())
-    }
-
-    /// A page is asked for; returns after which position.
-    pub(crate) fn ask_page(&mut self) -> Position {
-        self.more = false;
-        self.scanned
-    }
-
-    /// Takes a page that was read after `after`, unless it is of no use any more: what was read
-    /// ahead was forgotten meanwhile, and the page would leave a hole.
+    /// Takes a page of a shard that was read after `after`, unless it is of no use any more.
     pub(crate) fn offer_after(
         &mut self,
+        shard: ShardId,
         after: Position,
-        page: &zapbus_store::Page,
+        page: &Page,
         now: Timestamp,
     ) {
-        if after == self.scanned && !self.stopped {
-            self.offer(page, now);
+        if self.reach(shard).is_some_and(|reach| reach.expects(after)) {
+            self.offer(shard, page, now);
         }
     }
 
-    /// Takes a page that was read after what was scanned so far.
-    pub(crate) fn offer(&mut self, page: &zapbus_store::Page, now: Timestamp) {
-        for event in &page.events {
-            if event.seq <= self.scanned || self.end.is_some_and(|end| event.seq > end) {
-                continue;
-            }
-            self.scanned = event.seq;
-            if self.beyond.remove(&event.seq) {
-                self.slots.insert(event.seq, Slot::Closed);
-            }
-            if self.slots.contains_key(&event.seq) {
-                continue;
-            }
-            if self.takes(event, now) {
-                self.queue(event);
-            } else {
-                self.skipped += 1;
-            }
-        }
-        let upto = self.end.map_or(page.upto, |end| page.upto.min(end));
-        self.scanned = self.scanned.max(upto);
-        self.at_head =
-            (page.at_head && !self.more) || self.end.is_some_and(|end| self.scanned >= end);
-        self.advance();
-    }
-
-    fn takes(&self, event: &Event, now: Timestamp) -> bool {
-        let own = event.kind.is_operational() && event.partition == own_partition(self.lane);
-        let stale = event.ephemeral
-            && (self.selection.exclude_ephemeral || now.since(event.received_at) > EPHEMERAL_LIFE);
-        !own && !stale && self.selection.filter.matches(event.kind, event.facet.as_deref())
-    }
-
-    fn queue(&mut self, event: &Arc<Event>) {
-        let seq = event.seq;
-        let key = key_of(event);
-        if self.holds.join(key) {
-            self.slots.insert(seq, Slot::Closing);
-            self.outbox.push(waiting_row(seq, key));
-            return;
-        }
-        self.queued_bytes += event.weight();
-        self.slots.insert(seq, Slot::Queued(Arc::clone(event)));
-        match self.selection.ordering {
-            Ordering::None => {
-                self.ready.insert(seq);
-            }
-            Ordering::Key | Ordering::Strict => {
-                let turn = self.turns.entry(key).or_default();
-                if turn.is_empty() {
-                    self.ready.insert(seq);
-                }
-                turn.push_back(seq);
-            }
-        }
-    }
-
-    /// A look for due rows starts; what becomes known meanwhile is not forgotten by its result.
-    /// Returns how many rows to ask for: more than can be busy, so that each look finds new ones.
-    pub(crate) fn begin_look(&mut self) -> usize {
-        self.look_at = None;
-        self.ask();
-        DUE_ROWS + self.busy.len()
-    }
-
-    /// The store is asked for rows; one question at a time.
-    pub(crate) fn ask(&mut self) {
-        self.meanwhile = Some(HashMap::new());
-    }
-
-    /// The store has answered; returns what it may not have known.
-    pub(crate) fn answered(&mut self) -> HashMap<Position, u64> {
-        self.meanwhile.take().unwrap_or_default()
-    }
-
-    /// Takes rows from the store, by due time; those after `now` only set the next look.
-    /// `complete`: there are no others.
-    pub(crate) fn offer_due(&mut self, rows: Vec<DueRow>, complete: bool, now: Timestamp) {
-        let meanwhile = self.answered();
+    /// Takes a page that was read after what was scanned so far of a shard.
+    pub(crate) fn offer(&mut self, shard: ShardId, page: &Page, now: Timestamp) {
         if self.stopped {
             return;
         }
-        // Rows come by due time: if the last one is not due yet, all that are have been seen.
-        let saw_all = complete || rows.last().is_some_and(|row| row.due > now);
-        if complete && meanwhile.is_empty() && self.misses_rows(&rows) {
-            self.recount = true;
-        }
-        for row in rows {
-            if meanwhile.contains_key(&row.seq) {
-                // It was settled meanwhile; if it is to be retried, its time is known.
-            } else if row.due > now {
-                self.look_again(row.due);
-            } else if !self.busy.contains(&row.seq) {
-                let origin = origin_of_due(&row);
-                self.retries.insert(row.seq, (row, origin));
-            }
-        }
-        if !saw_all {
-            self.look_again(now);
-        }
-    }
-
-    /// A key is held by a row that is not there any more: somebody called it off, or erased its
-    /// event.
-    fn misses_rows(&self, rows: &[DueRow]) -> bool {
-        let is_missing =
-            |key: u64| !self.is_unwritten(key) && !rows.iter().any(|row| row.key == key);
-        self.selection.ordering == Ordering::Strict && self.holds.blocked().any(is_missing)
-    }
-
-    /// There may be due rows from `at` on.
-    pub(crate) fn look_again(&mut self, at: Timestamp) {
-        self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
-    }
-
-    /// Takes the next waiting row of a key that [`Self::wants_waiting`] named.
-    pub(crate) fn offer_waiting(&mut self, key: u64, row: Option<DueRow>) {
-        let meanwhile = self.answered();
-        if self.stopped {
-            return;
-        }
-        match row {
-            // It is on its way, or has come back meanwhile.
-            Some(row) if self.busy.contains(&row.seq) || meanwhile.contains_key(&row.seq) => {}
-            Some(row) => {
-                self.holds.fetched(key);
-                self.retries.insert(row.seq, (row, Origin::Waited));
-            }
-            // None left: the key is free, unless some came up while we looked.
-            None if !self.is_unwritten(key) && !meanwhile.values().any(|it| *it == key) => {
-                self.holds.let_go(key);
-            }
-            None => {}
+        let Self { lane, selection, reaches, rows, .. } = self;
+        if let Some(reach) = find(reaches, shard) {
+            let takes = |event: &Event| selection.takes(*lane, event, now);
+            reach.offer(page, takes, &mut rows.holds, selection.ordering);
         }
     }
 
     fn is_unwritten(&self, key: u64) -> bool {
-        self.outbox.iter().any(|row| row.key == key)
-            || self.writing.iter().any(|row| row.key == key)
+        self.reaches.iter().any(|reach| reach.is_unwritten(key))
     }
 
-    /// Rows may be looked for now.
-    pub(crate) fn wants_due(&self, now: Timestamp) -> bool {
-        !self.stopped && self.retries.is_empty() && self.look_at.is_some_and(|at| at <= now)
-    }
-
-    /// What is held should be read from the store now.
-    pub(crate) fn wants_recount(&self) -> bool {
-        self.recount && self.is_still()
-    }
-
-    /// Takes what the store holds in rows.
-    pub(crate) fn recount(&mut self, held: &[HeldKey]) {
-        // Counted before something else was sent or written: once more, later.
-        self.recount = !self.answered().is_empty() || !self.is_still();
-        if self.recount {
-            return;
-        }
-        self.holds = Holds::new(held, self.selection.ordering);
-    }
-
-    /// A key whose next waiting row should be fetched now.
-    pub(crate) fn wants_waiting(&self) -> Option<u64> {
-        if self.stopped || self.recount {
-            return None;
-        }
-        self.holds.next_free(|key| {
-            !self.is_unwritten(key) && !self.retries.values().any(|(row, _)| row.key == key)
-        })
+    fn is_busy(&self, place: Place) -> bool {
+        self.reach(place.shard).is_some_and(|reach| reach.is_busy(place.seq))
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        !self.recount && (!self.retries.is_empty() || !self.ready.is_empty())
+        !self.rows.recount
+            && (!self.rows.retries.is_empty() || self.reaches.iter().any(Reach::has_ready))
     }
 
-    /// The next thing to send: due rows first, by position, then first attempts.
+    /// The next thing to send: due rows first, by position, then first attempts, of the shards in
+    /// turn.
     pub(crate) fn next(&mut self) -> Option<Sending> {
-        if self.recount {
+        if self.rows.recount {
             return None;
         }
-        if let Some((_, (row, origin))) = self.retries.pop_first() {
-            return Some(self.start_row(row, origin));
+        if let Some((place, (row, origin))) = self.rows.retries.pop_first() {
+            return Some(self.start_row(place, row, origin));
         }
-        let seq = self.ready.pop_first()?;
-        self.start(seq).map(Sending::Task)
+        let count = self.reaches.len();
+        for step in 1..=count {
+            let index = (self.turn + step) % count;
+            let reach = &mut self.reaches[index];
+            if let Some(event) = reach.start_next() {
+                self.turn = index;
+                return Some(Sending::Task(first_attempt(reach.shard(), event)));
+            }
+        }
+        None
     }
 
-    fn start_row(&mut self, row: DueRow, origin: Origin) -> Sending {
-        self.busy.insert(row.seq);
-        self.retries.remove(&row.seq);
+    fn start_row(&mut self, place: Place, row: DueRow, origin: Origin) -> Sending {
+        if let Some(reach) = find(&mut self.reaches, place.shard) {
+            reach.set_busy(place.seq);
+        }
         if !row.manual {
-            self.holds.sent(row.key);
+            self.rows.holds.sent(row.key);
         }
         match row.event {
             Some(event) => Sending::Task(Task {
                 event,
+                place,
                 attempts: row.attempts,
                 parts_done: row.parts_done,
                 due: (origin != Origin::Waited).then_some(row.due),
                 origin,
             }),
-            None => Sending::Lost { seq: row.seq, key: row.key, attempts: row.attempts, origin },
+            None => Sending::Lost { place, key: row.key, attempts: row.attempts, origin },
         }
-    }
-
-    fn start(&mut self, seq: Position) -> Option<Task> {
-        let slot = self.slots.get_mut(&seq)?;
-        let Slot::Queued(event) = std::mem::replace(slot, Slot::Sent) else {
-            return None;
-        };
-        self.queued_bytes = self.queued_bytes.saturating_sub(event.weight());
-        self.busy.insert(seq);
-        Some(Task { event, attempts: 0, parts_done: 0, due: None, origin: Origin::First })
     }
 
     /// The oldest unsettled event of each of the `keys` oldest keys: what probes take in turn.
     /// `rows` are retrying rows of the store, due or not.
-    pub(crate) fn probe_candidates(&self, rows: &[DueRow], keys: usize) -> Vec<Position> {
+    pub(crate) fn probe_candidates(&self, rows: &[DueRow], keys: usize) -> Vec<Place> {
         let mut oldest = BTreeMap::new();
-        let at_hand = self.retries.values().map(|(row, _)| row);
-        for row in rows.iter().chain(at_hand).filter(|row| !self.busy.contains(&row.seq)) {
-            oldest.insert(row.seq, row.key);
-        }
-        for seq in &self.ready {
-            if let Some(Slot::Queued(event)) = self.slots.get(seq) {
-                oldest.insert(*seq, key_of(event));
+        let at_hand = self.rows.retries.values().map(|(row, _)| row);
+        for row in rows.iter().chain(at_hand) {
+            let place = self.place_of(row);
+            if !self.is_busy(place) {
+                oldest.insert(place, row.key);
             }
+        }
+        for reach in &self.reaches {
+            let shard = reach.shard();
+            oldest.extend(reach.ready().map(|(seq, key)| (Place { seq, shard }, key)));
         }
         let mut seen = HashSet::new();
         oldest
             .into_iter()
             .filter(|(_, key)| seen.insert(*key))
-            .map(|(seq, _)| seq)
+            .map(|(place, _)| place)
             .take(keys)
             .collect()
     }
 
     /// Starts the chosen probe.
-    pub(crate) fn probe(&mut self, seq: Position, rows: Vec<DueRow>) -> Option<Sending> {
-        if self.ready.remove(&seq) {
-            return self.start(seq).map(Sending::Task);
+    pub(crate) fn probe(&mut self, place: Place, rows: Vec<DueRow>) -> Option<Sending> {
+        let reach = find(&mut self.reaches, place.shard)?;
+        if let Some(event) = reach.start_ready(place.seq) {
+            return Some(Sending::Task(first_attempt(place.shard, event)));
         }
-        if let Some((row, origin)) = self.retries.remove(&seq) {
-            return Some(self.start_row(row, origin));
+        if let Some((row, origin)) = self.rows.retries.remove(&place) {
+            return Some(self.start_row(place, row, origin));
         }
-        let row = rows.into_iter().find(|row| row.seq == seq)?;
+        let row = rows.into_iter().find(|row| self.place_of(row) == place)?;
         let origin = origin_of_due(&row);
-        Some(self.start_row(row, origin))
+        Some(self.start_row(place, row, origin))
+    }
+
+    /// It was not sent after all, and nothing was learned of it: as if it had never been taken.
+    pub(crate) fn recall(&mut self, task: Task, now: Timestamp) {
+        let Task { event, place, origin, .. } = task;
+        let key = key_of(&event);
+        let Some(reach) = find(&mut self.reaches, place.shard) else { return };
+        if origin == Origin::First {
+            reach.recall(event);
+        } else {
+            reach.unset_busy(place.seq);
+            if origin != Origin::Manual {
+                self.rows.holds.recalled(key);
+            }
+            self.look_again(now);
+        }
+        if self.stopped {
+            self.stop();
+        }
     }
 
     /// What was sent has an outcome: `row` is what the store will say of it.
-    pub(crate) fn closed(&mut self, row: Row, origin: Origin) {
+    pub(crate) fn closed(&mut self, shard: ShardId, row: Row, origin: Origin) {
         let (seq, key) = (row.seq, row.key);
         let retrying = matches!(row.state, State::Retrying { .. });
-        if let Some(slot) = self.slots.get_mut(&seq) {
-            *slot = Slot::Closing;
-        }
-        self.outbox.push(row);
+        let strict = self.selection.ordering == Ordering::Strict;
+        let Some(reach) = find(&mut self.reaches, shard) else { return };
+        reach.close(row);
         match origin {
             // By hand a row may be taken out of the order, or put into it: count again.
-            Origin::Manual => self.recount = self.selection.ordering == Ordering::Strict,
-            Origin::First if retrying && self.selection.ordering == Ordering::Strict => {
-                self.hold_back(key, seq);
+            Origin::Manual => self.rows.recount = strict,
+            Origin::First if retrying && strict => {
+                let waiting = reach.hold_back(key, seq);
+                self.rows.holds.block(key, waiting);
             }
-            Origin::First => self.pass_turn(key, seq),
+            Origin::First => reach.pass_turn(key, seq),
             Origin::Retry | Origin::Waited => {
                 let waited = origin == Origin::Waited;
-                self.holds.tried(key, waited, retrying, self.selection.ordering);
+                self.rows.holds.tried(key, waited, retrying, self.selection.ordering);
             }
         }
-    }
-
-    fn pass_turn(&mut self, key: u64, seq: Position) {
-        let Some(turn) = self.turns.get_mut(&key) else { return };
-        if turn.front() == Some(&seq) {
-            turn.pop_front();
-        }
-        match turn.front() {
-            Some(next) => {
-                self.ready.insert(*next);
-            }
-            None => {
-                self.turns.remove(&key);
-            }
-        }
-    }
-
-    /// `strict`: `seq` will be retried; what is queued behind it waits in rows, so that the
-    /// cursor can go on.
-    fn hold_back(&mut self, key: u64, seq: Position) {
-        let queued = self.turns.remove(&key).unwrap_or_default();
-        let mut waiting = 0;
-        for behind in queued.into_iter().filter(|behind| *behind != seq) {
-            if let Some(slot) = self.slots.get_mut(&behind)
-                && let Slot::Queued(event) = std::mem::replace(slot, Slot::Closing)
-            {
-                self.queued_bytes = self.queued_bytes.saturating_sub(event.weight());
-                self.outbox.push(waiting_row(behind, key));
-                waiting += 1;
-            }
-        }
-        self.holds.block(key, waiting);
     }
 
     /// Nothing was sent and nothing is to be written: the dialect has no word for this event.
-    pub(crate) fn passed_over(&mut self, seq: Position, key: u64) {
-        self.busy.remove(&seq);
-        if let Some(slot) = self.slots.get_mut(&seq) {
-            *slot = Slot::Closed;
+    pub(crate) fn passed_over(&mut self, place: Place, key: u64) {
+        if let Some(reach) = find(&mut self.reaches, place.shard) {
+            reach.pass_over(place.seq, key);
         }
-        self.pass_turn(key, seq);
-        self.skipped += 1;
-        self.advance();
     }
 
-    /// The store's cursor was moved on purpose (`resume` from now).
-    pub(crate) fn move_to(&mut self, cursor: Position) {
-        self.stored = self.stored.max(cursor);
-        self.cursor = self.cursor.max(cursor);
+    /// The store's cursors were moved on purpose (`resume` from now).
+    pub(crate) fn move_to(&mut self, starts: &[ShardStart]) {
+        for start in starts {
+            if let Some(reach) = find(&mut self.reaches, start.shard) {
+                reach.move_to(start.start.cursor);
+            }
+        }
     }
 
     /// There is something to write.
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.outbox.is_empty()
+        self.reaches.iter().any(Reach::is_dirty)
     }
 
-    /// Matching or not, how much has been passed since the cursor was last written.
-    pub(crate) fn unwritten_skips(&self) -> u64 {
-        if self.cursor > self.stored { self.skipped } else { 0 }
-    }
-
-    /// The rows to write now and the cursor once they are durable. One write at a time.
-    pub(crate) fn take_outbox(&mut self) -> (Vec<Row>, Option<Position>) {
-        let rows = std::mem::take(&mut self.outbox);
-        self.writing = rows
-            .iter()
-            .map(|row| Writing {
-                seq: row.seq,
-                key: row.key,
-                due: match row.state {
-                    State::Retrying { due } => Some(due),
-                    _ => None,
-                },
-            })
-            .collect();
-        // Every closing slot is in this write: the outbox was taken whole.
-        let open = self.slots.iter().find(|(_, slot)| matches!(slot, Slot::Queued(_) | Slot::Sent));
-        let open = open.map_or(self.scanned, |(seq, _)| before(*seq));
-        let cursor = open.min(self.scanned).max(self.cursor);
-        (rows, (cursor > self.stored).then_some(cursor))
-    }
-
-    /// The write is durable; returns how many sends it settled.
-    pub(crate) fn written(&mut self, cursor: Option<Position>) -> u32 {
+    /// What was taken of a reach's outbox is durable; returns how many sends it settled.
+    pub(crate) fn written(&mut self, shard: ShardId, cursor: Option<Position>) -> u32 {
+        let Some(reach) = find(&mut self.reaches, shard) else { return 0 };
         let mut settled = 0;
-        for row in std::mem::take(&mut self.writing) {
-            settled += u32::from(self.busy.remove(&row.seq));
-            if let Some(meanwhile) = &mut self.meanwhile {
-                meanwhile.insert(row.seq, row.key);
-            }
-            if let Some(due) = row.due {
-                self.look_again(due);
-            }
-            // A row redelivered by hand may have left and come back as the same slot.
-            if let Some(slot) = self.slots.get_mut(&row.seq)
-                && matches!(slot, Slot::Closing)
-            {
-                *slot = Slot::Closed;
-            }
-        }
-        if let Some(cursor) = cursor {
-            self.stored = self.stored.max(cursor);
-            self.skipped = 0;
-        }
-        self.advance();
+        reach.written(cursor, |row, was_sent| {
+            settled += u32::from(was_sent);
+            self.rows.written(Place { seq: row.seq, shard }, row.key, row.due);
+        });
         settled
     }
 
     /// The write failed: its rows are to be written again, before the later ones.
-    pub(crate) fn not_written(&mut self, mut rows: Vec<Row>) {
-        self.writing.clear();
-        rows.append(&mut self.outbox);
-        self.outbox = rows;
-    }
-
-    fn advance(&mut self) {
-        // After a rewind, slots beyond what was scanned again stay: between them may lie others.
-        while let Some(entry) = self.slots.first_entry()
-            && matches!(entry.get(), Slot::Closed)
-            && *entry.key() <= self.scanned
-        {
-            entry.remove();
+    pub(crate) fn not_written(&mut self, shard: ShardId, rows: Vec<Row>) {
+        if let Some(reach) = find(&mut self.reaches, shard) {
+            reach.not_written(rows);
         }
-        let open = self.slots.keys().next().map_or(self.scanned, |seq| before(*seq));
-        self.cursor = self.cursor.max(open.min(self.scanned));
     }
 
     /// Forgets what was read ahead but not sent: the memory is needed elsewhere, or the filter
     /// has changed. It will be read again from the cursor.
     pub(crate) fn rewind(&mut self) {
-        self.slots.retain(|_, slot| !matches!(slot, Slot::Queued(_)));
-        self.queued_bytes = 0;
-        self.ready.clear();
-        for (row, _) in std::mem::take(&mut self.retries).into_values() {
-            self.look_again(row.due);
+        self.rows.give_back();
+        for reach in &mut self.reaches {
+            reach.rewind();
+            if self.stopped {
+                reach.stand_still();
+            }
         }
-        // What was sent keeps its turn, so that nothing of its key overtakes it.
-        let sent: HashSet<Position> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| matches!(slot, Slot::Sent))
-            .map(|(seq, _)| *seq)
-            .collect();
-        self.turns.retain(|_, turn| {
-            turn.retain(|seq| sent.contains(seq));
-            !turn.is_empty()
-        });
-        self.holds.recall();
-        self.scanned = self.cursor;
-        self.at_head = self.stopped;
     }
 
     /// Takes a new selection; call [`Self::rewind`] with it.
-    pub(crate) fn select(&mut self, selection: Selection, held: &[HeldKey]) {
-        self.holds = Holds::new(held, selection.ordering);
+    pub(crate) fn select(&mut self, selection: Selection, starts: &[ShardStart]) {
+        self.rows.hold(&held_in(starts), selection.ordering);
         // What is on its way now may still change what is held.
-        let holds = selection.ordering == Ordering::Strict || !self.holds.is_empty();
-        self.recount = holds && !self.is_still();
+        let holds = selection.ordering == Ordering::Strict || !self.rows.holds.is_empty();
+        self.rows.recount = holds && !self.is_still();
         self.selection = selection;
     }
 
     /// Nothing is open, on its way, or unread.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.at_head
-            && !self.recount
-            && self.is_still()
-            && self.ready.is_empty()
-            && self.retries.is_empty()
+        !self.rows.recount
+            && self.rows.retries.is_empty()
+            && self.reaches.iter().all(Reach::is_quiet)
     }
 
     /// Nothing is on its way to the destination or into the store.
     pub(crate) fn is_still(&self) -> bool {
-        self.busy.is_empty() && self.outbox.is_empty() && self.writing.is_empty()
+        self.reaches.iter().all(Reach::is_still)
     }
 
     /// Sends nothing more; what is on its way is still settled.
     pub(crate) fn stop(&mut self) {
-        self.rewind();
         self.stopped = true;
-        self.at_head = true;
-        self.look_at = None;
+        self.rewind();
+        self.rows.look_at = None;
     }
 
     /// Sends again if it was stopped and has not come to its end.
     pub(crate) fn go_on(&mut self, now: Timestamp) {
         if std::mem::take(&mut self.stopped) {
-            self.at_head = false;
+            self.reaches.iter_mut().for_each(Reach::go_on);
             self.look_again(now);
         }
     }
@@ -693,50 +430,46 @@ impl Track {
 
     /// A replay has nothing left to do.
     pub(crate) fn is_over(&self) -> bool {
-        let ended = self.end.is_some_and(|end| self.cursor >= end) && self.look_at.is_none();
+        let ended = self.reaches.iter().all(Reach::is_at_end) && self.look_at().is_none();
         // Rows that wait for their turn are still to come.
-        (self.stopped || (ended && self.holds.is_empty())) && self.is_quiet()
+        (self.stopped || (ended && self.rows.holds.is_empty())) && self.is_quiet()
+    }
+
+    fn reach(&self, shard: ShardId) -> Option<&Reach> {
+        self.reaches.iter().find(|reach| reach.shard() == shard)
+    }
+
+    /// Where a row's event is: of a destination of one instance rows do not say in which shard.
+    fn place_of(&self, row: &DueRow) -> Place {
+        let shard = match self.reaches.as_slice() {
+            [only] => only.shard(),
+            _ => row.shard,
+        };
+        Place { seq: row.seq, shard }
     }
 }
 
-/// Something to send, or a row whose event is gone.
-#[derive(Debug)]
-pub(crate) enum Sending {
-    Task(Task),
-    Lost { seq: Position, key: u64, attempts: u32, origin: Origin },
+fn find(reaches: &mut [Reach], shard: ShardId) -> Option<&mut Reach> {
+    reaches.iter_mut().find(|reach| reach.shard() == shard)
 }
 
-/// Due rows to have at hand; small, because each may carry a large event.
-const DUE_ROWS: usize = 16;
+fn held_in(starts: &[ShardStart]) -> Vec<HeldKey> {
+    starts.iter().flat_map(|start| &start.start.held).copied().collect()
+}
+
+fn first_attempt(shard: ShardId, event: Arc<Event>) -> Task {
+    let place = Place { seq: event.seq, shard };
+    Task { event, place, attempts: 0, parts_done: 0, due: None, origin: Origin::First }
+}
 
 /// What a row is that the store says is due.
 fn origin_of_due(row: &DueRow) -> Origin {
     if row.manual { Origin::Manual } else { Origin::Retry }
 }
 
-fn before(seq: Position) -> Position {
-    Position(seq.0.saturating_sub(1))
-}
-
-fn own_partition(lane: LaneId) -> String {
-    partition_of(lane.destination)
-}
-
 /// The ordering partition of events about a destination.
 pub(crate) fn partition_of(destination: DestinationId) -> String {
     format!("_destination/{destination}")
-}
-
-fn waiting_row(seq: Position, key: u64) -> Row {
-    Row {
-        seq,
-        state: State::Waiting,
-        attempts: 0,
-        parts_done: 0,
-        key,
-        manual: false,
-        attempt: None,
-    }
 }
 
 #[cfg(test)]

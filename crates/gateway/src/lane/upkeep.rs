@@ -1,112 +1,52 @@
-//! What goes on beside deliveries: loading the roster, times, cursors of resting lanes, figures.
+//! What goes on beside deliveries: times, cursors of resting lanes, commits that failed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use zapbus_event::{DestinationId, Position, Timestamp};
-use zapbus_store::{Health, Limit, Reader, Settlement, StoreError, Urgency};
+use zapbus_event::Timestamp;
+use zapbus_store::{Settlement, ShardId, StoreError, Urgency};
 
-use super::roster::{Command, Mode};
-use super::{ASK_AT_ONCE, CATCH_UP_EVERY, FLUSH_EVERY, FLUSH_STEP, STORE_PAUSE, Shared};
+use super::loading::Known;
+use super::roster::{Unwritten, live};
+use super::{CATCH_UP_EVERY, FLUSH_EVERY, FLUSH_STEP, Shared};
 
 impl Shared {
-    pub(super) async fn load(&self) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let heads = self.store.destination_heads(after, 10_000).await?;
-            let Some((last, ..)) = heads.last() else { break };
-            after = Some(last.id);
-            let mut roster = self.roster();
-            for (head, cursor, health) in heads {
-                roster.put(head, cursor, health);
-            }
-        }
-        let due = self.store.lanes_due().await?;
-        let running = self.store.running().await?;
-        let mut roster = self.roster();
-        let now = (self.clock)();
-        for (lane, at) in due.into_iter().chain(running.into_iter().map(|lane| (lane, now))) {
-            let id = lane.destination;
-            let Some(entry) = roster.get_mut(id) else { continue };
-            if lane.run != zapbus_store::LIVE {
-                entry.runs.get_or_insert_default().insert(lane.run);
-            }
-            if !entry.head.active {
-                continue;
-            }
-            // A lane that probes is woken for its next probe, not for its rows.
-            let at = match entry.rest.as_ref().map(|rest| rest.memory.health) {
-                Some(Health::Probing { next, .. }) => next,
-                _ => at,
-            };
-            roster.set_wake_earlier(id, at);
-        }
-        Ok(())
-    }
-
     /// After a commit of which nobody knew whether it was made: whoever asked for it was refused, and
     /// told no lane. Takes up destinations, rows and replays that are in the store all the same.
-    pub(super) async fn catch_up(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let heads = self.store.destination_heads(after, 10_000).await?;
-            let Some((last, ..)) = heads.last() else { break };
-            after = Some(last.id);
-            for (head, cursor, health) in heads {
-                let id = head.id;
-                {
-                    let mut roster = self.roster();
-                    if roster.get(id).is_some() {
-                        continue;
-                    }
-                    roster.put(head, cursor, health);
-                }
-                self.wake(id);
-            }
-        }
-        let due = self.store.lanes_due().await?;
-        let running = self.store.running().await?;
-        let now = (self.clock)();
-        let mut roster = self.roster();
-        for (lane, at) in due.into_iter().chain(running.into_iter().map(|lane| (lane, now))) {
-            let id = lane.destination;
-            let Some(entry) = roster.get_mut(id).filter(|entry| entry.head.active) else {
-                continue;
-            };
-            if let Mode::Running(mail) = &entry.mode {
-                mail.tell(Command::LookAt(lane.run));
-                continue;
-            }
-            if lane.run != zapbus_store::LIVE {
-                entry.runs.get_or_insert_default().insert(lane.run);
-            }
-            // A lane that probes finds its rows with its next probe.
-            if !matches!(entry.mode, Mode::Waiting) {
-                roster.set_wake_earlier(id, at);
-            }
-        }
-        drop(roster);
-        self.timer.notify_one();
+    async fn catch_up(self: &Arc<Self>) -> Result<(), StoreError> {
+        let held = self.roster().tenures().map(|tenure| tenure.home).collect();
+        self.load(&held, Known::Stay).await?;
+        self.ask_all().await;
         Ok(())
     }
 
-    pub(super) async fn write_cursors(&self) -> Result<(), StoreError> {
-        let unwritten = self.roster().unwritten();
-        for step in unwritten.chunks(FLUSH_STEP) {
-            let settlements = step
-                .iter()
-                .map(|(lane, cursor)| Settlement {
-                    lane: *lane,
-                    cursor: Some(*cursor),
-                    health: None,
-                    rows: Vec::new(),
-                    events: Vec::new(),
-                })
-                .collect();
-            self.store.settle(settlements, Urgency::CanRide).await?;
-            self.roster().written(step);
+    /// Writes the cursors of resting lanes: of one shard's, or of all.
+    pub(super) async fn write_cursors(&self, home: Option<ShardId>) -> Result<(), StoreError> {
+        let mut unwritten = self.roster().unwritten(home);
+        // A commit is of one home: what another node runs by now keeps nobody else from writing.
+        unwritten.sort_unstable_by_key(|cursor| (cursor.home, cursor.id, cursor.shard));
+        for of_home in unwritten.chunk_by(|one, next| one.home == next.home) {
+            for step in of_home.chunks(FLUSH_STEP) {
+                let settlements = step.iter().map(|cursor| settlement_of(*cursor)).collect();
+                match self.store.settle(settlements, Urgency::CanRide).await {
+                    Ok(()) => self.roster().written(step),
+                    Err(StoreError::LeaseLost { .. }) => break,
+                    Err(error) => return Err(error),
+                }
+            }
         }
         Ok(())
+    }
+}
+
+fn settlement_of(Unwritten { id, shard, at, .. }: Unwritten) -> Settlement {
+    Settlement {
+        lane: live(id),
+        shard,
+        cursor: Some(at),
+        health: None,
+        rows: Vec::new(),
+        events: Vec::new(),
     }
 }
 
@@ -149,7 +89,7 @@ pub(super) async fn keep_cursors(shared: Arc<Shared>) {
             () = shared.flush.notified() => {}
             () = tokio::time::sleep(FLUSH_EVERY) => {}
         }
-        if let Err(error) = shared.write_cursors().await {
+        if let Err(error) = shared.write_cursors(None).await {
             tracing::debug!(event = "lane.cursors", %error, "cursors of resting lanes were not written");
         }
     }
@@ -166,43 +106,4 @@ pub(super) async fn keep_up(shared: Arc<Shared>) {
         }
         tokio::time::sleep(CATCH_UP_EVERY).await;
     }
-}
-
-/// Finds out, once, which lanes have something behind them.
-pub(super) async fn ask_all(shared: Arc<Shared>) {
-    use futures_util::StreamExt;
-
-    let mut unasked: Vec<(DestinationId, Reader, Position)> = shared
-        .roster()
-        .iter()
-        .filter(|(_, entry)| entry.head.active)
-        .map(|(id, entry)| (*id, entry.reader(), entry.cursor))
-        .collect();
-    // In the order in which they were made, not in that of a hash.
-    unasked.sort_unstable_by_key(|(id, ..)| *id);
-    futures_util::stream::iter(unasked)
-        .for_each_concurrent(ASK_AT_ONCE, |(id, reader, cursor)| {
-            let shared = Arc::clone(&shared);
-            async move {
-                let one = Limit { events: 1, bytes: 1 };
-                let page = loop {
-                    match shared.store.read_after(reader, cursor, one).await {
-                        Ok(page) => break page,
-                        Err(_) => tokio::time::sleep(STORE_PAUSE).await,
-                    }
-                };
-                if !page.events.is_empty() || !page.at_head {
-                    shared.wake(id);
-                    return;
-                }
-                let mut roster = shared.roster();
-                if let Some(entry) = roster.get_mut(id)
-                    && matches!(entry.mode, Mode::Unasked)
-                {
-                    entry.mode = Mode::Resting;
-                    entry.cursor = entry.cursor.max(page.upto);
-                }
-            }
-        })
-        .await;
 }

@@ -77,6 +77,8 @@ pub(crate) fn judge(
             Preset::Evolution => None,
         },
         Outcome::Retry { after, .. } => *after,
+        // No attempt was made: whoever may send it goes on where this began.
+        Outcome::Withheld => return Verdict::Retry { due: now, counted: false },
     };
     // Only an event that fails while its neighbours succeed may die: in an outage, one at most.
     let may_die = outage.deaths == 0;
@@ -114,7 +116,7 @@ pub(crate) fn judge(
 /// Whom a failure concerns, or `None` when it was none.
 pub(crate) fn scope_of(outcome: &Outcome) -> Option<(Scope, Option<Duration>)> {
     match outcome {
-        Outcome::Accepted => None,
+        Outcome::Accepted | Outcome::Withheld => None,
         Outcome::Retry { after, scope } => Some((*scope, *after)),
         Outcome::Refused => Some((Scope::Event, None)),
         Outcome::Gone => Some((Scope::Destination, None)),

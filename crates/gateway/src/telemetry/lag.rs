@@ -43,7 +43,7 @@ pub struct Picture {
     pub outbound: (usize, usize),
     /// What the store holds.
     pub holdings: Holdings,
-    /// The newest position.
+    /// The newest position; where there are several shards, the sum of theirs.
     pub head: Position,
 }
 
@@ -71,6 +71,13 @@ pub(super) struct Board(Arc<Mutex<Option<Picture>>>);
 impl Board {
     pub(super) fn hang(&self, picture: Picture) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(picture);
+    }
+
+    /// The age that is worst of all; `None` before the first look.
+    pub(super) fn worst(&self) -> Option<Duration> {
+        let picture = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let picture = picture.as_ref()?;
+        Some(picture.lags.iter().map(|lag| lag.age).max().unwrap_or_default())
     }
 }
 

@@ -21,13 +21,15 @@ pub struct Meter {
 impl Meter {
     /// Counts a finished attempt.
     pub fn attempted(&self, outcome: &Outcome, took: Duration) {
-        match outcome {
+        let count = match outcome {
             Outcome::Accepted => &self.accepted,
             Outcome::Retry { .. } => &self.retry,
             Outcome::Refused => &self.refused,
             Outcome::Gone => &self.gone,
-        }
-        .inc();
+            // It was none.
+            Outcome::Withheld => return,
+        };
+        count.inc();
         self.attempt_seconds.observe(took.as_secs_f64());
     }
 

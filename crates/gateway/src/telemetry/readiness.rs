@@ -68,11 +68,14 @@ impl Readiness {
             }
             _ => {}
         }
-        match &self.store.borrow().appends {
-            Appends::Ok => Ok(()),
-            Appends::Stopped { reason } => {
-                Err(NotReady { reason: "store_unavailable", detail: reason.clone() })
-            }
+        let health = self.store.borrow();
+        let reason = match &health.appends {
+            Appends::Stopped { reason } => Some(reason),
+            Appends::Ok => health.unready.as_ref(),
+        };
+        match reason {
+            None => Ok(()),
+            Some(reason) => Err(NotReady { reason: "store_unavailable", detail: reason.clone() }),
         }
     }
 }

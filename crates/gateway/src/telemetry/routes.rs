@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz`, `/metrics`: for operators, without credentials.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::State,
@@ -14,6 +16,9 @@ use super::{
     readiness::NotReady,
 };
 use crate::app::App;
+
+/// What a scrape waits for sizes: a database that is away must not take the rest with it.
+const MEASURING: Duration = Duration::from_secs(2);
 
 /// The three routes.
 pub fn router(app: App) -> Router {
@@ -59,12 +64,17 @@ fn has_room(app: &App) -> Result<(), NotReady> {
 /// OpenMetrics for those who ask for it, else the text that every scraper reads.
 async fn show_metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     app.telemetry.set_ready(readiness(&app).is_ok());
-    match app.store.sizes().await {
-        Ok(sizes) => app.telemetry.measured(&sizes),
-        // The gauges keep their last values; the rest is still worth scraping.
-        Err(error) => {
-            tracing::warn!(event = "metrics.sizes_unknown", %error, "cannot measure the data folder");
+    // The gauges keep their last values when nobody answers; the rest is still worth scraping.
+    let unknown = match tokio::time::timeout(MEASURING, app.store.sizes()).await {
+        Ok(Ok(sizes)) => {
+            app.telemetry.measured(&sizes);
+            None
         }
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("the database does not answer".to_owned()),
+    };
+    if let Some(error) = unknown {
+        tracing::warn!(event = "metrics.sizes_unknown", error, "cannot measure the store");
     }
     match app.telemetry.render() {
         Ok(text) if wants_openmetrics(&headers) => {

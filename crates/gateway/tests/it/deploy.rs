@@ -107,6 +107,39 @@ fn compose_keeps_data_restarts_and_shows_itself_to_this_machine_only() {
     assert!(read(mounted).contains("reverse_proxy zapbus:8080"));
 }
 
+#[test]
+fn the_cluster_of_compose_has_equal_nodes_behind_a_proxy_that_asks_them() {
+    let compose = yaml("deploy/compose.cluster.yaml");
+    let node = &compose["x-node"];
+    let grace = node["stop_grace_period"].as_str().unwrap().trim_end_matches('s');
+    assert!(grace.parse::<u64>().unwrap() >= whole_stop().as_secs());
+    assert!(node.as_mapping_get("ports").is_none(), "nodes are reached through the proxy");
+    assert!(node.as_mapping_get("volumes").is_none(), "nodes keep nothing");
+    let url = node["environment"]["ZAPBUS_DATABASE_URL"].as_str().unwrap();
+    let (before, rest) = url.split_once("${POSTGRES_PASSWORD").unwrap();
+    let url = format!("{before}x{}", rest.split_once('}').unwrap().1);
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let settings = vec![("ZAPBUS_DATABASE_URL", url.as_str()), ("ZAPBUS_ENCRYPTION_KEY", key)];
+    check_environment(settings, |config| {
+        assert_eq!(config.store_place(), "postgres://postgres/zapbus");
+    });
+
+    let services = compose["services"].as_mapping().unwrap();
+    let names: Vec<&str> = services.keys().filter_map(|name| name.as_str()).collect();
+    let caddy = &compose["services"]["caddy"];
+    let mounted = caddy["volumes"][0].as_str().unwrap().split(':').next().unwrap();
+    let proxy = read(mounted);
+    let nodes: Vec<&&str> = names.iter().filter(|name| name.starts_with("zapbus")).collect();
+    assert_eq!(nodes.len(), 3);
+    for name in nodes {
+        assert!(proxy.contains(&format!("{name}:8080")), "{name} is not in {mounted}");
+        assert_eq!(compose["services"][*name]["hostname"].as_str(), Some(*name));
+    }
+    assert!(proxy.contains("health_uri /readyz"));
+    let back = &compose["networks"]["back"];
+    assert_eq!(back["internal"].as_bool(), Some(true), "nobody else reaches the database");
+}
+
 /// How long a stop takes at most by default: the deadline, the last bytes of answers, the last
 /// spans, and closing the store.
 fn whole_stop() -> Duration {

@@ -12,7 +12,7 @@ use crate::{
         post_many, sample, shown, shows, start,
     },
     receiver::{Received, Receiver, Reply},
-    server::{Gateway, eventually},
+    server::{Gateway, eventually, expect_json},
 };
 
 fn at_path(received: &[Received], path: &str) -> Vec<String> {
@@ -276,4 +276,19 @@ async fn a_deleted_instance_drains_first() {
     })
     .await;
     receiver.stays_at(21).await;
+}
+
+#[tokio::test]
+async fn what_is_erased_while_it_waits_for_its_turn_is_not_sent() {
+    let gateway = start().await;
+    let receiver = slow_at_first().await;
+    let id = hook(&gateway, &receiver.url("/"), json!({ "max_in_flight": 1 })).await;
+    post(&gateway, &[("1", "a"), ("1", "b"), ("2", "c")]).await;
+    receiver.wait_for(1).await;
+    let all = json!({ "type": "instance", "instance": "shop" });
+    expect_json(gateway.post("/v1/erasures", &all).await, 200).await;
+    post(&gateway, &[("2", "d")]).await;
+    receiver.wait_for(2).await;
+    shows(&gateway, &id, "everything is settled", |it| it["status"]["in_flight"] == 0).await;
+    assert_eq!(ids(&receiver.received()), ["a", "d"]);
 }

@@ -363,3 +363,25 @@ async fn what_is_ephemeral_is_not_sent_when_it_is_old() {
     assert_eq!(deliveries(&gateway, &format!("destination={id}")).await.len(), 2);
     receiver.stays_at(2).await;
 }
+
+#[tokio::test]
+async fn what_grows_old_while_it_waits_for_its_turn_is_not_sent() {
+    let gateway = start().await;
+    let receiver = Receiver::replying([Reply::hang(), Reply::ok()]).await;
+    let one = json!({
+        "events": ["*"],
+        "max_in_flight": 1,
+        "retry": { "waits_s": [0.05], "timeout_s": 1 },
+    });
+    let id = hook(&gateway, &receiver.url("/"), one).await;
+    // In one request, so that they are read together.
+    let typing = sample(&gateway, "presence.chat").await;
+    let batch = json!([text_message("1", "m", "x"), typing, text_message("2", "n", "x")]);
+    expect_json(gateway.post("/v1/instances/shop/events", &batch).await, 200).await;
+    receiver.wait_for(1).await;
+    gateway.clock.advance(Duration::from_secs(61));
+    has(&gateway, &id, "delivered", 2).await;
+    has(&gateway, &id, "expired", 1).await;
+    let came = ids(&receiver.received());
+    assert!(came.iter().all(|it| it == "m" || it == "n"), "{came:?}");
+}

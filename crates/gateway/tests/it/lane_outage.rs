@@ -173,6 +173,36 @@ async fn a_poisonous_chat_does_not_hide_a_healthy_endpoint() {
 }
 
 #[tokio::test]
+async fn what_is_poisonous_now_does_not_hold_up_the_past() {
+    let gateway = start().await;
+    let receiver = Receiver::start().await;
+    let id = hook(&gateway, &receiver.url("/"), json!({ "retry": { "max_attempts": 50 } })).await;
+    post_many(&gateway, 2, 10).await;
+    has(&gateway, &id, "delivered", 10).await;
+    receiver.script(|request| match client_id(request).starts_with("now") {
+        true => Reply::status(500),
+        false => Reply::ok(),
+    });
+    // As many chats as probes take turns among, so that live delivery is never without a candidate.
+    let now: Vec<(String, String)> =
+        (0..8).map(|n| (format!("chat {n}"), format!("now-{n}"))).collect();
+    let now: Vec<(&str, &str)> =
+        now.iter().map(|(chat, id)| (chat.as_str(), id.as_str())).collect();
+    post(&gateway, &now).await;
+    is(&gateway, &id, "probing").await;
+    let from = json!({ "from": "beginning" });
+    expect_json(gateway.post(&format!("/v1/destinations/{id}/replay"), &from).await, 201).await;
+    let again = receiver.received().len();
+    receiver
+        .wait_until("the past comes again", |all| {
+            let replayed = all[again..].iter();
+            replayed.filter(|it| it.header("zapbus-replay").is_some()).count() == 10
+        })
+        .await;
+    has(&gateway, &id, "delivered", 20).await;
+}
+
+#[tokio::test]
 async fn a_restart_in_the_middle_changes_nothing() {
     let gateway = start().await;
     let mut receiver = Receiver::start().await;

@@ -16,6 +16,7 @@ mod api_shared_apps;
 mod api_statistics;
 mod backups;
 mod binary;
+mod cluster;
 mod command_deliveries;
 mod command_line;
 mod configuration;
@@ -23,17 +24,23 @@ mod connections;
 mod deploy;
 mod doctor;
 mod documentation;
+mod engine;
 mod first_start;
 mod lane;
+mod lane_account;
 mod lane_change;
 mod lane_delivery;
 mod lane_limits;
+mod lane_nodes;
 mod lane_order;
 mod lane_outage;
 mod lane_replay;
 mod logs;
 mod metrics;
 mod operations;
+#[path = "../../../store/tests/contract/server.rs"]
+#[expect(dead_code, reason = "tests of the store need more of it")]
+mod postgres;
 #[expect(dead_code, reason = "the faults need more of it")]
 mod receiver;
 mod server;

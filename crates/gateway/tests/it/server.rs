@@ -21,6 +21,7 @@ use zapbus_gateway::{
 };
 use zapbus_store::Clock;
 
+use crate::engine::{Database, is_postgres};
 pub(crate) use crate::receiver::{PATIENCE, Receiver, Reply};
 
 /// The operator's token in every test gateway that does not set another.
@@ -65,8 +66,15 @@ pub(crate) struct Gateway {
     /// Its parts.
     pub(crate) app: App,
     token: String,
-    folder: Arc<TempDir>,
+    home: Home,
     running: Option<Running>,
+}
+
+/// Where a gateway keeps what outlives it; gone with the last gateway that is at home there.
+#[derive(Clone)]
+struct Home {
+    _folder: Arc<TempDir>,
+    database: Option<Database>,
 }
 
 struct Running {
@@ -75,8 +83,18 @@ struct Running {
 }
 
 impl Gateway {
-    /// Starts one in a new folder.
+    /// Starts one in a new folder, and with [`is_postgres`] on a new database.
     pub(crate) async fn start(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(is_postgres(), configure).await
+    }
+
+    /// Starts one in a new folder (or where `configure` says), whatever the others of this run are
+    /// on.
+    pub(crate) async fn start_on_sqlite(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(false, configure).await
+    }
+
+    async fn start_on(postgres: bool, configure: impl FnOnce(&mut Config)) -> Self {
         show_logs();
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let mut config = Config {
@@ -86,28 +104,50 @@ impl Gateway {
         };
         config.listen.set_port(0);
         configure(&mut config);
+        let mut database = None;
+        if postgres {
+            // What databases are copied from was made with the usual key.
+            let made = Database::make(config.encryption_key.is_empty()).await;
+            made.configure(&mut config);
+            database = Some(made);
+        }
+        let home = Home { _folder: folder, database };
         let clock = TestClock::default();
-        Self::start_with(config, clock, folder, None).await.expect("the gateway starts")
+        Self::start_with(config, clock, home, None).await.expect("the gateway starts")
     }
 
     /// Starts one beside this one, on the same folder; it is not expected to succeed.
     pub(crate) async fn start_beside(&self) -> RunError {
-        let (config, clock, folder) =
-            (self.config.clone(), self.clock.clone(), self.folder.clone());
-        let started = Self::start_with(config, clock, folder, None).await;
+        let (config, clock, home) = (self.config.clone(), self.clock.clone(), self.home.clone());
+        let started = Self::start_with(config, clock, home, None).await;
         started.err().expect("one folder has one gateway")
+    }
+
+    /// Starts another node on the same database, with the same clock.
+    pub(crate) async fn start_node(&self, configure: impl FnOnce(&mut Config)) -> Self {
+        assert!(self.home.database.is_some(), "only a database has several nodes");
+        let (mut config, clock) = (self.config.clone(), self.clock.clone());
+        configure(&mut config);
+        let (home, token) = (self.home.clone(), self.token.clone());
+        Self::start_with(config, clock, home, Some(token)).await.expect("the node starts")
+    }
+
+    /// Its database, if it is on one.
+    pub(crate) fn database(&self) -> &Database {
+        self.home.database.as_ref().expect("it is on PostgreSQL")
     }
 
     async fn start_with(
         config: Config,
         clock: TestClock,
-        folder: Arc<TempDir>,
+        home: Home,
         token: Option<String>,
     ) -> Result<Self, RunError> {
         let http = TcpListener::bind(config.listen).await.unwrap();
         let (started, mut on_start) = oneshot::channel::<Started>();
         let hooks = Hooks {
             clock: clock.clock(),
+            database_clock: false,
             started: Box::new(move |facts| drop(started.send(facts))),
         };
         let (shutdown, on_shutdown) = oneshot::channel();
@@ -132,7 +172,7 @@ impl Gateway {
             config,
             app: facts.app,
             token: token.expect("an admin token is configured, made or known"),
-            folder,
+            home,
             running: Some(Running { shutdown, task }),
         })
     }
@@ -151,10 +191,8 @@ impl Gateway {
 
     /// Starts another on the same folder, after [`Gateway::begin_stop`] has ended.
     pub(crate) async fn restart_stopped(self) -> Self {
-        let Self { config, clock, folder, token, .. } = self;
-        Self::start_with(config, clock, folder, Some(token))
-            .await
-            .expect("the gateway starts again")
+        let Self { config, clock, home, token, .. } = self;
+        Self::start_with(config, clock, home, Some(token)).await.expect("the gateway starts again")
     }
 
     /// Stops it and waits until everything is put away.

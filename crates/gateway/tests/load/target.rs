@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// A destination, its receiver, and what arrived there.
 pub(crate) struct Target {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) receiver: Receiver,
     pub(crate) tally: Tally,
     ordering: &'static str,
@@ -28,24 +28,29 @@ pub(crate) struct Target {
 impl Target {
     /// One that takes everything after up to a few milliseconds: so that something is in flight
     /// at every instant.
-    pub(crate) async fn good(name: &'static str, ordering: &'static str) -> Self {
+    pub(crate) async fn good(name: impl Into<String>, ordering: &'static str) -> Self {
         let target = Self::with(name, ordering, json!({}), |request, _| {
             Reply::ok().after(Duration::from_millis(request.index as u64 * 7 % 5))
         });
-        Self { refuses: false, ..target.await }
+        target.await.that_takes_everything()
     }
 
     /// One whose answer to a request `script` decides, told how often the event came before;
     /// `more` is merged into the destination. What it answers 2xx it has taken.
     pub(crate) async fn with(
-        name: &'static str,
+        name: impl Into<String>,
         ordering: &'static str,
         more: Value,
         script: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let tally = Tally::default();
         let receiver = Receiver::forgetful(tallied(&tally, script)).await;
-        Self { name, receiver, tally, ordering, more, refuses: true }
+        Self { name: name.into(), receiver, tally, ordering, more, refuses: true }
+    }
+
+    /// Its answers are good from the beginning: what comes again was not asked for.
+    pub(crate) fn that_takes_everything(self) -> Self {
+        Self { refuses: false, ..self }
     }
 
     /// Answers something else from now on.
@@ -80,26 +85,31 @@ impl Target {
         body
     }
 
-    /// Waits until all of `owed` is taken, or nothing new comes any more.
+    /// Waits until all of `owed` is taken; else it fails.
     pub(crate) async fn expect_all(&self, owed: &[String]) {
+        let missing = self.never_arrived(owed).await;
+        assert!(
+            missing.is_empty(),
+            "{}: {} of {} acknowledged events never arrived, for example {:?}",
+            self.name,
+            missing.len(),
+            owed.len(),
+            missing.iter().take(5).collect::<Vec<_>>()
+        );
+    }
+
+    /// Waits until all of `owed` is taken, or nothing new comes any more. Gives what is missing.
+    pub(crate) async fn never_arrived<'a>(&self, owed: &'a [String]) -> Vec<&'a str> {
         let (mut seen, mut last) = (self.tally.accepted_count(), Instant::now());
         loop {
             let missing = self.tally.missing(owed);
-            if missing.is_empty() {
-                return;
-            }
             let count = self.tally.accepted_count();
             if count > seen {
                 (seen, last) = (count, Instant::now());
             }
-            assert!(
-                last.elapsed() < QUIET,
-                "{}: {} of {} acknowledged events never arrived, for example {:?}",
-                self.name,
-                missing.len(),
-                owed.len(),
-                missing.iter().take(5).collect::<Vec<_>>()
-            );
+            if missing.is_empty() || last.elapsed() > QUIET {
+                return missing;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -4,19 +4,21 @@
 //! Subscriptions have no place here yet: what they promise (nothing skipped, nothing acknowledged
 //! twice) is checked beside [`Driver::check_all`] as soon as there are any.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use http::Method;
 use serde_json::json;
 use zapbus_event::{DestinationId, Position};
 use zapbus_store::{
-    DeadReason, Delivery, DeliveryId, DeliveryQuery, LIVE, LaneId, State, Status, StoreError,
+    DeadReason, Delivery, DeliveryId, DeliveryQuery, Health, LIVE, LaneId, Limit, Reader, ShardId,
+    State, Status, StoreError,
 };
 
 use crate::{
     driver::Driver,
+    erasing::is_lost,
     node::Node,
-    world::{Inner, Will},
+    world::{Inner, Posted, Replay, Target, Will},
 };
 
 /// Looks until everything has drained, in the end.
@@ -85,8 +87,12 @@ impl Driver {
                     .collect();
                 (owed, target.label.clone())
             };
+            let lost = self.lost(node, id).await;
             for (n, seq) in owed {
-                let id = DeliveryId { lane, seq: Position(seq) };
+                if is_lost(&lost, LIVE, seq) {
+                    continue;
+                }
+                let id = DeliveryId { lane, shard: ShardId::default(), seq: Position(seq) };
                 if ask!(node.app.store.delivery(id)).is_some() {
                     continue;
                 }
@@ -94,6 +100,9 @@ impl Driver {
                 // It may have been accepted, or somebody may have changed their mind, meanwhile.
                 let target = &world.targets[at];
                 let accepted = target.arrivals.get(&(LIVE, n)).is_some_and(|it| it.accepted);
+                if self.may_be_buried(target, n) {
+                    continue;
+                }
                 if !accepted && !target.busy && world.owed(target).contains(&n) {
                     let cursor = start.cursor.0;
                     let (event, wishes) = (&world.events[n], &target.wishes);
@@ -110,7 +119,12 @@ impl Driver {
         self.world.lock().targets[at].id.as_deref()?.parse().ok()
     }
 
-    async fn log_of(&self, node: &Node, id: DestinationId, status: &[Status]) -> Vec<Delivery> {
+    pub(crate) async fn log_of(
+        &self,
+        node: &Node,
+        id: DestinationId,
+        status: &[Status],
+    ) -> Vec<Delivery> {
         let query = DeliveryQuery {
             destination: Some(id),
             status: status.to_vec(),
@@ -124,6 +138,18 @@ impl Driver {
                 Some(next) => after = Some(next),
                 None => return rows,
             }
+        }
+    }
+
+    /// A life has begun: a lane that was probing goes on with its outage, any other may have
+    /// forgotten one.
+    pub(crate) async fn allow_deaths(&self, node: &Node) {
+        let count = self.world.lock().targets.len();
+        for at in 0..count {
+            let Some(id) = self.id_of(at) else { continue };
+            let status = node.app.lanes.status(id).await;
+            let goes_on = status.is_some_and(|it| matches!(it.health, Health::Probing { .. }));
+            self.world.lock().targets[at].deaths_allowed += u64::from(!goes_on);
         }
     }
 
@@ -142,7 +168,7 @@ impl Driver {
                 continue;
             }
             // Between two of them something must have been accepted.
-            let allowed = target.accepted + 1 + u64::from(world.life);
+            let allowed = target.accepted + target.deaths_allowed;
             if deaths > allowed {
                 let (label, accepted) = (target.label.clone(), target.accepted);
                 world.violated(format!("{label}: {deaths} died, {accepted} were accepted"));
@@ -253,8 +279,14 @@ impl Driver {
                 let world = self.world.lock();
                 world.missing(at)
             };
+            let lost = self.lost(node, id).await;
             for n in missing {
-                if !self.is_dead(node, id, n).await {
+                let (seq, buried) = {
+                    let world = self.world.lock();
+                    (world.events[n].seq, self.may_be_buried(&world.targets[at], n))
+                };
+                let told = buried || seq.is_some_and(|seq| is_lost(&lost, LIVE, seq));
+                if !told && !self.is_dead(node, id, n).await {
                     return Some(format!("{label}: sim-{n} was not delivered"));
                 }
             }
@@ -269,8 +301,9 @@ impl Driver {
                         let stands = *run != LIVE && replay.is_none_or(|replay| replay.cancelled);
                         let count =
                             target.arrivals.get(&(*run, *n)).map_or(0, |arrival| arrival.count);
-                        let ephemeral = world.events[*n].ephemeral;
-                        !stands && !ephemeral && *begun > target.since && count <= *before
+                        let event = &world.events[*n];
+                        let gone = event.ephemeral || event.erased || self.tight;
+                        !stands && !gone && *begun > target.since && count <= *before
                     })
                     .copied()
             };
@@ -290,13 +323,64 @@ impl Driver {
 
     async fn row(&self, node: &Node, lane: LaneId, n: usize) -> Option<Delivery> {
         let seq = Position(self.world.lock().events[n].seq?);
-        ask!(node.app.store.delivery(DeliveryId { lane, seq })).map(|(row, _)| row)
+        ask!(node.app.store.delivery(DeliveryId { lane, shard: ShardId::default(), seq }))
+            .map(|(row, _)| row)
+    }
+
+    /// A replay that has come to its end has delivered its stretch: of what is still stored, and so
+    /// was there all the time, nothing is missing.
+    async fn check_replays(&self, node: &Node) {
+        let mut stored = HashSet::new();
+        let (mut at, everything) = (Position(0), Limit { events: 1_000, bytes: usize::MAX });
+        loop {
+            let page = ask!(node.app.store.read_after(Reader::All, at, everything));
+            stored.extend(page.events.iter().map(|event| event.seq.0));
+            at = page.upto;
+            if page.at_head {
+                break;
+            }
+        }
+        let count = self.world.lock().targets.len();
+        for at in 0..count {
+            let Some(id) = self.id_of(at) else { continue };
+            let missing: Vec<(u32, usize)> = {
+                let world = self.world.lock();
+                let target = &world.targets[at];
+                if target.deleted {
+                    continue;
+                }
+                let done = target.runs.iter().filter(|(_, replay)| !replay.cancelled);
+                done.flat_map(|(run, replay)| {
+                    let missing = world.missing_in(target, *run, replay, &stored);
+                    missing.into_iter().map(|n| (*run, n))
+                })
+                .collect()
+            };
+            let lost = self.lost(node, id).await;
+            for (run, n) in missing {
+                let seq = self.world.lock().events[n].seq;
+                let excused = seq.is_some_and(|seq| is_lost(&lost, run, seq));
+                // A person who resumes from now calls off what replays were trying again, too. Of an
+                // event that somebody is still owed, rows that are done may be pruned before it.
+                let row = self.row(node, LaneId { destination: id, run }, n).await;
+                let told = match row {
+                    Some(row) => matches!(row.state, State::Dead { .. } | State::Cancelled),
+                    None => self.world.lock().pruned,
+                };
+                if !excused && !told {
+                    let world = &mut *self.world.lock();
+                    let label = &world.targets[at].label;
+                    world.violated(format!("{label}: replay {run} has left out sim-{n}"));
+                }
+            }
+        }
     }
 
     /// The log says what the endpoints saw.
     pub(crate) async fn check_all(&self, node: &Node) {
         self.check_cursors(node).await;
         self.check_deaths(node).await;
+        self.check_replays(node).await;
         let count = self.world.lock().targets.len();
         for at in 0..count {
             let Some(id) = self.id_of(at) else { continue };
@@ -326,6 +410,26 @@ impl Driver {
 }
 
 impl Inner {
+    /// Stored events of a replay's stretch that it ought to have delivered, and has not.
+    fn missing_in(
+        &self,
+        target: &Target,
+        run: u32,
+        replay: &Replay,
+        stored: &HashSet<u64>,
+    ) -> Vec<usize> {
+        let is_missing = |n: usize, event: &Posted| {
+            let Some(seq) = event.seq.filter(|seq| stored.contains(seq)) else { return false };
+            let inside = seq > replay.from && seq <= replay.to;
+            let own = target.instance.is_none_or(|instance| instance == event.instance);
+            let wanted = replay.filter.matches(event.kind, None) && !event.ephemeral;
+            let accepted = target.arrivals.get(&(run, n)).is_some_and(|it| it.accepted);
+            inside && own && wanted && !event.erased && !accepted
+        };
+        let events = self.events.iter().enumerate();
+        events.filter(|(n, event)| is_missing(*n, event)).map(|(n, _)| n).collect()
+    }
+
     /// Events that a target was owed and that it has not accepted.
     fn missing(&self, at: usize) -> Vec<usize> {
         let target = &self.targets[at];

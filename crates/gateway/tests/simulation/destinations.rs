@@ -169,6 +169,8 @@ impl Driver {
             Some(body),
             move |target, tick, _, answer| {
                 target.will = Will::Active;
+                // A person's word is believed: the outage is forgotten.
+                target.deaths_allowed += 1;
                 if from_now {
                     target.since = tick;
                 }
@@ -308,6 +310,7 @@ impl Driver {
         let (tick, now) = (world.tick(), world.trace.now());
         let target = &mut world.targets[at];
         target.doubtful = false;
+        target.deaths_allowed += 1;
         // What was asked for may have been done at any time until now.
         target.since = if target.since == u64::MAX { tick } else { target.since };
         target.ordered_since = target.ordered_since.max(tick);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Builder, task::LocalSet};
+use tokio::{runtime::Builder, task::LocalSet, time::timeout};
 use zapbus_gateway::lane;
 use zapbus_store::{
     RetentionPolicy,
@@ -14,6 +14,7 @@ use zapbus_store::{
 };
 
 use crate::{
+    erasing,
     node::{Bounds, Node, WallClock},
     panics,
     world::World,
@@ -21,6 +22,12 @@ use crate::{
 
 /// Virtual days that the wall clock may leap in all: what is kept for longer is never lost to age.
 const LEAPS: Duration = Duration::from_secs(20 * 24 * 3_600);
+
+/// Every so many seeds one also erases, and may have little room.
+const WIDE: u64 = 5;
+
+/// No life has as much to do as would take this long, in virtual time.
+const LONGEST_LIFE: Duration = Duration::from_secs(60 * 24 * 3_600);
 
 /// How a seed went.
 pub(crate) struct Finished {
@@ -48,6 +55,10 @@ pub(crate) struct Driver {
     pub(crate) temper: Temper,
     pub(crate) bounds: Bounds,
     pub(crate) policy: RetentionPolicy,
+    /// Also erases.
+    erases: bool,
+    /// Has little room.
+    pub(crate) tight: bool,
     pub(crate) made: u64,
     pub(crate) made_at: u64,
     folder: PathBuf,
@@ -95,6 +106,10 @@ pub(crate) fn simulate(
         dead: hours(24 * 300),
         ..RetentionPolicy::default()
     };
+    // The other seeds tell the stories that they told before there was any of this.
+    let wide = seed.is_multiple_of(WIDE);
+    let tight = wide && chance.one_in(2);
+    let policy = if tight { erasing::tight(policy, &mut chance) } else { policy };
     let steps = 40 + chance.below(120);
     let mut driver = Driver {
         world: World::new(chance.fork(), instances.to_vec()),
@@ -103,6 +118,8 @@ pub(crate) fn simulate(
         temper,
         bounds,
         policy,
+        erases: wide,
+        tight,
         made: 0,
         made_at: 0,
         folder: folder.path().to_owned(),
@@ -111,6 +128,8 @@ pub(crate) fn simulate(
         chance,
     };
     driver.world.lock().disk_fails = driver.temper.failing > 0;
+    // Before the database is asked and after it; and times have steps of a millisecond.
+    driver.world.lock().late = 2 * driver.temper.read.as_millis() as u64 + 2;
     let mut clean = true;
     loop {
         let runtime = Builder::new_current_thread()
@@ -173,15 +192,25 @@ impl Driver {
         let node =
             Node::start(&self.folder, &self.wall, simulation, &self.world, &self.bounds, seed)
                 .await;
-        let end = self.pass_life(&node).await;
+        let mut end = match timeout(LONGEST_LIFE, self.pass_life(&node)).await {
+            Ok(end) => end,
+            Err(_) => self.stuck("a request is never answered"),
+        };
         if let End::Stopped { .. } = end {
             self.note("stops in order");
-            let clean = node.clone().stop().await;
-            self.finish(&node);
-            return End::Stopped { clean };
+            end = match timeout(LONGEST_LIFE, node.clone().stop()).await {
+                Ok(clean) => End::Stopped { clean },
+                Err(_) => self.stuck("the stop never ends"),
+            };
         }
         self.finish(&node);
         end
+    }
+
+    /// Time passes, and nothing else: who waits would wait for ever.
+    fn stuck(&self, what: &str) -> End {
+        self.world.lock().violated(what.to_owned());
+        End::Done
     }
 
     fn finish(&self, node: &Node) {
@@ -192,11 +221,15 @@ impl Driver {
     }
 
     async fn pass_life(&mut self, node: &Node) -> End {
+        self.allow_deaths(node).await;
         self.check_cursors(node).await;
         while self.steps > 0 {
             self.steps -= 1;
             if self.is_over() {
                 return End::Done;
+            }
+            if self.erases && self.chance.one_in(25) {
+                self.erase(node);
             }
             match self.chance.below(100) {
                 0..2 => {

@@ -15,6 +15,7 @@ mod check;
 mod destinations;
 mod driver;
 mod endpoints;
+mod erasing;
 mod node;
 mod panics;
 mod steps;
@@ -42,7 +43,7 @@ use crate::{
 const REGRESSIONS: &str = include_str!("seeds.txt");
 
 /// Seeds that run when nobody says how many.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

@@ -101,7 +101,7 @@ impl Node {
         config.store.min_free_bytes = 0;
         // Days pass in a life: taking figures all the time would be most of what it does.
         config.telemetry.measure_every_s = 3_600.0;
-        let mut options = config.store.options(folder.to_owned(), Vec::new(), clock.clone());
+        let mut options = config.store_options(clock.clone()).expect("there are no keys");
         options.simulation = Some(simulation);
         let store = Store::open(options).await.expect("the store opens").store;
         let telemetry = Arc::new(Telemetry::new(&store));
@@ -131,6 +131,7 @@ impl Node {
         );
         let app = App::new(Inner {
             backups,
+            started: std::time::Instant::now(),
             guesses: Guesses::default(),
             public_url: "http://simulation.example".to_owned(),
             directory: Directory::new(store.clone()),

@@ -31,6 +31,10 @@ pub(crate) struct Posted {
     pub(crate) seq: Option<u64>,
     /// When the poster was told that it is stored.
     pub(crate) acked: Option<u64>,
+    /// It may have been erased.
+    pub(crate) erased: bool,
+    /// The virtual millisecond since which it has been erased for certain.
+    pub(crate) gone_at: Option<u64>,
 }
 
 /// One version of what a destination wants.
@@ -141,7 +145,12 @@ pub(crate) struct Target {
     /// How wide the window was, in each life.
     windows: BTreeMap<u32, u32>,
     pub(crate) sent_at: Vec<u64>,
+    /// Sends count against the rate that arrive from then on.
+    rated_from: u64,
     pub(crate) accepted: u64,
+    /// Events that may have died without one being accepted between: one at first, and one more
+    /// whenever an outage may have been forgotten.
+    pub(crate) deaths_allowed: u64,
     /// Run, event, how often it had come by then, and when.
     pub(crate) asked_again: Vec<(u32, usize, u32, u64)>,
 }
@@ -163,10 +172,15 @@ pub(crate) struct Inner {
     pub(crate) healed: bool,
     /// Retention has taken events away that nobody was owed.
     pub(crate) pruned: bool,
+    /// Milliseconds by which one send may come later than another that left the gate with it: to
+    /// render it, the name of its instance may have to be read first.
+    pub(crate) late: u64,
     /// Commits fail now and then.
     pub(crate) disk_fails: bool,
     pub(crate) violations: Vec<String>,
     pub(crate) under_way: u32,
+    /// Instances all events of which are being erased.
+    pub(crate) erasing: Vec<usize>,
     pub(crate) instances: Vec<String>,
 }
 
@@ -182,9 +196,11 @@ impl World {
             targets: Vec::new(),
             healed: false,
             pruned: false,
+            late: 0,
             disk_fails: false,
             violations: Vec::new(),
             under_way: 0,
+            erasing: Vec::new(),
             instances,
         })))
     }
@@ -212,6 +228,9 @@ impl Inner {
         }
         self.life += 1;
         self.under_way = 0;
+        for instance in self.erasing.clone() {
+            self.erased(instance, None);
+        }
         for target in &mut self.targets {
             target.newest_here.clear();
             target.first_flying.clear();
@@ -236,6 +255,8 @@ impl Inner {
         let is_owed = |event: &Posted| {
             event.acked.is_some()
                 && !event.ephemeral
+                && !event.erased
+                && !self.erasing.contains(&event.instance)
                 && event.begun > target.since
                 && target.instance.is_none_or(|instance| instance == event.instance)
                 && wants(event)
@@ -247,14 +268,17 @@ impl Inner {
     /// How an event fares that has come to `target`: everything that is forbidden is noted.
     pub(crate) fn arrives(&mut self, at: usize, run: u32, n: usize, seq: u64) {
         let now = self.trace.now();
-        let Self { targets, events, life, tick, crashed, .. } = self;
+        let Self { targets, events, life, tick, crashed, late, .. } = self;
         *tick += 1;
-        let (life, crashed) = (*life, *crashed);
+        let (life, crashed, late) = (*life, *crashed, *late);
         let target = &mut targets[at];
         let event = &mut events[n];
         let mut wrong = Vec::new();
         if *event.seq.get_or_insert(seq) != seq {
             wrong.push(format!("sim-{n} came as {seq}, but it was told as {:?}", event.seq));
+        }
+        if event.gone_at.is_some_and(|gone| now > gone + GRACE_MS) {
+            wrong.push(format!("sim-{n} came although it was erased"));
         }
         let stopped = |will: Will| match will {
             Will::Stopped(since) => now > since + GRACE_MS,
@@ -344,14 +368,14 @@ impl Inner {
             let newest = newest.entry(chat).or_default();
             *newest = seq.max(*newest);
         }
-        if let Some(rate) = target.rate {
+        if let Some(rate) = target.rate.filter(|_| now >= target.rated_from) {
             target.sent_at.push(now);
             let last = target.sent_at.len() - 1;
             for (index, from) in target.sent_at.iter().enumerate().rev().take(32) {
                 let count = (last - index + 1) as f64;
-                let allowed = (rate / 100.0).max(1.0) + rate * (now - *from) as f64 / 1_000.0 + 1.0;
-                // From the gate to the endpoint lie reads, some slower than others.
-                let allowed = allowed + rate / 2.0 + 1.0;
+                // As far apart may they have left the gate.
+                let apart = (now - *from + late) as f64 / 1_000.0;
+                let allowed = (rate / 100.0).max(1.0) + rate * apart;
                 if count > allowed {
                     let over = now - *from;
                     wrong.push(format!("{count} sends in {over} ms at {rate}/s"));
@@ -368,11 +392,15 @@ impl Inner {
 
     /// The rate of a target starts anew: the clock jumped, or it was configured.
     pub(crate) fn forget_rates(&mut self) {
-        self.targets.iter_mut().for_each(|target| target.sent_at.clear());
+        (0..self.targets.len()).for_each(|at| self.forget_rate(at));
     }
 
+    /// What has left the gate by now may still be about to arrive.
     pub(crate) fn forget_rate(&mut self, at: usize) {
-        self.targets[at].sent_at.clear();
+        let from = self.trace.now() + self.late;
+        let target = &mut self.targets[at];
+        target.sent_at.clear();
+        target.rated_from = from;
     }
 }
 
@@ -408,7 +436,9 @@ impl Target {
             again: BTreeMap::new(),
             windows: BTreeMap::new(),
             sent_at: Vec::new(),
+            rated_from: 0,
             accepted: 0,
+            deaths_allowed: 1,
             asked_again: Vec::new(),
         }
     }

@@ -11,23 +11,15 @@ use super::{
     row::limit,
     schema,
 };
+pub(crate) use crate::seal::{seal, unseal};
 use crate::{
     registry::{Account, Actor, Audit, Remember},
     seal::{Place, Sealer},
+    unreadable,
 };
 
 /// How long an answer is kept for its `Idempotency-Key`.
 const ANSWERS_MS: i64 = 24 * 3600 * 1000;
-
-/// Encrypts a document.
-pub(crate) fn seal(sealer: &Sealer, place: Place<'_>, document: &Value) -> Result<Vec<u8>> {
-    Ok(sealer.seal(place, &serde_json::to_vec(document)?)?)
-}
-
-/// Decrypts a document.
-pub(crate) fn unseal(sealer: &Sealer, place: Place<'_>, sealed: &[u8]) -> Result<Value> {
-    Ok(serde_json::from_slice(&sealer.open(place, sealed)?)?)
-}
 
 const ACCOUNT: &str = "id, name, source, created_at";
 
@@ -55,7 +47,7 @@ pub(crate) fn accounts(view: View<'_>) -> Result<Vec<Account>> {
     while let Some(row) = rows.next()? {
         found.push(account(row, &view.shared.sealer).or_else(|fault| match fault {
             Fault::Store(error) => {
-                tracing::warn!(event = "account.source_unreadable", %error, "an account is listed without its source");
+                unreadable::source_of_account(&error);
                 Ok(Account {
                     id: AccountId::from_bytes(row.get(0)?),
                     name: row.get(1)?,
@@ -358,4 +350,15 @@ pub(crate) fn set_setting(tx: &mut Tx<'_>, name: &str, value: &Value) -> Result<
         params![name, value.to_string()],
     )?;
     Ok(())
+}
+
+/// The one that is kept: there may have been one already.
+pub(crate) fn set_setting_once(tx: &mut Tx<'_>, name: &str, value: &Value) -> Result<Value> {
+    tx.conn.execute(
+        "INSERT OR IGNORE INTO setting (name, value) VALUES (?1, ?2)",
+        params![name, value.to_string()],
+    )?;
+    let kept: String =
+        tx.conn.query_row("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))?;
+    Ok(serde_json::from_str(&kept)?)
 }

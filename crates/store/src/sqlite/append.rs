@@ -1,108 +1,28 @@
 //! Appending to the journal.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    hash::BuildHasher as _,
-};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use rusqlite::params;
-use sha2::{Digest, Sha256};
 use zapbus_event::{
     Connection, Event, EventId, InstanceId, InstanceState, Position, Raw, Timestamp,
 };
 
 use super::{
     fault::{Fault, Result},
-    queue::{self, AppendJob, KeyHash, Prepared},
+    queue::{AppendJob, Prepared},
     row::{self, sql},
     writer::Tx,
 };
 use crate::{
-    AppendError, StoreError,
-    blob::{Blobs, Sha},
-    journal::{Append, Appended, NewEvent},
+    AppendError,
+    blob::Sha,
+    journal::{Appended, NewEvent},
+    prepared::prepare_own,
+    unreadable,
 };
 
 /// Numbers in JSON are exact below this.
 pub(super) const MAX_SEQ: u64 = 1 << 53;
-
-/// Address pairs that need not be written again soon.
-const KNOWN_ALIASES: usize = 16_384;
-
-/// Stands for (instance, key). Not to be forged: who could make two keys collide could make the
-/// gateway drop somebody's event.
-pub(crate) fn key_hash(instance: InstanceId, key: &str) -> KeyHash {
-    let digest =
-        Sha256::new().chain_update(instance.to_bytes()).chain_update(key.as_bytes()).finalize();
-    let mut hash = [0; 16];
-    hash.copy_from_slice(&digest[..16]);
-    hash
-}
-
-/// Whether something of the append is so large that it may go to the blob folder.
-pub(crate) fn has_large_parts(append: &Append, inline_limit: usize) -> bool {
-    append.events.iter().any(|event| {
-        event.draft.data.len() > inline_limit
-            || matches!(&event.draft.raw, Raw::Bytes(raw) if raw.len() > inline_limit)
-    })
-}
-
-/// An append with everything done that needs no database.
-pub(crate) struct Ready {
-    pub(crate) events: Vec<Prepared>,
-    pub(crate) body: Option<(Sha, Bytes)>,
-    pub(crate) weight: usize,
-}
-
-/// Bytes that an append holds before anything of it is moved to files.
-pub(crate) fn weight(append: &Append) -> usize {
-    let events: usize = append.events.iter().map(|event| queue::weight(&event.draft)).sum();
-    events + append.body.as_ref().map_or(0, Bytes::len)
-}
-
-/// Hashes keys; with `blobs`, moves large base64 strings to files and syncs them.
-pub(crate) fn prepare(append: Append, blobs: Option<(&Blobs, usize)>) -> std::io::Result<Ready> {
-    let mut events = Vec::with_capacity(append.events.len());
-    for NewEvent { instance, mut draft } in append.events {
-        let (refs, pin) = match blobs {
-            Some((blobs, limit)) => blobs.extract(&mut draft, limit)?,
-            None => (Vec::new(), None),
-        };
-        let keys = draft.keys.iter().map(|key| key_hash(instance, key)).collect();
-        events.push(Prepared { instance, draft, keys, blobs: refs, pin });
-    }
-    let body = append.body.map(|body| (Sha256::digest(&body).into(), body));
-    let weight = events.iter().map(Prepared::weight).sum::<usize>()
-        + body.as_ref().map_or(0, |(_, body): &(Sha, Bytes)| body.len());
-    Ok(Ready { events, body, weight })
-}
-
-/// A draft without keys or large parts: the gateway's own events.
-pub(crate) fn prepare_own(event: NewEvent) -> Prepared {
-    let keys = event.draft.keys.iter().map(|key| key_hash(event.instance, key)).collect();
-    Prepared { instance: event.instance, draft: event.draft, keys, blobs: Vec::new(), pin: None }
-}
-
-/// An address pair, hashed, so that it is not written with every message.
-#[derive(Default)]
-pub(crate) struct KnownAliases {
-    seen: HashSet<u64>,
-    hasher: std::hash::RandomState,
-}
-
-impl KnownAliases {
-    fn is_new(&mut self, instance: InstanceId, lid: &str, phone: &str) -> bool {
-        if self.seen.len() >= KNOWN_ALIASES {
-            self.seen.clear();
-        }
-        self.seen.insert(self.hasher.hash_one((instance, lid, phone)))
-    }
-
-    pub(crate) fn forget(&mut self) {
-        self.seen.clear();
-    }
-}
 
 impl Tx<'_> {
     /// Appends what one request brought, and notes the outcome in it.
@@ -335,36 +255,7 @@ pub(crate) fn instance_state(
     };
     // It is only derived from events: what cannot be read must not keep new ones out.
     Ok(serde_json::from_slice(&stored).unwrap_or_else(|error| {
-        tracing::warn!(event = "instance.state_unreadable", %instance, %error, "the state of an instance cannot be read and starts anew");
+        unreadable::state(instance, &error);
         InstanceState::default()
     }))
-}
-
-/// Random bits, taken from the system in larger portions.
-pub(crate) struct Random {
-    buffer: [u8; 1024],
-    used: usize,
-}
-
-impl Default for Random {
-    fn default() -> Self {
-        Self { buffer: [0; 1024], used: 1024 }
-    }
-}
-
-impl Random {
-    pub(crate) fn next(&mut self) -> Result<u128> {
-        if self.used + 16 > self.buffer.len() {
-            getrandom::fill(&mut self.buffer).map_err(|error| {
-                Fault::from(StoreError::Unavailable {
-                    reason: format!("no random numbers: {error}"),
-                })
-            })?;
-            self.used = 0;
-        }
-        let mut bits = [0; 16];
-        bits.copy_from_slice(&self.buffer[self.used..self.used + 16]);
-        self.used += 16;
-        Ok(u128::from_be_bytes(bits))
-    }
 }

@@ -12,10 +12,12 @@ use super::{
     runs::resolve_start,
     settle,
 };
+pub(crate) use crate::encoding::{filter_of, filter_text};
 use crate::{
     delivery::Health,
     registry::{Activity, Actor, Destination, DestinationHead, DestinationScope, Remember, Start},
     seal::Place,
+    unreadable,
 };
 
 const DESTINATION: &str = "d.id, d.account, d.instance, d.label, d.filter, d.exclude_ephemeral, \
@@ -24,15 +26,6 @@ const TABLES: &str = "destination d LEFT JOIN destination_spec s ON s.n = d.n";
 
 /// Rows of a deleted destination that are called off in one step.
 const CANCELLED_AT_ONCE: i64 = 500;
-
-pub(crate) fn filter_text(filter: &Filter) -> Result<String> {
-    Ok(serde_json::to_string(&filter.patterns())?)
-}
-
-pub(crate) fn filter_of(stored: &str) -> Result<Filter> {
-    let patterns: Vec<String> = serde_json::from_str(stored)?;
-    Filter::parse(&patterns).map_err(|error| Fault::malformed(error.to_string()))
-}
 
 fn place(id: &[u8]) -> Place<'_> {
     Place { table: "destination", id, column: "spec" }
@@ -143,8 +136,7 @@ fn read_head(row: &Row<'_>, filters: &mut Filters) -> Result<(DestinationHead, P
     let filter = match known.map_or_else(|| filter_of(text), Ok) {
         Ok(filter) => Some(filters.entry(text.to_owned()).or_insert(filter).clone()),
         Err(fault) => {
-            // One that nobody can read must not keep the others from starting.
-            tracing::error!(event = "destination.filter_unreadable", destination = %id, reason = %fault.reason(), "its filter cannot be read");
+            unreadable::filter(id, &fault);
             None
         }
     };

@@ -10,13 +10,14 @@ use super::{
     append,
     directory::{self, Entry},
     fault::{Fault, Result},
-    row::{bytes, limit},
+    row::{bytes, instance_id, limit},
     sha256,
 };
 use crate::{
     journal::NewEvent,
     registry::{Actor, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember},
     seal::{Place, Sealer},
+    unreadable,
 };
 
 const INSTANCE: &str = "id, account, name, token, source, route, CAST(settings AS BLOB), \
@@ -63,7 +64,7 @@ fn list(view: View<'_>, condition: &str, params: impl rusqlite::Params) -> Resul
         // One unreadable secret must not hide everybody else.
         found.push(instance(row, &view.shared.sealer).or_else(|fault| match fault {
             Fault::Store(error) => {
-                tracing::warn!(event = "instance.secrets_unreadable", %error, "an instance is listed without its secrets");
+                unreadable::secrets_of_instance(&error);
                 without_secrets(row)
             }
             other => Err(other),
@@ -332,6 +333,25 @@ pub(crate) fn mark_deleted(
     }));
     let account = Some(AccountId::from_bytes(account));
     write_audit(tx, account, actor, "instance.delete", &id.to_string(), &json!({ "name": name }))
+}
+
+/// All instances, for memory.
+pub(super) fn directory(conn: &rusqlite::Connection) -> Result<directory::Directory> {
+    let mut statement = conn.prepare(
+        "SELECT id, account, deleted_at IS NOT NULL, CAST(settings AS BLOB) FROM instance",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let instance = instance_id(row, 0)?;
+        let entry = Entry {
+            account: AccountId::from_bytes(row.get(1)?),
+            deleted: row.get(2)?,
+            retention: directory::retention(&directory::read_settings(instance, bytes(row, 3)?)),
+        };
+        entries.push((instance, entry));
+    }
+    Ok(directory::Directory::of(entries))
 }
 
 /// The last step of dropping an instance: its own rows, once its events and destinations are gone.

@@ -9,7 +9,10 @@ use super::{
     row::{self, EVENT, count, limit, position, sql},
     settle,
 };
-use crate::delivery::{DueRow, HeldKey, LaneId, LaneStart, LaneStats};
+use crate::{
+    ShardId,
+    delivery::{DueRow, HeldKey, LaneId, LaneStart, LaneStats, ShardStart},
+};
 
 /// The columns [`due_rows`] reads.
 const DUE: &str = "d.seq, ifnull(d.due, d.created_at), d.attempts, d.parts_done, d.key, d.manual";
@@ -67,6 +70,46 @@ pub(crate) fn lane(view: View<'_>, lane: LaneId) -> Result<Option<LaneStart>> {
     let next_due = next_due_of(view, number, lane.run)?;
     snapshot.finish()?;
     Ok(Some(LaneStart { cursor, health, beyond, held, next_due }))
+}
+
+/// The same, for whoever reads shard by shard: here there is one.
+pub(crate) fn starts(view: View<'_>, id: LaneId) -> Result<Option<Vec<ShardStart>>> {
+    let Some(start) = lane(view, id)? else {
+        return Ok(None);
+    };
+    // A run never ends elsewhere than where it was made to end.
+    let end: Option<i64> = view
+        .conn
+        .prepare_cached("SELECT to_seq FROM lane WHERE destination = ?1 AND run = ?2")?
+        .query_row(params![number(view, id)?, id.run], |row| row.get(0))
+        .optional()?
+        .flatten();
+    Ok(Some(vec![ShardStart { shard: ShardId::default(), end: end.map(position), start }]))
+}
+
+/// Where a lane stands.
+pub(crate) fn cursors(view: View<'_>, lane: LaneId) -> Result<Vec<(ShardId, Position)>> {
+    let Some(number) = settle::destination_number(view.conn, lane.destination)? else {
+        return Ok(Vec::new());
+    };
+    let cursor: Option<i64> = view
+        .conn
+        .prepare_cached("SELECT cursor FROM lane WHERE destination = ?1 AND run = ?2")?
+        .query_row(params![number, lane.run], |row| row.get(0))
+        .optional()?;
+    Ok(cursor.map(|cursor| (ShardId::default(), position(cursor))).into_iter().collect())
+}
+
+/// Runs that have something to send besides the journal.
+pub(crate) fn runs_with_rows(view: View<'_>, destination: DestinationId) -> Result<Vec<u32>> {
+    let Some(number) = settle::destination_number(view.conn, destination)? else {
+        return Ok(Vec::new());
+    };
+    let mut statement = view.conn.prepare_cached(
+        "SELECT DISTINCT run FROM delivery INDEXED BY delivery_held \
+         WHERE destination = ?1 AND status IN (1, 2)",
+    )?;
+    Ok(statement.query_map([number], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 fn next_due_of(view: View<'_>, number: i64, run: u32) -> Result<Option<Timestamp>> {
@@ -129,6 +172,7 @@ fn due_rows(view: View<'_>, query: &str, params: impl Params) -> Result<Vec<DueR
         let stored: Option<i64> = row.get(6)?;
         found.push(DueRow {
             event: stored.map(|_| row::event(row, 6, &view.shared.kinds)).transpose()?,
+            shard: ShardId::default(),
             seq: position(row.get(0)?),
             due: Timestamp::from_millis(row.get(1)?),
             attempts: row.get(2)?,

@@ -8,46 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
-use zapbus_event::{Draft, InstanceId};
 
 use super::{fault::Result, writer::Tx};
+pub(crate) use crate::prepared::{KeyHash, Prepared};
 use crate::{
     AppendError, StoreError,
-    blob::{BlobRef, Pin, Sha},
+    blob::Sha,
     delivery::{Settlement, Urgency},
     journal::{Appended, Limit},
 };
-
-/// The hash that stands for (instance, deduplication key).
-pub(crate) type KeyHash = [u8; 16];
-
-/// An event on its way to the journal, with everything done that needs no database.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) instance: InstanceId,
-    pub(crate) draft: Draft,
-    pub(crate) keys: Vec<KeyHash>,
-    pub(crate) blobs: Vec<BlobRef>,
-    /// Keeps the files of `blobs` until it is committed.
-    pub(crate) pin: Option<Pin>,
-}
-
-impl Prepared {
-    /// Bytes it holds while it waits.
-    pub(crate) fn weight(&self) -> usize {
-        weight(&self.draft)
-    }
-}
-
-/// Bytes that a draft holds while it waits.
-pub(crate) fn weight(draft: &Draft) -> usize {
-    let raw = match &draft.raw {
-        zapbus_event::Raw::Data => 0,
-        zapbus_event::Raw::Bytes(raw) => raw.len(),
-    };
-    let keys: usize = draft.keys.iter().map(String::len).sum();
-    draft.data.len() + raw + keys + draft.partition.len() + size_of::<Prepared>()
-}
 
 #[derive(Debug)]
 pub(crate) struct AppendJob {

@@ -10,20 +10,11 @@ use super::{
     fault::{Fault, Result},
     row::sql,
 };
-use crate::{StoreError, delivery::DeliveryId, registry::Actor};
-
-/// What became of one delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Redelivery {
-    /// It is due now.
-    Due,
-    /// Its event is no longer stored.
-    Expired,
-    /// It belongs to a replay that was called off: nothing of that is sent any more.
-    CalledOff,
-    /// There is no such delivery (any more), or it is about to be sent anyway.
-    None,
-}
+use crate::{
+    StoreError,
+    delivery::{DeliveryId, Redelivery},
+    registry::Actor,
+};
 
 pub(crate) fn redeliver(
     tx: &mut Tx<'_>,

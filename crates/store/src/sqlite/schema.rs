@@ -8,9 +8,12 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use zapbus_event::{AccountId, InstanceId, Timestamp};
+use zapbus_event::{AccountId, InstanceId, Kind, Timestamp};
 
-use super::fault::{Fault, Result};
+use super::{
+    fault::{Fault, Result},
+    kinds::Kinds,
+};
 use crate::{
     OpenError,
     options::Key,
@@ -209,18 +212,17 @@ pub(super) fn write_key(data_dir: &Path, key: &Key) -> Result<(), OpenError> {
     kept.map_err(|source| OpenError::Folder { path, source })
 }
 
-/// Checks that every key that encrypted something here is among those given, and notes the first.
-pub(crate) fn check_keys(
+/// Checks that every key that encrypted something here is among those given. Their ids.
+pub(crate) fn check_used_keys(
     conn: &Connection,
     data_dir: &Path,
     keys: &[Key],
-) -> Result<Sealer, OpenError> {
-    let wrong = |fault: Fault| open_error(data_dir, &fault);
+) -> Result<Vec<Vec<u8>>, OpenError> {
     let given = || match keys {
         [] => "none".to_owned(),
         keys => keys.iter().map(Key::id).collect::<Vec<_>>().join(", "),
     };
-    let used = used_keys(conn).map_err(wrong)?;
+    let used = used_keys(conn).map_err(|fault| open_error(data_dir, &fault))?;
     let missing = |id: &[u8]| OpenError::WrongKey {
         path: data_dir.to_owned(),
         needed: hex::encode(id),
@@ -232,9 +234,20 @@ pub(crate) fn check_keys(
         let opened = Sealer::new(std::slice::from_ref(key))?.open(place, proof);
         opened.map_err(|_| missing(id))?;
     }
+    Ok(used.into_iter().map(|(id, _)| id).collect())
+}
+
+/// The same, and notes the first as one that encrypts.
+pub(crate) fn check_keys(
+    conn: &Connection,
+    data_dir: &Path,
+    keys: &[Key],
+) -> Result<Sealer, OpenError> {
+    let wrong = |fault: Fault| open_error(data_dir, &fault);
+    let used = check_used_keys(conn, data_dir, keys)?;
     let sealer = Sealer::new(keys)?;
     if let Some(first) = keys.first().map(Key::tag)
-        && !used.iter().any(|(id, _)| id[..] == first)
+        && !used.iter().any(|id| id[..] == first)
     {
         let place = Place { table: "encryption_key", id: &first, column: "proof" };
         let proof = sealer.seal(place, PROOF).map_err(|error| wrong(error.into()))?;
@@ -256,6 +269,20 @@ fn used_keys(conn: &Connection) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
 /// Ids of the keys that secrets here need.
 pub(crate) fn key_ids(conn: &Connection) -> Result<Vec<String>> {
     Ok(used_keys(conn)?.iter().map(|(id, _)| hex::encode(id)).collect())
+}
+
+/// Reads the numbers of event types and gives new ones theirs. Needs a connection that writes.
+pub(crate) fn kinds(conn: &Connection) -> Result<Kinds> {
+    let mut numbers = Vec::new();
+    for kind in Kind::ALL {
+        conn.prepare_cached("INSERT OR IGNORE INTO kind (name) VALUES (?1)")?
+            .execute([kind.as_str()])?;
+        let number: i64 = conn
+            .prepare_cached("SELECT number FROM kind WHERE name = ?1")?
+            .query_row([kind.as_str()], |row| row.get(0))?;
+        numbers.push(number);
+    }
+    Kinds::of(numbers)
 }
 
 /// Makes the default account with its reserved instance, unless it is there.

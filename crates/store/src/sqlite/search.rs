@@ -18,8 +18,12 @@ use super::{
     row::{self, count, position, sql},
     settle::{self, status_number},
 };
-use crate::delivery::{
-    Attempt, Delivery, DeliveryId, DeliveryPage, DeliveryQuery, EventSummary, LaneId, State, Status,
+use crate::{
+    ShardId,
+    delivery::{
+        Attempt, Delivery, DeliveryId, DeliveryPage, DeliveryQuery, EventSummary, LaneId, State,
+        Status,
+    },
 };
 
 /// Rows one page looks at.
@@ -60,7 +64,7 @@ fn found(row: &Row<'_>, view: View<'_>) -> Result<Found> {
         destination: row.get(1)?,
         attempted_at: row.get(22)?,
         delivery: Delivery {
-            id: DeliveryId { lane, seq: position(row.get(3)?) },
+            id: DeliveryId { lane, shard: ShardId::default(), seq: position(row.get(3)?) },
             event,
             state: settle::state(row, 11)?,
             attempts: row.get(4)?,

@@ -6,11 +6,14 @@ use rusqlite::{OptionalExtension, Row, params};
 use zapbus_event::{DestinationId, InstanceId, Timestamp};
 
 use super::{
-    Tx, View,
+    Engine, Tx, View,
     fault::{Fault, Result},
     row::count,
 };
-use crate::statistics::{Figures, Key, Latencies, Slot};
+use crate::{
+    StoreError,
+    statistics::{Figures, Key, Latencies, Slot, Stored, Subject},
+};
 
 /// Old rows that one step forgets.
 const FORGOTTEN: usize = 2_000;
@@ -19,9 +22,9 @@ const FORGOTTEN: usize = 2_000;
 const LOOKED_AT: usize = 200;
 
 /// A destination of an instance.
-pub(crate) struct Own {
-    pub(crate) number: i64,
-    pub(crate) id: DestinationId,
+struct Own {
+    number: i64,
+    id: DestinationId,
 }
 
 const FIGURES: &str = "accepted, failed, dead, expired, last_delivered, latencies";
@@ -40,6 +43,45 @@ fn figures(row: &Row<'_>, at: usize) -> Result<Figures> {
         latencies: Latencies::from_bytes(&latencies)
             .ok_or_else(|| Fault::malformed("latencies of a destination"))?,
     })
+}
+
+/// What is stored of a subject in these slots.
+pub(crate) async fn stored(
+    engine: &Engine,
+    of: Subject,
+    slots: RangeInclusive<i64>,
+) -> Result<Stored, StoreError> {
+    match of {
+        Subject::Destination(id) => {
+            let found = move |view: View<'_>| {
+                Ok(Stored {
+                    slots: of_destination(view, id, slots)?,
+                    last_event_at: last_delivered(view, id)?,
+                    destinations: Vec::new(),
+                })
+            };
+            engine.read(found).await
+        }
+        Subject::Instance(id) => {
+            let own = engine.read(move |view| destinations_of(view, id)).await?;
+            let events_in = slots.clone();
+            let events = move |view: View<'_>| {
+                Ok(Stored {
+                    slots: events_of(view, id, events_in)?,
+                    last_event_at: last_event_at(view, id)?,
+                    destinations: Vec::new(),
+                })
+            };
+            let mut found = engine.read(events).await?;
+            // Each in a read of its own: nobody waits for an instance with a thousand.
+            for destination in &own {
+                let (number, slots) = (destination.number, slots.clone());
+                found.slots.extend(engine.read(move |view| of_number(view, number, slots)).await?);
+            }
+            found.destinations = own.iter().map(|own| own.id).collect();
+            Ok(found)
+        }
+    }
 }
 
 /// Adds figures to those that are there.
@@ -106,7 +148,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, before: Slot) -> Result<bool> {
 }
 
 /// Figures of a destination, in these slots. A deleted one has none.
-pub(crate) fn of_destination(
+fn of_destination(
     view: View<'_>,
     id: DestinationId,
     slots: RangeInclusive<i64>,
@@ -118,7 +160,7 @@ pub(crate) fn of_destination(
 }
 
 /// Slot by slot: each is one look-up.
-pub(crate) fn of_number(
+fn of_number(
     view: View<'_>,
     number: i64,
     slots: RangeInclusive<i64>,
@@ -137,7 +179,7 @@ pub(crate) fn of_number(
 }
 
 /// Events of an instance, in these slots.
-pub(crate) fn events_of(
+fn events_of(
     view: View<'_>,
     instance: InstanceId,
     slots: RangeInclusive<i64>,
@@ -157,7 +199,7 @@ pub(crate) fn events_of(
 }
 
 /// The destinations that are an instance's own.
-pub(crate) fn destinations_of(view: View<'_>, instance: InstanceId) -> Result<Vec<Own>> {
+fn destinations_of(view: View<'_>, instance: InstanceId) -> Result<Vec<Own>> {
     let account = view.shared.directory().account_of(instance);
     let Some(account) = account else { return Ok(Vec::new()) };
     let mut statement = view.conn.prepare_cached(
@@ -173,7 +215,7 @@ pub(crate) fn destinations_of(view: View<'_>, instance: InstanceId) -> Result<Ve
 }
 
 /// When a destination last accepted something, as its newest rows tell.
-pub(crate) fn last_delivered(view: View<'_>, id: DestinationId) -> Result<Option<Timestamp>> {
+fn last_delivered(view: View<'_>, id: DestinationId) -> Result<Option<Timestamp>> {
     let Some(number) = super::settle::destination_number(view.conn, id)? else { return Ok(None) };
     let last: Option<i64> = view
         .conn
@@ -186,7 +228,7 @@ pub(crate) fn last_delivered(view: View<'_>, id: DestinationId) -> Result<Option
 }
 
 /// When the newest stored event of an instance was accepted.
-pub(crate) fn last_event_at(view: View<'_>, instance: InstanceId) -> Result<Option<Timestamp>> {
+fn last_event_at(view: View<'_>, instance: InstanceId) -> Result<Option<Timestamp>> {
     let last: Option<i64> = view
         .conn
         .prepare_cached(

@@ -19,18 +19,24 @@ use zapbus_event::{AuditId, DestinationId, Event, EventId, InstanceId, Position,
 
 use super::{
     Readers, Shared,
-    append::{KnownAliases, Placed, Random},
+    append::Placed,
     checkpoint,
     dedup::{self, Dedup},
     directory::Directory,
     fault::{Fault, Result},
+    instances,
     queue::{Batch, Prepared},
-    retention::Pruner,
     row::{self, position},
     schema,
     space::{FULL, Space},
 };
-use crate::{AppendError, StoreError, blob::Sha, upkeep::Appends};
+use crate::{
+    AppendError, StoreError,
+    blob::Sha,
+    prepared::{KnownAliases, Random},
+    pruning::Pruner,
+    upkeep::Appends,
+};
 
 /// How often the writer looks whether it may go on, while appends are stopped.
 const STOPPED_LOOK: Duration = Duration::from_millis(250);
@@ -526,7 +532,7 @@ impl Writer {
             self.shared.loosen(&conn)?;
             let loaded = checkpoints
                 .start_over(&conn, &self.path)
-                .and_then(|()| Ok((Memory::load(&conn)?, Directory::load(&conn)?)));
+                .and_then(|()| Ok((Memory::load(&conn)?, instances::directory(&conn)?)));
             match loaded {
                 Ok((memory, directory)) => Ok((conn, memory, directory)),
                 Err(fault) => {

@@ -26,11 +26,8 @@ async fn whole(engine: &Engine, event: &Event, draft: &Draft) {
     assert!(raw == expected, "raw comes back byte for byte");
 }
 
-fn files(engine: &Engine) -> usize {
-    std::fs::read_dir(engine.data_dir().join("blobs"))
-        .unwrap()
-        .map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap().count())
-        .sum()
+async fn files(engine: &Engine) -> usize {
+    engine.binaries().await
 }
 
 #[tokio::test]
@@ -49,7 +46,7 @@ async fn a_long_base64_string_leaves_the_row_and_comes_back() {
         assert_eq!(restored.data, draft.data);
         kept.push((appended, draft));
     }
-    assert_eq!(files(&engine), 3, "each content once");
+    assert_eq!(files(&engine).await, 3, "each content once");
     engine.reopen().await;
     for (appended, draft) in kept {
         let event = engine.store().event(appended.id).await.unwrap().unwrap();
@@ -80,7 +77,7 @@ async fn short_or_other_strings_stay_in_the_row() {
         assert!(event.data.len() > text.len());
         assert!(engine.store().restored(&event).await.unwrap().is_none());
     }
-    assert_eq!(files(&engine), 0);
+    assert_eq!(files(&engine).await, 0);
 }
 
 #[tokio::test]
@@ -92,21 +89,24 @@ async fn a_file_goes_with_the_last_event_that_refers_to_it() {
     let second = with_media("QUJD", false);
     let kept = engine.append(instance, second.clone()).await;
     engine.append(instance, with_media("AbC4", false)).await;
-    assert_eq!(files(&engine), 2);
+    assert_eq!(files(&engine).await, 2);
     engine.advance(4 * DAY);
     engine.prune(&RetentionPolicy::default()).await;
     let event = engine.store().event(kept.id).await.unwrap().unwrap();
     whole(&engine, &event, &second).await;
-    assert_eq!(files(&engine), 2);
+    assert_eq!(files(&engine).await, 2);
     let erased = engine.store().erase(Erase::Instance(instance), &actor()).await.unwrap();
     assert_eq!((erased.events, erased.blobs), (2, 2));
-    assert_eq!(files(&engine), 0);
+    assert_eq!(files(&engine).await, 0);
     assert_eq!(engine.store().sizes().await.unwrap().blobs, 0);
 }
 
 #[tokio::test]
 async fn what_a_crash_left_behind_is_swept() {
     let engine = Engine::start().await;
+    if engine.skips("a folder of files") {
+        return;
+    }
     let instance = engine.instance("shop").await;
     engine.append(instance, with_media("QUJD", true)).await;
     let shelf = engine.data_dir().join("blobs/7f");
@@ -119,12 +119,15 @@ async fn what_a_crash_left_behind_is_swept() {
     }
     engine.prune(&RetentionPolicy::default()).await;
     assert!(orphans.iter().all(|orphan| !orphan.exists()));
-    assert_eq!(files(&engine), 1);
+    assert_eq!(files(&engine).await, 1);
 }
 
 #[tokio::test]
 async fn what_is_not_taken_leaves_no_file() {
     let engine = Engine::with(|options| options.queue_bytes = 300_000).await;
+    if engine.skips("a folder of files") {
+        return;
+    }
     let instance = engine.instance("shop").await;
     let media = |n: u8| with_media(&format!("AbC{n}"), true);
     let settled = || async { engine.say(instance, "the writer has looked").await };
@@ -141,12 +144,12 @@ async fn what_is_not_taken_leaves_no_file() {
     assert!(engine.append(instance, again).await.duplicate);
     settled().await;
     settled().await;
-    assert_eq!(files(&engine), 1);
+    assert_eq!(files(&engine).await, 1);
     // The one that another append of the same content counts on stays.
     assert!(engine.append(instance, known).await.duplicate);
     settled().await;
     settled().await;
-    assert_eq!(files(&engine), 1);
+    assert_eq!(files(&engine).await, 1);
 
     // While the queue is full, nothing is written at all.
     let intruder = rusqlite::Connection::open(engine.data_dir().join("zapbus.db")).unwrap();
@@ -156,7 +159,7 @@ async fn what_is_not_taken_leaves_no_file() {
         async {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             let busy = engine.try_append(instance, media(5)).await;
-            assert_eq!(files(&engine), 1);
+            assert_eq!(files(&engine).await, 1);
             busy
         },
         async {
@@ -176,8 +179,8 @@ async fn what_is_not_taken_leaves_no_file() {
     engine.store().set_min_free_bytes(0);
     tokio::time::sleep(std::time::Duration::from_millis(600)).await;
     settled().await;
-    assert_eq!(files(&engine), 1);
+    assert_eq!(files(&engine).await, 1);
     // Nothing of it is held against the queue.
     engine.append(instance, media(9)).await;
-    assert_eq!(files(&engine), 2);
+    assert_eq!(files(&engine).await, 2);
 }

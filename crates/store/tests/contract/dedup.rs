@@ -124,6 +124,9 @@ async fn a_duplicate_takes_no_position() {
 #[tokio::test]
 async fn old_keys_may_go_in_the_commit_that_asks_for_one_of_them() {
     let engine = Engine::with(|options| options.dedup_window = 3 * DAY).await;
+    if engine.skips("one writer that everybody waits for") {
+        return;
+    }
     let instance = engine.instance("shop").await;
     engine.append(instance, keyed("x", &["old"])).await;
     let policy = RetentionPolicy { journal: 100 * DAY, ..RetentionPolicy::default() };

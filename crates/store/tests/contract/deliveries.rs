@@ -5,6 +5,8 @@ use zapbus_store::{
     DeadReason, DeliveryId, DeliveryQuery, LIVE, LaneId, Row, Start, State, Status, StoreError,
 };
 
+use zapbus_store::ShardId;
+
 use crate::engine::*;
 
 async fn find(engine: &Engine, query: DeliveryQuery) -> Vec<u64> {
@@ -26,7 +28,7 @@ async fn an_accepted_delivery_keeps_little_and_a_failed_attempt_keeps_much() {
     let instance = engine.instance("shop").await;
     let lane = engine.lane(instance, Start::Now).await;
     let said = engine.say(instance, "x").await;
-    let id = DeliveryId { lane, seq: said.seq };
+    let id = DeliveryId { lane, shard: ShardId::default(), seq: said.seq };
     assert!(engine.store().delivery(id).await.unwrap().is_none());
 
     let due = engine.now() + MINUTE;
@@ -161,7 +163,7 @@ async fn redelivery_is_a_row_that_is_due_now() {
     let said = engine.say(instance, "x").await;
     let dead = Row { attempts: 11, ..row(said.seq, State::Dead { reason: DeadReason::Attempts }) };
     engine.settle(lane, Some(said.seq), vec![dead]).await;
-    let id = DeliveryId { lane, seq: said.seq };
+    let id = DeliveryId { lane, shard: ShardId::default(), seq: said.seq };
     let now = engine.now();
     engine.store().redeliver(id, now, &actor()).await.unwrap();
     let due = engine.store().due(lane, now, 10).await.unwrap();
@@ -185,7 +187,7 @@ async fn an_event_that_is_gone_cannot_be_sent_again() {
     engine.settle(lane, Some(said.seq), vec![retrying]).await;
     engine.advance(31 * DAY);
     engine.prune(&zapbus_store::RetentionPolicy::default()).await;
-    let id = DeliveryId { lane, seq: said.seq };
+    let id = DeliveryId { lane, shard: ShardId::default(), seq: said.seq };
     let refused = engine.store().redeliver(id, engine.now(), &actor()).await;
     assert!(matches!(refused, Err(StoreError::EventExpired)), "{refused:?}");
     let (delivery, _) = engine.store().delivery(id).await.unwrap().unwrap();

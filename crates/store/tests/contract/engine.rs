@@ -19,8 +19,13 @@ use zapbus_event::{
 };
 use zapbus_store::{
     Account, Activity, Actor, Append, AppendError, Appended, Attempt, Budget, Destination,
-    Instance, LIVE, LaneId, Limit, NewEvent, Options, Pruned, Reader, RetentionPolicy, Row,
-    Settlement, Start, State, Store, Urgency,
+    Instance, Key, LIVE, LaneId, Limit, NewEvent, Options, Postgres, Pruned, Reader,
+    RetentionPolicy, Row, Settlement, ShardId, Start, State, Store, Urgency,
+};
+
+use crate::{
+    POSTGRES,
+    server::{self, Server},
 };
 
 /// When tests begin.
@@ -41,6 +46,24 @@ pub(crate) struct Engine {
     clock: Arc<AtomicI64>,
     options: Options,
     store: Option<Store>,
+    /// On which server, and which of its databases.
+    database: Option<(&'static Server, String)>,
+}
+
+/// Options of a store on PostgreSQL with times of its own. One shard: positions of all instances are
+/// in one order then, as tests expect.
+pub(crate) fn postgres_options(url: &str) -> Options {
+    let mut options = Options::new("unused");
+    options.min_free_bytes = 0;
+    options.keys = vec![Key::parse(server::KEY).unwrap()];
+    let postgres = Postgres { shards: 1, database_clock: false, ahead: 0, ..Postgres::new(url) };
+    options.postgres = Some(Postgres { connections: 6, ..postgres });
+    options
+}
+
+/// How the store is opened that others are copies of.
+pub(crate) fn template_options(url: &str) -> Options {
+    Options { clock: Arc::new(|| Timestamp::from_millis(BEGIN)), ..postgres_options(url) }
 }
 
 impl Engine {
@@ -52,15 +75,28 @@ impl Engine {
     pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(AtomicI64::new(BEGIN));
-        let mut options = Options::new(folder.path().join("data"));
+        let mut options = if POSTGRES {
+            postgres_options("postgres://127.0.0.1/none")
+        } else {
+            Options::new(folder.path().join("data"))
+        };
+        let usual = options.keys.clone();
         options.min_free_bytes = 0;
         options.clock = {
             let clock = Arc::clone(&clock);
             Arc::new(move || Timestamp::from_millis(clock.load(Ordering::Relaxed)))
         };
         change(&mut options);
+        let mut database = None;
+        if let Some(postgres) = &mut options.postgres {
+            let server = server::shared().await;
+            // What the others are copies of was made with the usual key.
+            let name = server.database(options.keys == usual).await;
+            postgres.url = server.url(&name);
+            database = Some((server, name));
+        }
         let store = Store::open(options.clone()).await.unwrap().store;
-        Self { folder, clock, options, store: Some(store) }
+        Self { folder, clock, options, store: Some(store), database }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -73,6 +109,74 @@ impl Engine {
 
     pub(crate) fn data_dir(&self) -> &Path {
         &self.options.data_dir
+    }
+
+    /// True, and says so, when a test is about what only SQLite has.
+    pub(crate) fn skips(&self, about: &str) -> bool {
+        if POSTGRES {
+            server::say(&format!("skipped: it is about {about}, which PostgreSQL has not"));
+        }
+        POSTGRES
+    }
+
+    /// How many of something large: each takes a call of its own on a server.
+    pub(crate) fn many(&self, on_sqlite: usize) -> usize {
+        if POSTGRES { on_sqlite / 10 } else { on_sqlite }
+    }
+
+    /// Whether some row, or in a data folder some file, holds these bytes.
+    pub(crate) async fn holds(&self, bytes: &[u8]) -> bool {
+        let Some((server, name)) = &self.database else {
+            return some_file_has(self.data_dir(), bytes);
+        };
+        let client = server.connect(name).await;
+        let tables = client
+            .query(
+                "SELECT c.relname::text FROM pg_class c WHERE c.relkind = 'r' \
+                 AND c.relnamespace = 'public'::regnamespace",
+                &[],
+            )
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        for table in tables {
+            let table: String = table.get(0);
+            let query = format!(
+                "SELECT EXISTS (SELECT 1 FROM {table} x WHERE strpos(x::text, $1) > 0 \
+                 OR strpos(x::text, $2) > 0)"
+            );
+            if client.query_one(&query, &[&text, &hex]).await.unwrap().get(0) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Binaries that are kept outside of the journal.
+    pub(crate) async fn binaries(&self) -> usize {
+        let Some((server, name)) = &self.database else {
+            return std::fs::read_dir(self.data_dir().join("blobs"))
+                .unwrap()
+                .map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap().count())
+                .sum();
+        };
+        let client = server.connect(name).await;
+        let row = client.query_one("SELECT count(*) FROM blob", &[]).await.unwrap();
+        usize::try_from(row.get::<_, i64>(0)).unwrap()
+    }
+
+    /// Changes a database behind the store's back.
+    pub(crate) async fn tamper(&self, statements: &str) {
+        match &self.database {
+            Some((server, name)) => {
+                server.connect(name).await.batch_execute(statements).await.unwrap();
+            }
+            None => {
+                let path = self.data_dir().join("zapbus.db");
+                rusqlite::Connection::open(path).unwrap().execute_batch(statements).unwrap();
+            }
+        }
     }
 
     /// A path beside the data folder.
@@ -179,7 +283,8 @@ impl Engine {
     }
 
     pub(crate) async fn settle(&self, lane: LaneId, cursor: Option<Position>, rows: Vec<Row>) {
-        let settlement = Settlement { lane, cursor, health: None, rows, events: Vec::new() };
+        let shard = ShardId::default();
+        let settlement = Settlement { lane, shard, cursor, health: None, rows, events: Vec::new() };
         self.store().settle(vec![settlement], Urgency::Now).await.unwrap();
     }
 
@@ -197,6 +302,14 @@ impl Engine {
             }
         }
         panic!("pruning does not end");
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some((server, name)) = &self.database {
+            server.forget(name);
+        }
     }
 }
 

@@ -99,12 +99,12 @@ async fn no_file_holds_a_word_of_what_was_erased() {
         let row = Row { attempt: Some(failed), ..row(appended.seq, due) };
         engine.settle(lane, None, vec![row]).await;
     }
-    assert!(some_file_has(engine.data_dir(), b"anas-secret"));
+    assert!(engine.holds(b"anas-secret").await);
     let what = Erase::Chat { instance, chat: ANA.to_owned() };
     assert_eq!(engine.store().erase(what, &actor()).await.unwrap().events, 100);
-    assert!(!some_file_has(engine.data_dir(), b"anas-secret"));
-    assert!(!some_file_has(engine.data_dir(), ANA.as_bytes()));
-    assert!(some_file_has(engine.data_dir(), b"bobs-word"));
+    assert!(!engine.holds(b"anas-secret").await);
+    assert!(!engine.holds(ANA.as_bytes()).await);
+    assert!(engine.holds(b"bobs-word").await);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_body_goes_for_whichever_instance_it_brought_events_of() {
         let done = engine.store().erase(Erase::Instance(erased), &actor()).await.unwrap();
         assert_eq!(done.bodies, 1);
         assert!(engine.store().body(sha).await.unwrap().is_none());
-        assert!(!some_file_has(engine.data_dir(), b"whole body of two instances"));
+        assert!(!engine.holds(b"whole body of two instances").await);
     }
 }
 
@@ -170,7 +170,7 @@ async fn a_body_whose_last_event_was_known_already_goes_too() {
     let what = Erase::Chat { instance, chat: ANA.to_owned() };
     let erased = engine.store().erase(what, &actor()).await.unwrap();
     assert_eq!((erased.events, erased.bodies), (1, 1));
-    assert!(!some_file_has(engine.data_dir(), b"in a form of its own"));
+    assert!(!engine.holds(b"in a form of its own").await);
 }
 
 #[tokio::test]
@@ -189,13 +189,16 @@ async fn a_body_that_names_a_person_goes_whatever_its_events_say() {
     let what = Erase::Person { account, address: ANA.to_owned() };
     let erased = engine.store().erase(what, &actor()).await.unwrap();
     assert_eq!((erased.events, erased.bodies), (0, 2));
-    assert!(!some_file_has(engine.data_dir(), ANA.as_bytes()));
-    assert!(some_file_has(engine.data_dir(), BOB.as_bytes()));
+    assert!(!engine.holds(ANA.as_bytes()).await);
+    assert!(engine.holds(BOB.as_bytes()).await);
 }
 
 #[tokio::test]
 async fn a_slow_reader_of_the_log_holds_up_no_append_while_something_is_erased() {
     let engine = Engine::start().await;
+    if engine.skips("a log file that is cut") {
+        return;
+    }
     let instance = engine.instance("shop").await;
     engine.append(instance, from(ANA, ANA, "anas-secret-words")).await;
     let reader = rusqlite::Connection::open(engine.data_dir().join("zapbus.db")).unwrap();
@@ -218,5 +221,5 @@ async fn a_slow_reader_of_the_log_holds_up_no_append_while_something_is_erased()
     let (erased, longest) = tokio::join!(erasing, saying);
     assert_eq!(erased.unwrap().events, 2);
     assert!(longest < seconds(2), "{longest:?}");
-    assert!(!some_file_has(engine.data_dir(), b"anas-secret-words"));
+    assert!(!engine.holds(b"anas-secret-words").await);
 }

@@ -8,11 +8,14 @@ use zapbus_store::{
     Urgency,
 };
 
+use zapbus_store::ShardId;
+
 use crate::engine::*;
 
 fn settlement(lane: LaneId, cursor: u64) -> Settlement {
     Settlement {
         lane,
+        shard: ShardId::default(),
         cursor: Some(Position(cursor)),
         health: None,
         rows: Vec::new(),
@@ -30,6 +33,39 @@ async fn a_cursor_never_goes_back() {
     engine.settle(lane, Some(said[2].seq), Vec::new()).await;
     engine.reopen().await;
     assert_eq!(engine.store().lane(lane).await.unwrap().unwrap().cursor, said[7].seq);
+}
+
+#[tokio::test]
+async fn a_lane_of_one_instance_starts_in_its_one_shard() {
+    let engine = Engine::start().await;
+    let instance = engine.instance("shop").await;
+    let lane = engine.lane(instance, Start::Beginning).await;
+    let said = engine.say_many(instance, 5).await;
+    let due = Timestamp::from_millis(engine.now().as_millis() + 1);
+    let rows = vec![row(said[1].seq, State::Retrying { due }), row(said[3].seq, State::Delivered)];
+    engine.settle(lane, Some(said[1].seq), rows).await;
+    let store = engine.store();
+    let home = store.shard_of(instance);
+    let [start] = &store.lane_starts(lane).await.unwrap().unwrap()[..] else {
+        panic!("there is one shard")
+    };
+    assert_eq!((start.shard, start.end, start.start.cursor), (home, None, said[1].seq));
+    assert_eq!(start.start.beyond, [said[3].seq]);
+    assert_eq!((start.start.held.len(), start.start.next_due), (1, Some(due)));
+    assert_eq!(store.cursors(lane).await.unwrap(), [(home, said[1].seq)]);
+    assert_eq!(store.runs_with_rows(lane.destination).await.unwrap(), [LIVE]);
+
+    let unknown = LaneId { run: 7, ..lane };
+    assert!(store.lane_starts(unknown).await.unwrap().is_none());
+    assert!(store.cursors(unknown).await.unwrap().is_empty());
+    let filter = filter(&["*"]);
+    let run = store.create_run(lane.destination, Start::Beginning, filter, &actor()).await.unwrap();
+    let starts = store.lane_starts(run.lane).await.unwrap().unwrap();
+    assert_eq!(starts[0].end, Some(said[1].seq));
+    assert_eq!(starts[0].start.cursor, run.from);
+    store.delete_destination(lane.destination, &actor()).await.unwrap();
+    assert!(store.lane_starts(lane).await.unwrap().is_none());
+    assert!(store.runs_with_rows(lane.destination).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -124,6 +160,7 @@ async fn health_and_its_clock_survive() {
     ] {
         let settlement = Settlement {
             lane,
+            shard: ShardId::default(),
             cursor: None,
             health: Some(health),
             rows: Vec::new(),

@@ -8,6 +8,8 @@ use zapbus_store::{
     Append, Limit, NewEvent, Reader, RetentionPolicy, Row, Settlement, Start, State, Urgency,
 };
 
+use zapbus_store::ShardId;
+
 use crate::engine::*;
 
 #[derive(Debug, Clone)]
@@ -120,6 +122,7 @@ async fn tell(steps: Vec<Step>) {
                 model.cursors[lane] = model.cursors[lane].max(cursor);
                 let settlement = Settlement {
                     lane: lanes[lane],
+                    shard: ShardId::default(),
                     cursor: Some(Position(cursor)),
                     health: None,
                     rows,
@@ -172,7 +175,7 @@ async fn tell(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if crate::POSTGRES { 6 } else { 24 }, ..ProptestConfig::default() })]
 
     #[test]
     fn any_story_ends_as_the_model_says(steps in prop::collection::vec(step(), 1..40)) {

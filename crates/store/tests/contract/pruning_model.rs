@@ -346,7 +346,7 @@ impl Story {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if crate::POSTGRES { 6 } else { 64 }, ..ProptestConfig::default() })]
 
     #[test]
     fn what_goes_is_told_and_what_may_go_goes(

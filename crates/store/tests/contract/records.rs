@@ -82,7 +82,7 @@ async fn an_answer_is_remembered_for_a_day_and_made_once() {
     let kept = store.remembered("crd_1", "key", engine.now()).await.unwrap().unwrap();
     assert_eq!((kept.request, kept.answer), (remember.request, remember.answer.clone()));
     assert!(store.remembered("crd_2", "key", engine.now()).await.unwrap().is_none());
-    assert!(!some_file_has(engine.data_dir(), b"very secret"));
+    assert!(!engine.holds(b"very secret").await);
     engine.advance(DAY + HOUR);
     assert!(store.remembered("crd_1", "key", engine.now()).await.unwrap().is_none());
     store.create_account(account("c"), &actor(), Some(remember)).await.unwrap();

@@ -97,8 +97,8 @@ async fn an_instance_is_born_with_an_event_and_found_every_way() {
         );
         assert_eq!(found.settings, new.settings);
     }
-    assert!(!some_file_has(engine.data_dir(), b"very secret"));
-    assert!(!some_file_has(engine.data_dir(), b"token of shop"));
+    assert!(!engine.holds(b"very secret").await);
+    assert!(!engine.holds(b"token of shop").await);
 
     let patch = InstancePatch {
         name: Some("store".to_owned()),
@@ -223,7 +223,7 @@ async fn destinations_are_listed_changed_and_deleted() {
 
     engine.reopen().await;
     let store = engine.store();
-    assert!(!some_file_has(engine.data_dir(), b"whsec_test"));
+    assert!(!engine.holds(b"whsec_test").await);
     for (scope, expected) in [
         (DestinationScope::All, vec![mine.id, global.id]),
         (DestinationScope::Instance(instance), vec![mine.id]),
@@ -283,7 +283,7 @@ async fn a_document_that_cannot_be_decrypted_is_that_objects_error_alone() {
     let whole = engine.lane(instance, Start::Now).await.destination;
     engine.stop().await;
     // What a bad disk or a meddling hand would leave behind.
-    damage_first_spec(engine.data_dir());
+    damage_first_spec(&engine).await;
     engine.reopen().await;
     let store = engine.store();
     assert!(matches!(store.destination(broken).await, Err(StoreError::Sealed { .. })));
@@ -300,16 +300,14 @@ async fn a_document_that_cannot_be_decrypted_is_that_objects_error_alone() {
     );
 }
 
-fn damage_first_spec(data_dir: &std::path::Path) {
-    let conn = rusqlite::Connection::open(data_dir.join("zapbus.db")).unwrap();
-    let (n, mut spec): (i64, Vec<u8>) = conn
-        .query_row("SELECT n, spec FROM destination_spec ORDER BY n LIMIT 1", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .unwrap();
-    *spec.last_mut().unwrap() ^= 1;
-    conn.execute("UPDATE destination_spec SET spec = ?2 WHERE n = ?1", rusqlite::params![n, spec])
-        .unwrap();
+async fn damage_first_spec(engine: &Engine) {
+    let last = if crate::POSTGRES {
+        "set_byte(spec, length(spec) - 1, get_byte(spec, length(spec) - 1) # 1)"
+    } else {
+        "CAST(substr(spec, 1, length(spec) - 1) || x'00' AS BLOB)"
+    };
+    let first = "(SELECT min(n) FROM destination_spec)";
+    engine.tamper(&format!("UPDATE destination_spec SET spec = {last} WHERE n = {first}")).await;
 }
 
 #[tokio::test]

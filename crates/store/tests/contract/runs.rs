@@ -5,6 +5,8 @@ use zapbus_store::{
     DeliveryId, DeliveryQuery, LaneId, Row, RunState, Start, State, Status, StoreError, Stretch,
 };
 
+use zapbus_store::ShardId;
+
 use crate::engine::*;
 
 #[tokio::test]
@@ -139,11 +141,11 @@ async fn what_was_under_way_when_a_replay_was_called_off_is_not_tried_again() {
     let start = engine.store().lane(run.lane).await.unwrap().unwrap();
     assert_eq!((start.next_due, start.held), (None, Vec::new()));
     for (said, state) in said.iter().zip([State::Cancelled, State::Cancelled, State::Delivered]) {
-        let id = DeliveryId { lane: run.lane, seq: said.seq };
+        let id = DeliveryId { lane: run.lane, shard: ShardId::default(), seq: said.seq };
         assert_eq!(engine.store().delivery(id).await.unwrap().unwrap().0.state, state);
     }
     // Nor if a person asks for it: nothing of this replay is sent any more.
-    let again = DeliveryId { lane: run.lane, seq: said[0].seq };
+    let again = DeliveryId { lane: run.lane, shard: ShardId::default(), seq: said[0].seq };
     let refused = engine.store().redeliver(again, engine.now(), &actor()).await;
     assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
     let query = DeliveryQuery {

@@ -16,7 +16,7 @@ async fn a_hundred_thousand_destinations_are_read_in_a_moment() {
     let account = engine.account().await.id;
     let instance = engine.instance("shop").await;
     let filters = [filter(&["*"]), filter(&["message.*"]), filter(&["call.updated:offer"])];
-    let count = 100_000_u32;
+    let count = u32::try_from(engine.many(100_000)).unwrap();
     let started = Instant::now();
     let mut making = tokio::task::JoinSet::new();
     for n in 0..count {
@@ -56,7 +56,7 @@ async fn a_hundred_thousand_destinations_are_read_in_a_moment() {
         heads.extend(page);
     }
     let read = started.elapsed();
-    println!("100,000 destinations: made in {made:?}, opened in {opened:?}, read in {read:?}");
+    println!("{count} destinations: made in {made:?}, opened in {opened:?}, read in {read:?}");
     assert_eq!(heads.len(), count as usize);
     assert!(heads.iter().all(|(_, cursor, _)| *cursor > Position::START));
     // Unoptimised and beside other tests; the release figure is a tenth of this.

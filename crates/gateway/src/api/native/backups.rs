@@ -37,13 +37,15 @@ impl From<BackupError> for ApiError {
             BackupError::Running(_) => Self::Conflict { code: "backup_running", reason },
             BackupError::NoSpace { .. } => Self::Conflict { code: "no_space", reason },
             BackupError::Folder { .. } => Self::Conflict { code: "refused", reason },
+            BackupError::OnServer => Self::Conflict { code: "store_on_server", reason },
             BackupError::Store(error) => error.into(),
         }
     }
 }
 
 /// Takes a backup of everything but the encryption key, while events go on. Ask for it by its name
-/// to hear how far it is. Needs the admin token.
+/// to hear how far it is. Not where the database is on a server, which has backups of its own. Needs
+/// the admin token.
 #[utoipa::path(
     post, path = "/v1/backups", tag = "operations", request_body = BackupRequest,
     responses((status = 202, body = Backup, description = "It is being taken."), Changing)

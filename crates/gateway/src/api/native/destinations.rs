@@ -10,14 +10,18 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
-use zapbus_event::{AccountId, DestinationId, InstanceId};
-use zapbus_store::{Activity, Destination, DestinationScope, LIVE, LaneId};
+use zapbus_event::{AccountId, DestinationId, InstanceId, Position};
+use zapbus_store::{Activity, Destination, DestinationScope, ShardId};
 
 use self::document::{
     ChangeDestination, CreateDestination, DestinationAnswer, StatusAnswer, document_of,
     refuse_environment, spec_of,
 };
-use super::{accounts::Paging, complete};
+use super::{
+    accounts::Paging,
+    complete,
+    shards::{has_one_cursor, live_stats},
+};
 use crate::{
     api::{
         auth::Caller,
@@ -170,7 +174,7 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let start = request.start()?;
     let checked = request.check(&app)?;
-    let start = start.start(&app, &caller).await?;
+    let start = start.start("start", &app, &caller, instance).await?;
     let now = (app.clock)();
     let secret = checked.spec.channel.signing_secret();
     let destination = Destination {
@@ -218,10 +222,10 @@ pub(super) async fn show_destination(
 /// A destination as it is shown, with how delivery goes.
 async fn with_status(app: &App, destination: &Destination) -> Result<DestinationAnswer, ApiError> {
     let mut answer = DestinationAnswer::new(destination)?;
-    let lane = LaneId { destination: destination.id, run: LIVE };
-    let stats = app.store.lane_stats(lane).await?;
+    let stats = live_stats(&app.store, destination).await?;
     let live = app.lanes.status(destination.id).await;
-    answer.status = Some(StatusAnswer::new(&stats, live));
+    let one_cursor = has_one_cursor(&app.store, destination);
+    answer.status = Some(StatusAnswer::new(&stats, live, one_cursor));
     Ok(answer)
 }
 
@@ -260,6 +264,10 @@ pub(super) async fn change_destination(
     Ok(axum::Json(with_status(&app, &changed).await?.with_secret(secret)))
 }
 
+fn beyond_all(shard: u16) -> (ShardId, Position) {
+    (ShardId(shard), Position(u64::MAX))
+}
+
 /// Where a lane goes on after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resume {
@@ -282,7 +290,7 @@ async fn update(
     complete(async move {
         let here = app.clone();
         app.lanes
-            .reconfigure(id, |cursor| async move {
+            .reconfigure(id, |cursors| async move {
                 let stored = here
                     .store
                     .destination(id)
@@ -290,11 +298,14 @@ async fn update(
                     .ok_or(ApiError::NotFound(What::Destination))?;
                 let mut changed = change(&here, stored)?;
                 changed.updated_at = (here.clock)();
-                let (cursor, cancel_rows) = match resume {
-                    Resume::AtCursor => (cursor, false),
-                    Resume::AtHead => (Some(*here.store.head().borrow()), true),
+                let (cursors, cancel_rows) = match resume {
+                    Resume::AtCursor => (cursors, false),
+                    // Beyond the head means the head, which only the commit knows.
+                    Resume::AtHead => ((0..here.store.shards()).map(beyond_all).collect(), true),
                 };
-                here.store.update_destination(changed.clone(), cursor, cancel_rows, &actor).await?;
+                here.store
+                    .update_destination_in(changed.clone(), &cursors, cancel_rows, &actor)
+                    .await?;
                 Ok(changed)
             })
             .await

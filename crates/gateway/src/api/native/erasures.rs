@@ -78,7 +78,10 @@ pub(super) async fn erase(
     caller.need_account()?;
     let what = body.value.what(&app, &caller).await?;
     complete(async move {
-        let erased = app.store.erase(what, &caller.actor()).await?;
+        let erased = app.store.erase(what, &caller.actor()).await;
+        // Even if it broke off in the middle: some of it is gone.
+        app.lanes.erased();
+        let erased = erased?;
         Ok(axum::Json(ErasedAnswer {
             events: erased.events,
             deliveries: erased.deliveries,

@@ -1,5 +1,8 @@
 //! Reading the journal.
 
+mod merged;
+mod places;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
@@ -14,11 +17,16 @@ use http::header;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{
-    Event, EventId, Filter, InstanceId, Position, Timestamp,
+    Event, EventId, Filter, InstanceId, Position,
     dialect::{Context, Options, native},
 };
 use zapbus_store::{Limit, Reader};
 
+pub(super) use self::places::place_after;
+use self::{
+    merged::{Merged, Next},
+    places::Places,
+};
 use super::destinations::document::filter_of;
 use crate::{
     api::{
@@ -30,22 +38,16 @@ use crate::{
     app::App,
 };
 
-/// What precedes the position in a cursor of a page.
-const CURSOR: &str = "pos_";
-
 /// Bytes of events in one page: a caller that asks for many large ones gets several pages.
 const PAGE_BYTES: usize = 8 << 20;
-
-/// Stretches of the journal one page may look at before it is cut short.
-const READS: usize = 20;
 
 /// Which events, and which page of them.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventQuery {
-    /// Events after this: an event id, a position, an RFC 3339 time, or `next` of an earlier
-    /// page. From the oldest when left out.
+    /// Events after this: an event id, an RFC 3339 time, `next` of an earlier page or, of one
+    /// instance, a position. From the oldest when left out.
     after: Option<String>,
     /// Which types, separated by commas: `message.*,call.updated:offer`. All when left out.
     types: Option<String>,
@@ -64,7 +66,7 @@ pub(super) struct EventPage {
     data: Vec<EventAnswer>,
     /// Give it as `after` to get the next page; `null` when there is nothing more for now.
     next: Option<String>,
-    /// Where this page ends, also at the end: give it as `after` to go on later.
+    /// Where this page ends, also at the end: give it as `after` to go on later. Opaque.
     cursor: String,
     /// Events between `after` and this page are past their retention.
     #[schema(required = false)]
@@ -173,39 +175,35 @@ async fn list(
 ) -> Result<Response, ApiError> {
     let limit = page::limit(query.limit)?;
     let filter = types_of(query.types.as_deref())?;
-    let (after, exact) = position(app, caller, query.after.as_deref()).await?;
-    let gap = exact && app.store.gap_after(reader, after).await?;
+    let (after, exact) = Places::after(app, caller, reader, query.after.as_deref()).await?;
+    let gap = exact && after.has_gap(&app.store, reader).await?;
 
     let mut found: Vec<Arc<Event>> = Vec::new();
     let mut bytes = 0;
-    let mut cursor = after;
-    let mut at_head = false;
-    'reading: for _ in 0..READS {
+    let mut merged = Merged::new(&app.store, reader, &after);
+    let at_head = loop {
         // One more than fits shows that there is more; of what is filtered, a page is tried.
         let wanted = match &filter {
             Some(_) => Limit::default(),
             None => Limit { events: limit + 1 - found.len(), ..Limit::default() },
         };
-        let page = app.store.read_after(reader, cursor, wanted).await?;
-        for event in page.events {
-            if filter.as_ref().is_none_or(|it| it.matches(event.kind, event.facet.as_deref())) {
-                if found.len() == limit || bytes >= PAGE_BYTES {
-                    break 'reading;
-                }
-                bytes += event.weight();
-                cursor = event.seq;
-                found.push(event);
-            } else {
-                cursor = event.seq;
+        let event = match merged.peek(wanted).await? {
+            Next::Event(event) => event,
+            Next::AtHead => break true,
+            Next::CutShort => break false,
+        };
+        if filter.as_ref().is_none_or(|it| it.matches(event.kind, event.facet.as_deref())) {
+            if found.len() == limit || bytes >= PAGE_BYTES {
+                break false;
             }
+            bytes += event.weight();
+            merged.take(&event);
+            found.push(event);
+        } else {
+            merged.take(&event);
         }
-        cursor = cursor.max(page.upto);
-        at_head = page.at_head;
-        if at_head {
-            break;
-        }
-    }
-    let page = Written { found: &found, cursor, more: !at_head, gap };
+    };
+    let page = Written { found: &found, after: &after, upto: merged.places(), more: !at_head, gap };
     let body = page.written(app, query.include_raw).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
@@ -213,21 +211,26 @@ async fn list(
 /// What a page is made of.
 struct Written<'a> {
     found: &'a [Arc<Event>],
-    cursor: Position,
+    after: &'a Places,
+    upto: Places,
     more: bool,
     gap: bool,
 }
 
 impl Written<'_> {
     /// The page as JSON, the events spliced in as the dialect writes them.
-    async fn written(&self, app: &App, include_raw: bool) -> Result<Vec<u8>, ApiError> {
+    async fn written(self, app: &App, include_raw: bool) -> Result<Vec<u8>, ApiError> {
         let mut names = Names::default();
         let mut out = b"{\"data\":[".to_vec();
-        let (mut cursor, mut more) = (self.cursor, self.more);
+        let (mut upto, mut more) = (self.upto, self.more);
         for (index, event) in self.found.iter().enumerate() {
             // What was put back into the events before may have filled the page.
             if out.len() >= PAGE_BYTES {
-                (cursor, more) = (self.found[index - 1].seq, true);
+                upto = self.after.clone();
+                for written in &self.found[..index] {
+                    upto.move_to(app.store.shard_of(written.instance), written.seq);
+                }
+                more = true;
                 break;
             }
             if index > 0 {
@@ -235,7 +238,7 @@ impl Written<'_> {
             }
             out.extend_from_slice(&envelope(app, &mut names, event, include_raw).await?);
         }
-        let cursor = format!("{CURSOR}{cursor}");
+        let cursor = upto.cursor();
         let next = more.then_some(&cursor);
         out.extend_from_slice(b"],\"next\":");
         serde_json::to_writer(&mut out, &next).map_err(ApiError::internal)?;
@@ -295,47 +298,6 @@ pub(crate) const MAX_POSITION: Position = Position((1 << 53) - 1);
 /// A position as text; one beyond all positions is the last one.
 pub(super) fn position_of(text: &str) -> Option<Position> {
     text.parse::<u64>().ok().map(|position| Position(position).min(MAX_POSITION))
-}
-
-/// Where a caller goes on that has seen this event. One that it does not see is as good as one
-/// that is no longer stored.
-pub(super) async fn place_after(
-    app: &App,
-    caller: &Caller,
-    id: EventId,
-) -> Result<Position, ApiError> {
-    Ok(match app.store.event(id).await? {
-        Some(event) if !is_seen(app, caller, &event).await? => {
-            app.store.position_at(id.timestamp()).await?
-        }
-        _ => app.store.resolve_after(id).await?,
-    })
-}
-
-/// Where `after=` points to, and whether it names a place (not a time), so that what is missing
-/// behind it is a gap.
-async fn position(
-    app: &App,
-    caller: &Caller,
-    after: Option<&str>,
-) -> Result<(Position, bool), ApiError> {
-    let Some(text) = after else {
-        return Ok((Position::START, false));
-    };
-    if let Some(position) = position_of(text.strip_prefix(CURSOR).unwrap_or(text)) {
-        return Ok((position, true));
-    }
-    if let Ok(id) = text.parse::<EventId>() {
-        return Ok((place_after(app, caller, id).await?, true));
-    }
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok((app.store.position_at(time).await?, false));
-    }
-    Err(ApiError::query(
-        "after",
-        "expected an event id, a position, an RFC 3339 time such as 2026-01-01T00:00:00Z, or the \
-         `next` of an earlier page",
-    ))
 }
 
 /// Shows one event, with the untouched upstream element.

@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 use zapbus_event::Timestamp;
-use zapbus_store::Appends;
+use zapbus_store::{Appends, ServerFacts, Store};
 
 use self::{
     destinations::DestinationsHealth,
@@ -40,7 +40,7 @@ pub(super) struct HealthAnswer {
     listener: ListenerAnswer,
     encryption: EncryptionAnswer,
     egress: EgressAnswer,
-    /// When the last backup was begun that is done.
+    /// When the last backup was begun that is done; `null` where backups are the server's business.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_backup_at: Option<Timestamp>,
     destinations: DestinationsHealth,
@@ -51,14 +51,17 @@ pub(super) struct HealthAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = StoreHealth)]
 struct StoreAnswer {
+    /// `sqlite` (in the data folder) or `postgres` (on a server).
+    #[schema(example = "sqlite")]
+    engine: &'static str,
     /// Why it takes no events, in words.
     stopped: Option<String>,
     /// Bytes of the database that hold data.
     used_bytes: u64,
     /// Bytes of the blob folder.
     blob_bytes: u64,
-    /// Free bytes of its disk.
-    free_bytes: u64,
+    /// Free bytes of its disk; `null` where that is the server's business.
+    free_bytes: Option<u64>,
     /// Free bytes below which it takes no events.
     min_free_bytes: u64,
     /// Bytes that retention allows it.
@@ -78,6 +81,49 @@ struct StoreAnswer {
     commit_p99_ms: Option<f64>,
     /// Appends refused since the start because too much was waiting for the disk.
     busy: u64,
+    /// What the server promises of what it has confirmed; `null` in a data folder, or when it does
+    /// not answer.
+    server: Option<ServerAnswer>,
+}
+
+/// A database server.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServerHealth)]
+struct ServerAnswer {
+    /// Its version.
+    version: String,
+    /// Zapbus runs on that version.
+    supported: bool,
+    /// `fsync`: without it a crash of its machine may damage everything.
+    fsync: bool,
+    /// `full_page_writes`, likewise.
+    full_page_writes: bool,
+    /// `synchronous_commit`: `off` confirms what a crash may lose.
+    synchronous_commit: String,
+    /// `synchronous_standby_names`: empty when a commit waits for no other server.
+    synchronous_standby_names: String,
+    /// Servers that commits wait for; `null` when that may not be seen.
+    synchronous_standbys: Option<u64>,
+    /// It takes no writes.
+    read_only: bool,
+    /// Connections that it allows in all.
+    max_connections: u64,
+}
+
+impl From<ServerFacts> for ServerAnswer {
+    fn from(facts: ServerFacts) -> Self {
+        Self {
+            version: facts.version,
+            supported: facts.supported,
+            fsync: facts.fsync,
+            full_page_writes: facts.full_page_writes,
+            synchronous_commit: facts.synchronous_commit,
+            synchronous_standby_names: facts.synchronous_standby_names,
+            synchronous_standbys: facts.synchronous_standbys,
+            read_only: facts.read_only,
+            max_connections: facts.max_connections,
+        }
+    }
 }
 
 /// The listener.
@@ -175,6 +221,10 @@ pub(super) async fn show_health(
 
 async fn store(app: &App) -> Result<StoreAnswer, ApiError> {
     let sizes = app.store.sizes().await?;
+    let server = match app.config.postgres() {
+        Some(postgres) => Store::server_facts(&postgres).await.ok().map(ServerAnswer::from),
+        None => None,
+    };
     let metrics = app.store.metrics();
     let (count, sum) = metrics.commit_us.total();
     let mut seen = 0;
@@ -183,13 +233,14 @@ async fn store(app: &App) -> Result<StoreAnswer, ApiError> {
         (seen * 100 >= count * 99).then_some(bound as f64 / 1_000.0)
     });
     Ok(StoreAnswer {
+        engine: if app.store.is_on_server() { "postgres" } else { "sqlite" },
         stopped: match &app.store.health().borrow().appends {
             Appends::Ok => None,
             Appends::Stopped { reason } => Some(reason.clone()),
         },
         used_bytes: sizes.used,
         blob_bytes: sizes.blobs,
-        free_bytes: sizes.free,
+        free_bytes: (!app.store.is_on_server()).then_some(sizes.free),
         min_free_bytes: app.config.store.min_free_bytes,
         max_bytes: app.config.retention.max_bytes,
         when_full: app.config.retention.when_full,
@@ -199,5 +250,6 @@ async fn store(app: &App) -> Result<StoreAnswer, ApiError> {
         commit_ms: if count == 0 { 0.0 } else { sum as f64 / count as f64 / 1_000.0 },
         commit_p99_ms: p99.filter(|_| count > 0),
         busy: metrics.busy.get(),
+        server,
     })
 }

@@ -81,6 +81,10 @@ pub(super) struct PostEvent {
     /// It is old news (history, backlog).
     #[schema(required = false)]
     history: bool,
+    /// What the event was made from, as the upstream sent it; `data` when left out. It is kept
+    /// untouched and goes to destinations with `include_raw`.
+    #[schema(value_type = Option<Object>)]
+    raw: Option<()>,
 }
 
 /// One event, or an array of them. As `application/x-ndjson`: one per line.
@@ -121,6 +125,10 @@ struct IngestResult {
 /// One event (an object) is answered with its own status. An array, and NDJSON with
 /// `Content-Type: application/x-ndjson`, are answered 200 with a result for each event. With an
 /// `Idempotency-Key`, repeating the request stores nothing twice.
+///
+/// An event as another gateway delivers it in the native dialect is taken too, so that a webhook
+/// can lead here: what only that gateway can say of it (`seq`, `received_at`, `source`, …) is
+/// passed over.
 #[utoipa::path(
     post, path = "/v1/instances/{instance}/events", tag = "events",
     request_body(content((PostEvents = "application/json"), (String = "application/x-ndjson"))),

@@ -8,14 +8,15 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use zapbus_event::{DestinationId, Position, Timestamp};
-use zapbus_store::{LIVE, LaneId, Run, RunState, Start, Stretch};
+use zapbus_event::{DestinationId, InstanceId, Position, Timestamp};
+use zapbus_store::{Destination, LIVE, LaneId, Run, RunState, ShardId, Start, Stretch};
 
 use super::{
     accounts::Paging,
     complete,
     destinations::document::{Place, filter_of},
     refuse_if_any,
+    shards::{has_one_cursor, run_in_shards},
 };
 use crate::{
     api::{
@@ -81,16 +82,21 @@ pub(super) struct RunAnswer {
     /// `running`, `paused`, `done` or `cancelled`.
     #[schema(value_type = String, example = "running")]
     state: RunState,
-    /// Events after this position.
-    #[schema(value_type = u64)]
-    from: Position,
+    /// Events after this position; `null` where there are `shards`.
+    #[schema(value_type = Option<u64>)]
+    from: Option<Position>,
     /// Events up to this position: the destination's cursor when the replay was made, or the last
-    /// one before `until`.
-    #[schema(value_type = u64)]
-    to: Position,
-    /// How far it is.
-    #[schema(value_type = u64)]
-    cursor: Position,
+    /// one before `until`; `null` where there are `shards`.
+    #[schema(value_type = Option<u64>)]
+    to: Option<Position>,
+    /// How far it is; `null` where there are `shards`.
+    #[schema(value_type = Option<u64>)]
+    cursor: Option<Position>,
+    /// The same in each shard, of a destination of a whole account where the journal has several;
+    /// when one replay is shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    shards: Vec<RunShard>,
     /// Which events.
     types: Vec<String>,
     /// When it was made.
@@ -98,30 +104,71 @@ pub(super) struct RunAnswer {
     created_at: Timestamp,
 }
 
-impl From<Run> for RunAnswer {
-    fn from(run: Run) -> Self {
+/// How far a replay is in one shard of the journal.
+#[derive(Debug, Serialize, ToSchema)]
+struct RunShard {
+    /// Which shard.
+    #[schema(value_type = u16)]
+    shard: ShardId,
+    /// Events after this position.
+    #[schema(value_type = u64)]
+    from: Position,
+    /// Events up to this position.
+    #[schema(value_type = u64)]
+    to: Position,
+    /// How far it is.
+    #[schema(value_type = u64)]
+    cursor: Position,
+}
+
+impl RunAnswer {
+    /// `one_cursor`: positions of the run say where it is.
+    fn new(run: Run, one_cursor: bool) -> Self {
+        let only = |position: Position| one_cursor.then_some(position);
         Self {
             run: run.lane.run,
             destination: run.lane.destination,
             state: run.state,
-            from: run.from,
-            to: run.to,
-            cursor: run.cursor,
+            from: only(run.from),
+            to: only(run.to),
+            cursor: only(run.cursor),
+            shards: Vec::new(),
             types: run.filter.patterns(),
             created_at: run.created_at,
         }
     }
+
+    /// With its places in several shards.
+    async fn whole(app: &App, destination: &Destination, run: Run) -> Result<Self, ApiError> {
+        if has_one_cursor(&app.store, destination) {
+            return Ok(Self::new(run, true));
+        }
+        let number = run.lane.run;
+        let shards = run_in_shards(&app.store, destination, number).await?;
+        let place = |(shard, run): (ShardId, Run)| RunShard {
+            shard,
+            from: run.from,
+            to: run.to,
+            cursor: run.cursor,
+        };
+        Ok(Self { shards: shards.into_iter().map(place).collect(), ..Self::new(run, false) })
+    }
 }
 
 impl ReplayRequest {
-    async fn start(&self, app: &App, caller: &Caller) -> Result<Start, ApiError> {
+    async fn start(
+        &self,
+        app: &App,
+        caller: &Caller,
+        instance: Option<InstanceId>,
+    ) -> Result<Start, ApiError> {
         match (self.since, &self.from) {
             (Some(since), None) => Ok(Start::Time(since)),
             (None, Some(from)) => match Place::read("from", from)? {
                 Place::Start(Start::Now) => {
                     Err(ApiError::invalid("from", "expected a place in the past, not `now`"))
                 }
-                place => place.start(app, caller).await,
+                place => place.start("from", app, caller, instance).await,
             },
             (None, None) => Err(ApiError::invalid(
                 "since",
@@ -169,7 +216,7 @@ pub(super) async fn replay_destination(
         None => destination.filter.clone(),
     };
     refuse_if_any(faults)?;
-    let from = request.start(&app, &caller).await?;
+    let from = request.start(&app, &caller, destination.instance).await?;
     let stretch = Stretch { from, until: request.until };
     // A replay ends where live delivery is, and a lane writes what it skipped only lazily.
     app.lanes.write_cursor(destination.id).await?;
@@ -184,15 +231,16 @@ pub(super) async fn replay_destination(
         };
         return Ok(axum::Json(answer).into_response());
     }
+    let one_cursor = has_one_cursor(&app.store, &destination);
     complete(async move {
         let (destination, actor) = (destination.id, caller.actor());
         let made = match creation.remember(StatusCode::CREATED, &Value::Null)? {
             None => app.store.create_run(destination, stretch, filter, &actor).await,
             Some(remember) => {
                 app.store
-                    .create_run_once(destination, stretch, filter, &actor, remember, |run| {
+                    .create_run_once(destination, stretch, filter, &actor, remember, move |run| {
                         // A struct of numbers and texts: its serialisation cannot fail.
-                        let body = serde_json::to_value(RunAnswer::from(run.clone()));
+                        let body = serde_json::to_value(RunAnswer::new(run.clone(), one_cursor));
                         idempotency::kept(StatusCode::CREATED, body.unwrap_or_default())
                     })
                     .await
@@ -201,7 +249,8 @@ pub(super) async fn replay_destination(
         match made {
             Ok(run) => {
                 app.lanes.run_changed(run.lane);
-                Ok((StatusCode::CREATED, axum::Json(RunAnswer::from(run))).into_response())
+                let answer = RunAnswer::new(run, one_cursor);
+                Ok((StatusCode::CREATED, axum::Json(answer)).into_response())
             }
             Err(error) => creation.resolve(&app, error).await,
         }
@@ -229,7 +278,8 @@ pub(super) async fn list_runs(
     runs.sort_by_key(|run| run.lane.run);
     runs.truncate(limit + 1);
     let page = Page::cut(runs, limit, |run: &Run| run.lane.run.to_string());
-    Ok(axum::Json(page.map(RunAnswer::from)))
+    let one_cursor = has_one_cursor(&app.store, &destination);
+    Ok(axum::Json(page.map(|run| RunAnswer::new(run, one_cursor))))
 }
 
 /// Shows a replay and how far it is.
@@ -246,69 +296,46 @@ pub(super) async fn show_run(
     caller: Caller,
     Path((destination, run)): Path<(String, String)>,
 ) -> Result<axum::Json<RunAnswer>, ApiError> {
-    find(&app, &caller, &destination, &run).await.map(|run| axum::Json(run.into()))
+    let (destination, run) = find(&app, &caller, &destination, &run).await?;
+    Ok(axum::Json(RunAnswer::whole(&app, &destination, run).await?))
 }
 
-/// Stops a replay for now.
+/// What a person does with a replay.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+impl Change {
+    fn state(self) -> RunState {
+        match self {
+            Self::Pause => RunState::Paused,
+            Self::Resume => RunState::Running,
+            Self::Cancel => RunState::Cancelled,
+        }
+    }
+}
+
+/// Stops a replay for now, lets it go on, or calls it off.
 #[utoipa::path(
-    post, path = "/v1/destinations/{destination}/runs/{run}/pause", tag = "destinations",
+    post, path = "/v1/destinations/{destination}/runs/{run}/{change}", tag = "destinations",
     params(
         ("destination" = String, Path, description = "Its id."),
         ("run" = u32, Path, description = "The number of the replay."),
+        ("change" = inline(Change), Path, description = "`pause`: it sends nothing until it is resumed. `cancel`: it never sends again."),
     ),
     responses((status = 200, body = RunAnswer), Named)
 )]
-pub(super) async fn pause_run(
+pub(super) async fn change_run(
     State(app): State<App>,
     caller: Caller,
-    Path((destination, run)): Path<(String, String)>,
+    Path((destination, run, change)): Path<(String, String, Change)>,
 ) -> Result<axum::Json<RunAnswer>, ApiError> {
-    set_state(app, caller, &destination, &run, RunState::Paused).await
-}
-
-/// Lets a paused replay go on.
-#[utoipa::path(
-    post, path = "/v1/destinations/{destination}/runs/{run}/resume", tag = "destinations",
-    params(
-        ("destination" = String, Path, description = "Its id."),
-        ("run" = u32, Path, description = "The number of the replay."),
-    ),
-    responses((status = 200, body = RunAnswer), Named)
-)]
-pub(super) async fn resume_run(
-    State(app): State<App>,
-    caller: Caller,
-    Path((destination, run)): Path<(String, String)>,
-) -> Result<axum::Json<RunAnswer>, ApiError> {
-    set_state(app, caller, &destination, &run, RunState::Running).await
-}
-
-/// Calls a replay off.
-#[utoipa::path(
-    post, path = "/v1/destinations/{destination}/runs/{run}/cancel", tag = "destinations",
-    params(
-        ("destination" = String, Path, description = "Its id."),
-        ("run" = u32, Path, description = "The number of the replay."),
-    ),
-    responses((status = 200, body = RunAnswer), Named)
-)]
-pub(super) async fn cancel_run(
-    State(app): State<App>,
-    caller: Caller,
-    Path((destination, run)): Path<(String, String)>,
-) -> Result<axum::Json<RunAnswer>, ApiError> {
-    set_state(app, caller, &destination, &run, RunState::Cancelled).await
-}
-
-async fn set_state(
-    app: App,
-    caller: Caller,
-    destination: &str,
-    run: &str,
-    state: RunState,
-) -> Result<axum::Json<RunAnswer>, ApiError> {
-    let found = find(&app, &caller, destination, run).await?;
-    let lane = found.lane;
+    let (destination, found) = find(&app, &caller, &destination, &run).await?;
+    let (lane, state) = (found.lane, change.state());
     if matches!(found.state, RunState::Done | RunState::Cancelled) && found.state != state {
         return Err(ApiError::Conflict {
             code: "run_ended",
@@ -318,12 +345,17 @@ async fn set_state(
     complete(async move {
         let run = app.store.set_run_state(lane, state, &caller.actor()).await?;
         app.lanes.run_changed(lane);
-        Ok(axum::Json(run.into()))
+        Ok(axum::Json(RunAnswer::whole(&app, &destination, run).await?))
     })
     .await
 }
 
-async fn find(app: &App, caller: &Caller, destination: &str, run: &str) -> Result<Run, ApiError> {
+async fn find(
+    app: &App,
+    caller: &Caller,
+    destination: &str,
+    run: &str,
+) -> Result<(Destination, Run), ApiError> {
     let destination = caller.destination(app, destination).await?;
     let run = match run.parse() {
         Ok(run) if run != LIVE => run,
@@ -331,5 +363,5 @@ async fn find(app: &App, caller: &Caller, destination: &str, run: &str) -> Resul
     };
     let lane = LaneId { destination: destination.id, run };
     let found = app.store.runs(destination.id).await?.into_iter().find(|it| it.lane == lane);
-    found.ok_or(ApiError::NotFound(What::Run))
+    Ok((destination, found.ok_or(ApiError::NotFound(What::Run))?))
 }

@@ -147,7 +147,9 @@ pub(super) async fn show_destination_statistics(
     }))
 }
 
-/// Shows how an instance and its destinations did in the last hour and day.
+/// Shows how an instance and its own destinations did in the last hour and day.
+///
+/// What destinations of the whole account made of its events is in their own statistics.
 #[utoipa::path(
     get, path = "/v1/instances/{instance}/statistics", tag = "instances",
     params(("instance" = String, Path, description = "Id in any form, or name.")),

@@ -103,15 +103,55 @@ fn wrong_types_name_path_found_and_expected() {
 fn all_mistakes_are_told_at_once_and_no_secret_with_them() {
     let file = "admin_token = 1234567890123456\nlissten = \"x\"\n[log]\nlevel = \"a=b=c\"";
     let environment = Environment::from([
-        ("ZAPBUS_DATABASE_URL", "postgres://user:hunter2@db/zapbus"),
+        ("ZAPBUS_DATABASE_URL", "mysql://user:hunter2@db/zapbus"),
         ("ZAPBUS_ENCRYPTION_KEY", "hunter2"),
     ]);
     let loaded = load(Some(file), environment, &[]);
     let text: Vec<String> = loaded.mistakes.iter().map(ToString::to_string).collect();
     assert_eq!(text.len(), 5, "{text:#?}");
     let text = format!("{text:?} {:?} {:?}", loaded.settings, loaded.config);
-    assert!(text.contains("PostgreSQL is not part of this version"), "{text}");
+    assert!(text.contains("expected postgres://user:password@host/database"), "{text}");
     assert!(!text.contains("hunter2") && !text.contains("1234567890123456"), "{text}");
+}
+
+#[test]
+fn a_database_is_led_to_without_repeating_its_password() {
+    let given = "postgres://user:hunter2@db.example.com/zapbus";
+    let key = ("ZAPBUS_ENCRYPTION_KEY", "00".repeat(32));
+    let load_with = |url: &str, more: &[(&str, &str)]| {
+        let mut environment = Environment::from([("ZAPBUS_DATABASE_URL", url)]);
+        for (name, value) in more {
+            environment.set(name, value);
+        }
+        load(None, environment, &[])
+    };
+    let key = [(key.0, key.1.as_str())];
+
+    let loaded = load_with(given, &key);
+    assert_eq!(loaded.mistakes, []);
+    assert_eq!(loaded.config.store_place(), "postgres://db.example.com/zapbus");
+    assert!(!format!("{:?} {:?}", loaded.settings, loaded.config).contains("hunter2"));
+    let postgres = loaded.config.postgres().expect("it is on a server");
+    assert!(!postgres.node.is_empty(), "the name of the machine");
+
+    // No node may make a key of its own.
+    let without = load_with(given, &[]);
+    assert_eq!(only_mistake(&without).key, "encryption_key");
+
+    for (url, expected) in [
+        ("host=db password=hunter2", "expected postgres://"),
+        ("sqlite:///var/lib/zapbus", "expected postgres://"),
+        ("postgres://user:hunter2@hunter2@db/zapbus", "written %3F"),
+        ("postgres://user:hunter2?hunter2=1@db/zapbus", "written %3F"),
+        ("postgres://user:hunter2@db/zapbus?sslmode=prefer", "verify-full"),
+        ("postgres://user:hunter2@db/zapbus?sslrootcert=/nowhere.pem", "/nowhere.pem"),
+    ] {
+        let loaded = load_with(url, &key);
+        let mistake = only_mistake(&loaded);
+        assert_eq!(mistake.key, "database_url");
+        assert!(mistake.problem.contains(expected), "{url}: {mistake}");
+        assert!(!mistake.to_string().contains("hunter2"), "{mistake}");
+    }
 }
 
 #[test]
@@ -125,6 +165,12 @@ fn what_would_break_later_is_found_now() {
         ("[lanes]\nread_ahead_bytes = 1", "lanes.read_ahead_bytes"),
         ("data_dir = \"/dev/null\"", "data_dir"),
         ("[backup]\ndir = \"/dev/null\"", "backup.dir"),
+        ("[database]\nconnections = 0", "database.connections"),
+        ("[database]\nshards = 0", "database.shards"),
+        ("[cluster]\nlease_s = nan", "cluster.lease_s"),
+        ("[cluster]\nlease_s = 0.1", "cluster.lease_s"),
+        ("[cluster]\nhandover_s = -1.0", "cluster.handover_s"),
+        ("[cluster]\nnode = \"a\\nb\"", "cluster.node"),
     ] {
         let loaded = load(Some(file), Environment::default(), &[]);
         assert!(loaded.mistakes.iter().any(|it| it.key == key), "{file}: {:?}", loaded.mistakes);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zapbus_event::Timestamp;
 use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
-use super::{Lane, LaneStatus, Phase, STORE_PAUSE, selection};
-use crate::lane::roster::{Command, Mode, Rest};
+use super::{Lane, LaneStatus, Phase, STORE_PAUSE, beginning::selection};
+use crate::lane::roster::{Command, Mode, Rest, Ring};
 use crate::lane::track::Track;
 
 impl Lane {
@@ -17,7 +17,7 @@ impl Lane {
         while let Some(index) = self.tracks.iter().position(Track::is_over) {
             let track = &self.tracks[index];
             let lane = track.lane();
-            if self.looking.contains(&lane.run) || self.paging.contains(&lane.run) {
+            if self.looking.contains(&lane.run) || self.is_paging(lane.run) {
                 return;
             }
             if track.is_stopped() {
@@ -25,7 +25,9 @@ impl Lane {
                 continue;
             }
             let actor = crate::lane::actor();
-            match self.shared.store.set_run_state(lane, RunState::Done, &actor).await {
+            let store = self.shared.store.clone();
+            let done = async move { store.set_run_state(lane, RunState::Done, &actor).await };
+            match self.meanwhile(done).await {
                 Ok(_) | Err(StoreError::NotFound { .. } | StoreError::Refused { .. }) => {
                     self.tracks.remove(index);
                 }
@@ -41,17 +43,23 @@ impl Lane {
                     self.phase = Phase::Held;
                 }
                 // Nobody listens any more: then nobody changes anything either.
-                if answer.send(self.tracks[0].cursor()).is_err() {
+                if answer.send(self.tracks[0].cursors()).is_err() {
                     self.reload().await;
                 }
             }
-            Command::Reload { resumed } => {
-                if resumed {
-                    self.gate.memory = self.gate.memory.resumed();
-                } else {
-                    self.gate.memory.hurry(self.now());
+            Command::Reload { resumed } => self.begin_anew(resumed).await,
+            Command::Refresh { resumed, runs } => {
+                if resumed || !self.is_as_configured().await {
+                    self.begin_anew(resumed).await;
                 }
-                self.reload().await;
+                let now = self.now();
+                self.nothing_to_probe = false;
+                for track in self.tracks.iter_mut().filter(|track| !track.is_stopped()) {
+                    track.look_again(now);
+                }
+                // The live run stands for whatever may be new: replays are looked at either way.
+                self.missed_runs.extend(runs.into_iter().chain([LIVE]));
+                self.load_missed_runs().await;
             }
             Command::LookAt(run) => {
                 let now = self.now();
@@ -64,12 +72,58 @@ impl Lane {
                     self.load_missed_runs().await;
                 }
             }
+            Command::Forget => self.forget(),
             Command::Status(answer) => {
                 if answer.send(self.status()).is_err() {
                     tracing::debug!(event = "lane.status_unheard", destination = %self.id);
                 }
             }
-            Command::Stop => self.phase = Phase::Closing,
+            Command::Stop => {
+                if self.phase != Phase::Lost {
+                    self.phase = Phase::Closing;
+                }
+            }
+            Command::Lost => self.phase = Phase::Lost,
+        }
+    }
+
+    /// Its configuration was changed.
+    async fn begin_anew(&mut self, resumed: bool) {
+        if resumed {
+            self.gate.memory = self.gate.memory.resumed();
+        } else {
+            self.gate.memory.hurry(self.now());
+        }
+        self.reload().await;
+    }
+
+    /// Whether the store has the configuration that the lane goes by, as far as it can be asked.
+    async fn is_as_configured(&mut self) -> bool {
+        let (store, id) = (self.shared.store.clone(), self.id);
+        match self.meanwhile(async move { store.destination(id).await }).await {
+            Ok(Some(stored)) => {
+                stored.updated_at == self.configured_at && stored.activity == Activity::Active
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Lets go of everything that was read and not sent, and of what is being read at the moment.
+    fn forget(&mut self) {
+        let now = self.now();
+        self.reads.clear();
+        self.answers.clear();
+        self.paging.clear();
+        self.looking.clear();
+        self.probe_rows = None;
+        self.nothing_to_probe = false;
+        for track in &mut self.tracks {
+            // The questions that were under way are asked again.
+            track.answered();
+            if !track.is_stopped() {
+                track.look_again(now);
+            }
+            track.rewind();
         }
     }
 
@@ -88,7 +142,8 @@ impl Lane {
     /// Goes on as the store now says.
     pub(super) async fn reload(&mut self) {
         let opened = loop {
-            match self.shared.open(self.id).await {
+            let (shared, id, tenure) = (Arc::clone(&self.shared), self.id, self.tenure);
+            match self.meanwhile(async move { shared.open(id, tenure).await }).await {
                 Ok(opened) => break opened,
                 Err(_) if self.shared.is_closing() => {
                     self.phase = Phase::Closing;
@@ -96,7 +151,7 @@ impl Lane {
                 }
                 Err(error) => {
                     self.store_failed(&error);
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    self.meanwhile(tokio::time::sleep(STORE_PAUSE)).await;
                 }
             }
         };
@@ -111,59 +166,66 @@ impl Lane {
         let lanes: Vec<_> = self.tracks.iter().map(Track::lane).collect();
         let mut starts = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            let Ok(Some(start)) = self.shared.store.lane(lane).await else {
+            let store = self.shared.store.clone();
+            let starts_of = self.meanwhile(async move { store.lane_starts(lane).await });
+            let Ok(Some(found)) = starts_of.await else {
                 // It will be woken again, and read afresh then.
                 self.phase = Phase::Closing;
                 return;
             };
-            starts.push(start);
+            starts.push(found);
         }
         let now = self.now();
         let spec = Arc::clone(&opened.outlet.spec);
         let patience = self.shared.patience(&spec);
         self.gate.reconfigure(spec.max_in_flight, spec.rate_limit_per_s, patience, now);
+        self.configured_at = opened.destination.updated_at;
         self.label.clone_from(&opened.destination.label);
         self.outlet = opened.outlet;
         self.schedule = opened.schedule;
         let live = selection(&opened.destination, &spec);
-        self.tracks[0].move_to(starts[0].cursor);
-        for (track, start) in self.tracks.iter_mut().zip(&starts) {
+        self.tracks[0].move_to(&starts[0]);
+        for (track, starts) in self.tracks.iter_mut().zip(&starts) {
             // A replay keeps its choice of events; what it holds may have been called off.
             let selection = match track.lane().run {
                 LIVE => live.clone(),
                 _ => track.selection().reordered(spec.ordering),
             };
-            track.select(selection, &start.held);
+            track.select(selection, starts);
             if !track.is_stopped() {
                 track.look_again(now);
             }
         }
         self.tracks.iter_mut().for_each(Track::rewind);
         self.nothing_to_probe = false;
-        // A shutdown that came meanwhile is not undone.
-        self.phase = if self.shared.is_closing() { Phase::Closing } else { Phase::Open };
+        // A shutdown that came meanwhile is not undone, nor that the lane goes to another node.
+        let stays = self.shared.roster().tenure(self.tenure.home) == Some(self.tenure);
+        let ends = self.shared.is_closing() || !stays;
+        self.phase = if ends { Phase::Closing } else { Phase::Open };
     }
 
     pub(super) fn status(&self) -> LaneStatus {
         LaneStatus {
             health: self.gate.memory.health,
             in_flight: self.gate.in_flight(),
-            cursor: self.tracks[0].cursor(),
+            cursors: self.tracks[0].cursors(),
             last_error: self.last_error.clone(),
         }
     }
 
     pub(super) fn may_end(&self, now: Timestamp) -> bool {
         let still = self.sends.is_empty()
-            && self.write.is_none()
+            && self.finished.is_empty()
+            && self.writes.is_empty()
             && self.reads.is_empty()
+            && self.answers.is_empty()
             && self.tracks.iter().all(Track::is_still);
         if !still {
             return false;
         }
         match self.phase {
             Phase::Held => false,
-            Phase::Closing => true,
+            Phase::Closing | Phase::Lost => true,
             Phase::Open if self.store_from.is_some() => false,
             Phase::Open if self.gate.is_probing() => {
                 !self.gate.probe_due(now) || self.nothing_to_probe
@@ -187,6 +249,7 @@ impl Lane {
             memory: self.gate.memory,
             voice: self.voice.clone(),
             last_error: self.last_error.clone(),
+            configured_at: Some(self.configured_at),
         };
         // While it probes, everything may be in rows, which stand still with it: then only the
         // search for a probe tells whether anything is left.
@@ -199,21 +262,23 @@ impl Lane {
             (false, true) => looks,
             (false, false) => Some(now),
         };
-        let Some(entry) = roster.get_mut(self.id) else {
+        let Some(entry) = roster.get_mut(self.id).filter(|entry| entry.leads_to(&self.mail)) else {
             return true;
         };
         // A stopped destination may still have to say so.
         let wake_at = wake_at.filter(|_| entry.head.active);
         let wake_at = [wake_at, rest.voice.due()].into_iter().flatten().min();
         // Under the roster's lock nobody can ring or write a command: what is there is there.
-        if !self.commands.is_empty() || (self.phase == Phase::Open && self.mail.take_ring()) {
-            self.nothing_to_probe = false;
-            self.tracks.iter_mut().for_each(Track::wake);
+        let rung = self.phase == Phase::Open && self.mail.take_ring().is_some();
+        if rung || !self.commands.is_empty() {
+            drop(roster);
+            self.wake_tracks(Ring::ALL);
             return false;
         }
-        let live = &self.tracks[0];
-        entry.cursor = live.cursor();
-        entry.stored = entry.stored.max(live.stored());
+        for reach in self.tracks[0].reaches() {
+            entry.cursors.pass(reach.shard(), reach.cursor());
+            entry.cursors.written(reach.shard(), reach.stored());
+        }
         entry.mode = if nothing_left { Mode::Resting } else { Mode::Waiting };
         entry.rest = Some(Box::new(rest));
         let runs: BTreeSet<u32> = self.tracks[1..].iter().map(|track| track.lane().run).collect();
@@ -222,5 +287,18 @@ impl Lane {
         drop(roster);
         self.shared.timer.notify_one();
         true
+    }
+
+    /// Ends as it is: whatever was on its way is another node's to send again.
+    pub(super) fn let_go(self) {
+        self.shared.telemetry.in_flight.dec_by(i64::from(self.gate.in_flight()));
+        let mut roster = self.shared.roster();
+        // Unless it was taken off the roster already, which is soon.
+        if let Some(entry) = roster.get_mut(self.id).filter(|entry| entry.leads_to(&self.mail)) {
+            entry.mode = Mode::Waiting;
+            roster.set_wake(self.id, Some(self.now() + STORE_PAUSE));
+            drop(roster);
+            self.shared.timer.notify_one();
+        }
     }
 }

@@ -9,15 +9,16 @@ use super::{Lane, Phase, verdict};
 use crate::lane::announce::Change;
 use crate::lane::gate::Turn;
 use crate::lane::send::{Sent, Tried};
-use crate::lane::track::{Origin, Task, Track};
+use crate::lane::track::{Origin, Place, Task, Track};
 use crate::lane::verdict::{Outage, Verdict, judge, scope_of};
 
 impl Lane {
     pub(super) fn finish(&mut self, sent: Sent) {
         let now = self.now();
         self.busy_at = Instant::now();
-        let Sent { run, seq, key, task, probe, started, parts_done, tried } = sent;
-        let origin = task.origin;
+        let Sent { run, key, task, probe, started, parts_done, tried } = sent;
+        let (origin, place) = (task.origin, task.place);
+        let Place { seq, shard } = place;
         let (state, attempts, attempt) = match tried {
             Tried::Reported(report) => {
                 let verdict = self.judge(&report, &task, probe, now);
@@ -37,11 +38,12 @@ impl Lane {
                     self.gate.probe_returned();
                 }
                 if origin == Origin::First {
-                    self.pass_over(run, seq, key);
+                    self.pass_over(run, place, key);
                     return;
                 }
                 (State::Cancelled, task.attempts, None)
             }
+            Tried::Withheld => return self.recall(run, task, probe, now),
             Tried::RenderFailed(error) => {
                 tracing::error!(event = "lane.render_failed", destination = %self.id, %seq, %error, "an event could not be rendered");
                 if probe {
@@ -63,14 +65,26 @@ impl Lane {
         };
         self.nothing_to_probe = false;
         if let Some(track) = self.track(run) {
-            track.closed(row, origin);
+            track.closed(shard, row, origin);
         }
     }
 
     /// The dialect has no word for it: nothing is written, the cursor passes.
-    pub(super) fn pass_over(&mut self, run: u32, seq: Position, key: u64) {
+    fn pass_over(&mut self, run: u32, place: Place, key: u64) {
         if let Some(track) = self.track(run) {
-            track.passed_over(seq, key);
+            track.passed_over(place, key);
+        }
+        self.settled(1);
+    }
+
+    /// It was not certain any more that this node may send it: it has its place again.
+    fn recall(&mut self, run: u32, task: Task, probe: bool, now: Timestamp) {
+        if probe {
+            self.gate.probe_returned();
+        }
+        self.nothing_to_probe = false;
+        if let Some(track) = self.track(run) {
+            track.recall(task, now);
         }
         self.settled(1);
     }

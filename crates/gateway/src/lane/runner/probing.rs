@@ -12,21 +12,28 @@ impl Lane {
             return;
         }
         // A row on its way into the store could not be found: there would seem to be nothing.
-        if self.write.is_some() || self.tracks.iter().any(Track::is_dirty) {
+        if !self.writes.is_empty() || self.tracks.iter().any(Track::is_dirty) {
             return;
         }
-        for index in 0..self.tracks.len() {
+        // Runs take turns too: what is poisonous in one must not hide an endpoint that takes what
+        // the others have.
+        let (number, count) = (self.gate.probe_number() as usize, self.tracks.len());
+        let mut order = (0..count).map(|n| (number + n) % count);
+        let asked = self.probe_rows.as_ref().map(|(run, _)| *run);
+        if let Some(at) =
+            order.clone().position(|index| Some(self.tracks[index].lane().run) == asked)
+            && at > 0
+        {
+            // Those before it had nothing to offer when they were asked a moment ago.
+            order.nth(at - 1);
+        }
+        for index in order {
             let lane = self.tracks[index].lane();
-            if self.looking.contains(&lane.run) || self.paging.contains(&lane.run) {
+            if self.looking.contains(&lane.run) || self.is_paging(lane.run) {
                 return;
             }
             let rows = match self.probe_rows.take() {
                 Some((run, rows)) if run == lane.run => rows,
-                Some(other) if other.0 > lane.run => {
-                    // This run had nothing to offer when it was asked a moment ago.
-                    self.probe_rows = Some(other);
-                    continue;
-                }
                 _ => {
                     self.looking.insert(lane.run);
                     self.tracks[index].ask();
@@ -40,7 +47,7 @@ impl Lane {
                 }
             };
             self.read_pages(index, now, Some(FREE_READ));
-            if self.paging.contains(&lane.run) {
+            if self.is_paging(lane.run) {
                 self.probe_rows = Some((lane.run, rows));
                 return;
             }
@@ -58,7 +65,7 @@ impl Lane {
                 self.probe_rows = Some((lane.run, rows));
                 return;
             }
-            let turn = self.gate.probe_number() as usize % candidates.len();
+            let turn = number / count % candidates.len();
             if let Some(sending) = self.tracks[index].probe(candidates[turn], rows) {
                 self.start(lane.run, sending, true);
             }

@@ -22,41 +22,62 @@ impl Lane {
         }
     }
 
+    /// Asks for what a track wants of the journal. `limit`: no more than that, whatever room there is.
     pub(super) fn read_pages(&mut self, index: usize, now: Timestamp, limit: Option<Limit>) {
+        for reach in 0..self.tracks[index].reaches().len() {
+            self.read_reach(index, reach, now, limit);
+        }
+    }
+
+    fn read_reach(&mut self, index: usize, at: usize, now: Timestamp, limit: Option<Limit>) {
         loop {
-            let run = self.tracks[index].lane().run;
-            if !self.tracks[index].wants_page() || self.paging.contains(&run) {
+            let track = &self.tracks[index];
+            let (run, shard) = (track.lane().run, track.reaches()[at].shard());
+            let wants = !track.is_stopped() && track.reaches()[at].wants_page();
+            if !wants || self.paging.contains(&(run, shard)) {
                 return;
             }
-            let Some(limit) = limit.or_else(|| self.read_limit()) else { return };
+            let Some(limit) = limit.or_else(|| self.read_limit(index, at)) else { return };
             let track = &mut self.tracks[index];
-            let limit = Limit { events: limit.events.min(track.page_room()), ..limit };
-            let after = track.ask_page();
-            if let Some(page) = self.shared.store.tail_after(self.reader, after, limit) {
-                track.offer(&page, now);
+            // Each shard has its share, so that what is at hand of one keeps none from being read.
+            let shards = track.reaches().len();
+            let reach = &mut track.reaches_mut()[at];
+            let limit = Limit {
+                events: (limit.events / shards).clamp(1, reach.page_room().max(1)),
+                bytes: limit.bytes / shards,
+            };
+            let after = reach.ask_page();
+            if let Some(page) = self.shared.store.tail_after_in(shard, self.reader, after, limit) {
+                track.offer(shard, &page, now);
                 continue;
             }
             if self.store_from.is_some() {
                 return;
             }
-            self.paging.insert(run);
+            self.paging.insert((run, shard));
             let (store, reader) = (self.shared.store.clone(), self.reader);
             self.reads.push(Box::pin(async move {
-                Read::Page { run, after, page: store.read_after(reader, after, limit).await }
+                let page = store.read_after_in(shard, reader, after, limit).await;
+                Read::Page { run, shard, after, page }
             }));
             return;
         }
     }
 
-    /// How much may be read ahead at the moment; `None`: nothing more until some of it is sent.
-    pub(super) fn read_limit(&mut self) -> Option<Limit> {
+    /// How much may be read ahead in a shard at the moment; `None`: nothing more until some of it is
+    /// sent.
+    fn read_limit(&mut self, index: usize, reach: usize) -> Option<Limit> {
         if self.read_ahead.is_none() {
             let room = Arc::clone(&self.shared.read_ahead);
             self.read_ahead = room.try_acquire_many_owned(WIDE_PERMITS).ok();
         }
-        let queued: usize = self.tracks.iter().map(Track::queued_bytes).sum();
         let limit = if self.read_ahead.is_some() { WIDE_READ } else { FREE_READ };
-        (queued < limit.bytes).then_some(limit)
+        let others = self.tracks.iter().enumerate().filter(|(other, _)| *other != index);
+        let others: usize = others.map(|(_, track)| track.queued_bytes()).sum();
+        let reaches = self.tracks[index].reaches();
+        // As if as much were at hand of every shard.
+        let own = reaches[reach].queued_bytes() * reaches.len();
+        (others + own < limit.bytes).then_some(limit)
     }
 
     pub(super) fn read_rows(&mut self, index: usize, now: Timestamp) {
@@ -73,7 +94,7 @@ impl Lane {
             track.ask();
             self.looking.insert(lane.run);
             self.reads.push(Box::pin(async move {
-                Read::Held { run: lane.run, start: store.lane(lane).await }
+                Read::Held { run: lane.run, starts: store.lane_starts(lane).await }
             }));
         } else if track.wants_due(now) {
             let limit = track.begin_look();
@@ -102,10 +123,10 @@ impl Lane {
         let now = self.now();
         let mut failed = None;
         match read {
-            Read::Page { run, after, page } => {
-                self.paging.remove(&run);
+            Read::Page { run, shard, after, page } => {
+                self.paging.remove(&(run, shard));
                 match (page, self.track(run)) {
-                    (Ok(page), Some(track)) => track.offer_after(after, &page, now),
+                    (Ok(page), Some(track)) => track.offer_after(shard, after, &page, now),
                     (Err(error), _) => failed = Some(error),
                     (Ok(_), None) => {}
                 }
@@ -129,17 +150,17 @@ impl Lane {
             }
             Read::Probe { run, rows } => {
                 self.looking.remove(&run);
-                let is_old = self.track(run).is_none_or(|track| !track.answered().is_empty());
+                let is_old = self.track(run).is_none_or(Track::answered);
                 match rows {
                     Ok(rows) if !is_old => self.probe_rows = Some((run, rows)),
                     Ok(_) => {}
                     Err(error) => failed = Some(error),
                 }
             }
-            Read::Held { run, start } => {
+            Read::Held { run, starts } => {
                 self.looking.remove(&run);
-                match (start, self.track(run)) {
-                    (Ok(Some(start)), Some(track)) => track.recount(&start.held),
+                match (starts, self.track(run)) {
+                    (Ok(Some(starts)), Some(track)) => track.recount(&starts),
                     (Err(error), _) => failed = Some(error),
                     (Ok(_), _) => {}
                 }

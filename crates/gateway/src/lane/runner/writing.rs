@@ -1,15 +1,18 @@
-//! Settlements: one write at a time; what gathers meanwhile goes with the next.
+//! Settlements: what gathers while one is being written goes with the next.
 
 use tokio::time::Instant;
 use zapbus_event::Timestamp;
-use zapbus_store::{LIVE, NewEvent, Settlement, Urgency};
+use zapbus_store::{LIVE, NewEvent, Settlement, StoreError, Urgency};
 
-use super::{FLUSH_AFTER, FLUSH_EVERY, Lane, Phase, Write, WritePart, announce};
+use super::{
+    FLUSH_AFTER, FLUSH_EVERY, Lane, MAX_WRITES, Phase, WORTH_A_WRITE, Write, WritePart, announce,
+};
+use crate::lane::track::{Reach, Track};
 
 impl Lane {
-    /// One write at a time: what gathers meanwhile goes with the next.
+    /// Writes what has gathered, unless it is better to let more gather.
     pub(super) fn write(&mut self, now: Timestamp) {
-        if self.write.is_some() || self.store_from.is_some() {
+        if self.store_from.is_some() || self.phase == Phase::Lost || !self.may_write() {
             return;
         }
         let health = self.gate.memory.health;
@@ -22,19 +25,30 @@ impl Lane {
         let flush = self.flushed_at.elapsed() >= FLUSH_EVERY || self.phase != Phase::Open;
         for track in &mut self.tracks {
             let lane = track.lane();
-            let skips = track.unwritten_skips();
             let live = lane.run == LIVE;
-            let health = (live && Some(health) != self.stored_health).then_some(health);
-            let events = if live { std::mem::take(&mut self.notices) } else { Vec::new() };
-            let due = skips >= FLUSH_AFTER || (flush && skips > 0);
-            if !track.is_dirty() && health.is_none() && events.is_empty() && !due {
-                continue;
+            // Both are the lane's as a whole: they go with the first shard that has something.
+            let mut health = (live && Some(health) != self.stored_health).then_some(health);
+            let mut events = if live { std::mem::take(&mut self.notices) } else { Vec::new() };
+            for reach in track.reaches_mut() {
+                let skips = reach.unwritten_skips();
+                let due = skips >= FLUSH_AFTER || (flush && skips > 0);
+                if !reach.is_dirty() && health.is_none() && events.is_empty() && !due {
+                    continue;
+                }
+                let shard = reach.shard();
+                let (rows, cursor) = reach.take_outbox();
+                let events = std::mem::take(&mut events);
+                let settlement = Settlement {
+                    lane,
+                    shard,
+                    cursor,
+                    health: health.take(),
+                    rows: rows.clone(),
+                    events: events.clone(),
+                };
+                settlements.push(settlement);
+                parts.push(WritePart { run: lane.run, shard, rows, cursor, events });
             }
-            let (rows, cursor) = track.take_outbox();
-            let settlement =
-                Settlement { lane, cursor, health, rows: rows.clone(), events: events.clone() };
-            settlements.push(settlement);
-            parts.push(WritePart { run: lane.run, rows, cursor, events });
         }
         if settlements.is_empty() {
             return;
@@ -49,10 +63,19 @@ impl Lane {
             Urgency::CanRide
         };
         let store = self.shared.store.clone();
-        self.write = Some(Box::pin(async move {
+        self.writes.push_back(Box::pin(async move {
             let result = store.settle(settlements, urgency).await;
             Write { parts, result }
         }));
+    }
+
+    /// One write at a time, until the window is full: then sending waits for the store, and an
+    /// outcome should not miss the next commit because an earlier one is in this one.
+    fn may_write(&self) -> bool {
+        let reaches = || self.tracks.iter().flat_map(Track::reaches);
+        let rows = || reaches().map(Reach::unwritten_rows).sum::<usize>();
+        self.writes.is_empty()
+            || (self.gate.is_full() && self.writes.len() < MAX_WRITES && WORTH_A_WRITE <= rows())
     }
 
     pub(super) fn wrote(&mut self, write: Write) {
@@ -65,16 +88,17 @@ impl Lane {
                 self.probe_rows = None;
                 for part in write.parts {
                     if let Some(track) = self.track(part.run) {
-                        let settled = track.written(part.cursor);
+                        let settled = track.written(part.shard, part.cursor);
                         self.settled(settled);
                     }
                 }
             }
+            Err(StoreError::LeaseLost { .. }) => self.phase = Phase::Lost,
             Err(error) => {
                 // The store knows nothing of it: the outcomes stay here and are written later.
                 for part in write.parts {
                     if let Some(track) = self.track(part.run) {
-                        track.not_written(part.rows);
+                        track.not_written(part.shard, part.rows);
                     }
                     self.notices.extend(part.events);
                 }

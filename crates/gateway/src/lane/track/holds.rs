@@ -85,6 +85,15 @@ impl Holds {
         }
     }
 
+    /// A row of the key was not sent after all: it may be fetched again.
+    pub(super) fn recalled(&mut self, key: u64) {
+        let Some(held) = self.keys.get_mut(&key) else { return };
+        held.out = held.out.saturating_sub(1);
+        if held.may_go_on() {
+            self.free.insert(key);
+        }
+    }
+
     /// A row of the key was tried: if nothing of it is being retried, the next one may come.
     pub(super) fn tried(&mut self, key: u64, waited: bool, retrying: bool, ordering: Ordering) {
         let Some(held) = self.keys.get_mut(&key) else { return };

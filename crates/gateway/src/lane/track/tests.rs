@@ -1,165 +1,28 @@
-//! A track against a model of the journal and of the rows in the store, under any interleaving.
+//! A track against a model of the journal and of the rows in the store, under any interleaving, in
+//! one shard and in several.
 
-use std::collections::{BTreeMap, HashMap};
+mod model;
 
-use bytes::Bytes;
+use std::collections::{HashMap, HashSet, VecDeque};
+
 use proptest::prelude::*;
-use zapbus_event::{EventId, InstanceId, Kind, Raw, Source, SourceKind};
-use zapbus_store::{DeadReason, Health, LIVE, LaneStart, Page};
+use zapbus_event::Position;
+use zapbus_store::{DeadReason, Page, ShardStart};
 
-use super::*;
-
-const NOW: i64 = 1_767_225_600_000;
-
-fn now() -> Timestamp {
-    Timestamp::from_millis(NOW)
-}
-
-fn event(seq: u64, chat: u8) -> Arc<Event> {
-    Arc::new(Event {
-        id: EventId::new(now(), u128::from(seq)),
-        seq: Position(seq),
-        instance: InstanceId::new(now(), 1),
-        kind: Kind::MessageReceived,
-        facet: None,
-        occurred_at: now(),
-        occurred_at_estimated: false,
-        received_at: now(),
-        source: Source {
-            kind: SourceKind::Native,
-            event: "message.received".to_owned(),
-            version: None,
-            delivery_id: None,
-            index: 0,
-        },
-        dedup_key: None,
-        partition: format!("chat-{chat}"),
-        history: false,
-        ephemeral: false,
-        client_id: None,
-        hops: 0,
-        data: Bytes::from_static(b"{}"),
-        raw: Raw::Data,
-    })
-}
-
-fn lane() -> LaneId {
-    LaneId { destination: DestinationId::new(now(), 1), run: LIVE }
-}
-
-/// The store as far as one lane can tell.
-#[derive(Debug, Default)]
-struct Model {
-    journal: Vec<Arc<Event>>,
-    rows: BTreeMap<Position, Row>,
-    cursor: Position,
-}
-
-impl Model {
-    fn start(&self) -> LaneStart {
-        let mut held: HashMap<u64, HeldKey> = HashMap::new();
-        for row in self.rows.values() {
-            let waiting = row.state == State::Waiting;
-            if !waiting && !matches!(row.state, State::Retrying { .. }) {
-                continue;
-            }
-            let key = held.entry(row.key).or_insert(HeldKey {
-                key: row.key,
-                first: row.seq,
-                rows: 0,
-                waiting: 0,
-            });
-            key.rows += 1;
-            key.waiting += u64::from(waiting);
-        }
-        LaneStart {
-            cursor: self.cursor,
-            health: Health::Flowing,
-            beyond: self.rows.keys().copied().filter(|seq| *seq > self.cursor).collect(),
-            held: held.into_values().collect(),
-            next_due: self.next_due(),
-        }
-    }
-
-    fn next_due(&self) -> Option<Timestamp> {
-        self.rows
-            .values()
-            .filter_map(|row| match row.state {
-                State::Retrying { due } => Some(due),
-                _ => None,
-            })
-            .min()
-    }
-
-    fn page(&self, after: Position, events: usize) -> Page {
-        let rest = self.journal.iter().filter(|event| event.seq > after);
-        let events: Vec<_> = rest.take(events.max(1)).cloned().collect();
-        let head = self.journal.last().map_or(Position::START, |event| event.seq);
-        let upto = events.last().map_or(head.max(after), |event| event.seq);
-        Page { at_head: upto >= head, upto, events }
-    }
-
-    fn due_row(&self, row: &Row, due: Timestamp) -> DueRow {
-        DueRow {
-            event: self.journal.iter().find(|event| event.seq == row.seq).cloned(),
-            seq: row.seq,
-            due,
-            attempts: row.attempts,
-            parts_done: row.parts_done,
-            key: row.key,
-            manual: row.manual,
-        }
-    }
-
-    fn due(&self, limit: usize) -> Vec<DueRow> {
-        let mut rows: Vec<_> = self
-            .rows
-            .values()
-            .filter_map(|row| match row.state {
-                State::Retrying { due } => Some(self.due_row(row, due)),
-                _ => None,
-            })
-            .collect();
-        rows.sort_by_key(|row| (row.due, row.seq));
-        rows.truncate(limit);
-        rows
-    }
-
-    fn waiting(&self, key: u64) -> Option<DueRow> {
-        self.rows
-            .values()
-            .find(|row| row.key == key && row.state == State::Waiting)
-            .map(|row| self.due_row(row, now()))
-    }
-
-    fn is_settled(&self, seq: Position) -> bool {
-        self.rows
-            .get(&seq)
-            .is_some_and(|row| matches!(row.state, State::Delivered | State::Dead { .. }))
-    }
-
-    /// Each event at or below the cursor is accounted for by a row.
-    fn check_cursor(&self) {
-        for event in self.journal.iter().filter(|event| event.seq <= self.cursor) {
-            assert!(
-                self.rows.contains_key(&event.seq),
-                "cursor passed {} without a row",
-                event.seq
-            );
-        }
-    }
-}
+use self::model::{Model, event, lane, now};
+use super::{reach::MAX_BEYOND, *};
 
 #[derive(Debug, Clone)]
 enum Step {
     Commit { chat: u8 },
-    AskPage { events: usize },
+    AskPage { shard: u16, events: usize },
     TakePage,
     Stop,
     GoOn,
     Send,
     Outcome { pick: usize, accepted: bool },
-    TakeOutbox,
+    Recall { pick: usize },
+    TakeOutbox { shard: u16 },
     Written { ok: bool },
     Ask,
     Answer,
@@ -170,14 +33,15 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..4_u8).prop_map(|chat| Step::Commit { chat }),
-        3 => (1..5_usize).prop_map(|events| Step::AskPage { events }),
+        4 => (0..3_u16, 1..5_usize).prop_map(|(shard, events)| Step::AskPage { shard, events }),
         3 => Just(Step::TakePage),
         1 => Just(Step::Stop),
         2 => Just(Step::GoOn),
         5 => Just(Step::Send),
         5 => (any::<usize>(), prop::bool::weighted(0.6))
             .prop_map(|(pick, accepted)| Step::Outcome { pick, accepted }),
-        3 => Just(Step::TakeOutbox),
+        1 => any::<usize>().prop_map(|pick| Step::Recall { pick }),
+        4 => (0..3_u16).prop_map(|shard| Step::TakeOutbox { shard }),
         3 => prop::bool::weighted(0.8).prop_map(|ok| Step::Written { ok }),
         2 => Just(Step::Ask),
         2 => Just(Step::Answer),
@@ -191,7 +55,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 enum Answer {
     Due { rows: Vec<DueRow>, complete: bool },
     Waiting { key: u64, row: Option<DueRow> },
-    Held(Vec<HeldKey>),
+    Held(Vec<ShardStart>),
 }
 
 struct Run {
@@ -199,30 +63,31 @@ struct Run {
     track: Track,
     ordering: Ordering,
     sent: Vec<Task>,
-    writing: Option<(Vec<Row>, Option<Position>)>,
+    /// In their order: each may fail, whatever becomes of the later ones.
+    writing: VecDeque<(ShardId, Vec<Row>, Option<Position>)>,
     /// What the store was asked, as it was then: the answer may come late.
     asked: Option<Answer>,
-    /// A page on its way, and after which position it was asked for.
-    paged: Option<(Position, Page)>,
+    /// A page of a shard on its way, and after which position it was asked for.
+    paged: Option<(ShardId, Position, Page)>,
     /// Nothing happened since the store was asked that may call for another look.
     undisturbed: bool,
     /// When it is: rows that failed are due an hour later.
     now: Timestamp,
     /// First arrivals at the destination, by key.
     arrived: HashMap<u64, Vec<Position>>,
-    ever: HashSet<Position>,
+    ever: HashSet<Place>,
 }
 
 impl Run {
-    fn new(ordering: Ordering) -> Self {
-        let model = Model::default();
+    fn new(ordering: Ordering, shards: usize) -> Self {
+        let model = Model::new(shards);
         let track = open(&model, ordering);
         Self {
             model,
             track,
             ordering,
             sent: Vec::new(),
-            writing: None,
+            writing: VecDeque::new(),
             asked: None,
             paged: None,
             undisturbed: false,
@@ -236,28 +101,39 @@ impl Run {
         self.undisturbed &= matches!(step, Step::Ask | Step::Answer | Step::TakePage);
         match step {
             Step::Commit { chat } => {
-                let seq = self.model.journal.last().map_or(0, |event| event.seq.0) + 2;
-                self.model.journal.push(event(seq, chat));
-                self.track.wake();
+                let shard = self.model.commit(chat);
+                self.track.wake(|concerned| concerned == shard);
             }
-            Step::AskPage { events } => {
-                if self.track.wants_page() && self.paged.is_none() {
-                    let after = self.track.ask_page();
-                    self.paged = Some((after, self.model.page(after, events)));
+            Step::AskPage { shard, events } => {
+                let shard = self.shard(shard);
+                let stopped = self.track.is_stopped();
+                let reach = &mut self.track.reaches_mut()[usize::from(shard.0)];
+                if !stopped && reach.wants_page() && self.paged.is_none() {
+                    let after = reach.ask_page();
+                    self.paged = Some((shard, after, self.model.part(shard).page(after, events)));
                 }
             }
             Step::TakePage => {
-                if let Some((after, page)) = self.paged.take() {
-                    self.track.offer_after(after, &page, now());
+                if let Some((shard, after, page)) = self.paged.take() {
+                    self.track.offer_after(shard, after, &page, now());
                 }
             }
             Step::Stop => self.track.stop(),
             Step::GoOn => self.track.go_on(self.now),
             Step::Send => self.send(),
             Step::Outcome { pick, accepted } => self.outcome(pick, accepted),
-            Step::TakeOutbox => {
-                if self.writing.is_none() {
-                    self.writing = Some(self.track.take_outbox());
+            Step::Recall { pick } => {
+                if !self.sent.is_empty() {
+                    let task = self.sent.remove(pick % self.sent.len());
+                    self.track.recall(task, self.now);
+                }
+            }
+            Step::TakeOutbox { shard } => {
+                let shard = self.shard(shard);
+                if self.writing.len() < 3 {
+                    let reach = &mut self.track.reaches_mut()[usize::from(shard.0)];
+                    let (rows, cursor) = reach.take_outbox();
+                    self.writing.push_back((shard, rows, cursor));
                 }
             }
             Step::Written { ok } => self.written(ok),
@@ -266,49 +142,53 @@ impl Run {
             Step::Rewind => self.track.rewind(),
             Step::Crash => {
                 self.sent.clear();
-                self.writing = None;
+                self.writing.clear();
                 self.asked = None;
                 self.paged = None;
                 self.track = open(&self.model, self.ordering);
             }
         }
-        self.model.check_cursor();
+        self.model.check_cursors();
+    }
+
+    fn shard(&self, number: u16) -> ShardId {
+        ShardId(number % self.model.parts.len() as u16)
     }
 
     fn send(&mut self) {
         let stopped = self.track.is_stopped();
         let Some(Sending::Task(task)) = self.track.next() else { return };
         assert!(!stopped, "a stopped run sends");
-        let (seq, key) = (task.event.seq, key_of(&task.event));
-        assert!(!self.model.is_settled(seq), "{seq} was settled and is sent again");
-        assert!(!self.sent.iter().any(|other| other.event.seq == seq), "{seq} is on its way twice");
+        let (place, key) = (task.place, key_of(&task.event));
+        assert!(!self.model.is_settled(place), "{place:?} was settled and is sent again");
+        assert!(!self.sent.iter().any(|it| it.place == place), "{place:?} is on its way twice");
         if task.origin == Origin::First && self.ordering != Ordering::None {
             let overtaking = self.sent.iter().any(|other| {
                 key_of(&other.event) == key
                     && (other.origin == Origin::First || self.ordering == Ordering::Strict)
             });
-            assert!(!overtaking, "{seq} overtakes an event of its chat");
+            assert!(!overtaking, "{place:?} overtakes an event of its chat");
         }
         if self.ordering == Ordering::Strict {
-            let open = self.model.journal.iter().find(|event| {
-                event.seq < seq && key_of(event) == key && !self.knows_settled(event.seq)
-            });
-            assert!(open.is_none(), "strict: {seq} is sent before {:?} is settled", open);
+            let open = self.model.open_before(place, key, |other| self.knows_settled(other));
+            assert!(open.is_none(), "strict: {place:?} is sent before {open:?} is settled");
         }
-        if self.ever.insert(seq) {
-            self.arrived.entry(key).or_default().push(seq);
+        if self.ever.insert(place) {
+            self.arrived.entry(key).or_default().push(place.seq);
         }
         self.sent.push(task);
     }
 
     /// Settled in the store, or its outcome is known and waits to be written.
-    fn knows_settled(&self, seq: Position) -> bool {
+    fn knows_settled(&self, place: Place) -> bool {
         let closed = |row: &Row| {
-            row.seq == seq && matches!(row.state, State::Delivered | State::Dead { .. })
+            row.seq == place.seq && matches!(row.state, State::Delivered | State::Dead { .. })
         };
-        self.model.is_settled(seq)
-            || self.track.outbox.iter().any(closed)
-            || self.writing.as_ref().is_some_and(|(rows, _)| rows.iter().any(closed))
+        let outbox = self.track.reaches()[usize::from(place.shard.0)].outbox();
+        let mut written = self.writing.iter().filter(|(shard, ..)| *shard == place.shard);
+        self.model.is_settled(place)
+            || outbox.iter().any(closed)
+            || written.any(|(_, rows, _)| rows.iter().any(closed))
     }
 
     fn outcome(&mut self, pick: usize, accepted: bool) {
@@ -332,23 +212,24 @@ impl Run {
             manual: false,
             attempt: None,
         };
-        self.track.closed(row, task.origin);
+        self.track.closed(task.place.shard, row, task.origin);
     }
 
     fn written(&mut self, ok: bool) {
-        let Some((rows, cursor)) = self.writing.take() else { return };
+        let Some((shard, rows, cursor)) = self.writing.pop_front() else { return };
         if !ok {
-            self.track.not_written(rows);
+            self.track.not_written(shard, rows);
             return;
         }
+        let part = self.model.part(shard);
         for row in rows {
-            self.model.rows.insert(row.seq, row);
+            part.rows.insert(row.seq, row);
         }
         if let Some(cursor) = cursor {
-            assert!(cursor >= self.model.cursor, "the cursor went back");
-            self.model.cursor = cursor;
+            assert!(cursor >= part.cursor, "the cursor went back");
+            part.cursor = cursor;
         }
-        self.track.written(cursor);
+        self.track.written(shard, cursor);
     }
 
     fn ask(&mut self) {
@@ -358,7 +239,7 @@ impl Run {
         self.undisturbed = true;
         self.asked = if self.track.wants_recount() {
             self.track.ask();
-            Some(Answer::Held(self.model.start().held))
+            Some(Answer::Held(self.model.starts()))
         } else if self.track.wants_due(self.now) {
             let limit = self.track.begin_look();
             let rows = self.model.due(limit);
@@ -380,7 +261,7 @@ impl Run {
                 assert!(!again, "it looks for rows without end");
             }
             Some(Answer::Waiting { key, row }) => self.track.offer_waiting(key, row),
-            Some(Answer::Held(held)) => self.track.recount(&held),
+            Some(Answer::Held(starts)) => self.track.recount(&starts),
             None => {}
         }
     }
@@ -388,27 +269,32 @@ impl Run {
     /// Lets everything end well, and checks that it does.
     fn finish(mut self) {
         self.now = self.now + std::time::Duration::from_secs(7_200);
-        for _ in 0..10_000 {
+        for round in 0..10_000 {
+            let shard = round % self.model.parts.len() as u16;
             self.step(Step::GoOn);
-            self.step(Step::AskPage { events: 100 });
+            self.step(Step::AskPage { shard, events: 100 });
             self.step(Step::TakePage);
             self.step(Step::Ask);
             self.step(Step::Answer);
             self.step(Step::Send);
             self.step(Step::Outcome { pick: 0, accepted: true });
-            self.step(Step::TakeOutbox);
-            self.step(Step::Written { ok: true });
-            let done = self.model.journal.iter().all(|event| self.model.is_settled(event.seq));
-            if done && self.track.is_quiet() {
+            self.step(Step::TakeOutbox { shard });
+            while !self.writing.is_empty() {
+                self.step(Step::Written { ok: true });
+            }
+            let done = self.model.events().all(|(place, _)| self.model.is_settled(place));
+            if done && self.track.is_quiet() && !self.track.is_dirty() {
                 break;
             }
         }
-        for event in &self.model.journal {
-            assert!(self.model.is_settled(event.seq), "{} was never settled", event.seq);
+        for (place, _) in self.model.events() {
+            assert!(self.model.is_settled(place), "{place:?} was never settled");
         }
         assert!(self.track.is_quiet());
-        let head = self.model.journal.last().map_or(Position::START, |event| event.seq);
-        assert_eq!(self.track.cursor(), head);
+        let heads: Vec<_> = self.model.shards().map(|(shard, part)| (shard, part.head())).collect();
+        assert_eq!(self.track.cursors(), heads);
+        let stored: Vec<_> = self.model.parts.iter().map(|part| part.cursor).collect();
+        assert!(stored.iter().eq(heads.iter().map(|(_, head)| head)), "{stored:?}");
         if self.ordering != Ordering::None {
             for (key, arrivals) in &self.arrived {
                 assert!(arrivals.is_sorted(), "key {key}: {arrivals:?}");
@@ -419,7 +305,7 @@ impl Run {
 
 fn open(model: &Model, ordering: Ordering) -> Track {
     let selection = Selection { filter: Filter::default(), exclude_ephemeral: false, ordering };
-    Track::new(lane(), selection, None, &model.start(), model.cursor)
+    Track::new(lane(), selection, &model.starts(), &[])
 }
 
 proptest! {
@@ -433,8 +319,9 @@ proptest! {
             Just(Ordering::Key),
             Just(Ordering::Strict),
         ],
+        shards in 1..=3_usize,
     ) {
-        let mut run = Run::new(ordering);
+        let mut run = Run::new(ordering, shards);
         for step in steps {
             run.step(step);
         }
@@ -442,60 +329,98 @@ proptest! {
     }
 }
 
+/// A model with one shard, and its track.
+fn single(journal: impl IntoIterator<Item = Arc<Event>>, ordering: Ordering) -> (Model, Track) {
+    let mut model = Model::new(1);
+    model.parts[0].journal.extend(journal);
+    let track = open(&model, ordering);
+    (model, track)
+}
+
+const ONLY: ShardId = ShardId(0);
+
 #[test]
 fn a_filter_that_takes_little_moves_the_cursor_without_rows() {
-    let mut model = Model::default();
-    model.journal.extend((1..=50).map(|seq| event(seq, 0)));
+    let (model, _) = single((1..=50).map(|seq| event(seq, 0)), Ordering::Key);
     let selection = Selection {
         filter: Filter::parse(&["call.updated"]).unwrap(),
         exclude_ephemeral: false,
         ordering: Ordering::Key,
     };
-    let mut track = Track::new(lane(), selection, None, &model.start(), Position::START);
-    track.offer(&model.page(Position::START, 100), now());
+    let mut track = Track::new(lane(), selection, &model.starts(), &[]);
+    track.offer(ONLY, &model.parts[0].page(Position::START, 100), now());
     assert!(track.is_quiet());
     assert!(!track.is_dirty());
-    assert_eq!((track.cursor(), track.unwritten_skips()), (Position(50), 50));
+    let reach = &track.reaches()[0];
+    assert_eq!((reach.cursor(), reach.unwritten_skips()), (Position(50), 50));
 }
 
 #[test]
 fn a_run_holds_no_more_than_a_thousand_events_beyond_its_cursor() {
-    let mut model = Model::default();
     // One chat whose first event never comes back: everything behind it stays open.
-    model.journal.extend((1..=2_000).map(|seq| event(seq, 0)));
-    let mut track = open(&model, Ordering::Key);
+    let (model, mut track) = single((1..=2_000).map(|seq| event(seq, 0)), Ordering::Key);
     assert!(track.next().is_none());
     while track.wants_page() {
-        let page = model.page(track.scanned, track.page_room());
-        track.offer(&page, now());
+        let reach = &track.reaches()[0];
+        let page = model.parts[0].page(reach.scanned(), reach.page_room());
+        track.offer(ONLY, &page, now());
         let sent = track.next();
-        assert!(sent.is_some() || !track.wants_page() || track.page_room() > 0);
+        let room = track.reaches()[0].page_room();
+        assert!(sent.is_some() || !track.wants_page() || room > 0);
     }
-    assert_eq!(track.scanned, Position(MAX_BEYOND as u64));
+    assert_eq!(track.reaches()[0].scanned(), Position(MAX_BEYOND as u64));
 }
 
 #[test]
 fn a_stale_presence_is_passed_over() {
-    let mut model = Model::default();
     let mut typing = Arc::unwrap_or_clone(event(1, 0));
     typing.ephemeral = true;
     typing.received_at = now() - EPHEMERAL_LIFE - std::time::Duration::from_millis(1);
-    model.journal.push(Arc::new(typing));
-    let mut track = open(&model, Ordering::Key);
-    track.offer(&model.page(Position::START, 10), now());
+    let (model, mut track) = single([Arc::new(typing)], Ordering::Key);
+    track.offer(ONLY, &model.parts[0].page(Position::START, 10), now());
     assert!(track.is_quiet());
-    assert_eq!(track.cursor(), Position(1));
+    assert_eq!(track.cursors(), [(ONLY, Position(1))]);
+}
+
+#[test]
+fn shards_take_turns_whatever_their_positions() {
+    let mut model = Model::new(2);
+    // One has much to send, and lower positions than the other.
+    model.parts[0].journal.extend((1..=10).map(|seq| event(seq, 2 * seq as u8)));
+    model.parts[1].journal.extend((101..=110).map(|seq| event(seq, 2 * seq as u8 + 1)));
+    let mut track = open(&model, Ordering::Key);
+    for (shard, part) in model.shards() {
+        track.offer(shard, &part.page(Position::START, 100), now());
+    }
+    let shard_of_next = |track: &mut Track| match track.next() {
+        Some(Sending::Task(task)) => task.place.shard.0,
+        other => panic!("nothing to send: {other:?}"),
+    };
+    let order: Vec<_> = (0..6).map(|_| shard_of_next(&mut track)).collect();
+    assert!(order == [0, 1, 0, 1, 0, 1] || order == [1, 0, 1, 0, 1, 0], "{order:?}");
+}
+
+#[test]
+fn what_was_not_sent_after_all_keeps_its_turn() {
+    let (model, mut track) = single([event(1, 0), event(2, 0)], Ordering::Key);
+    track.offer(ONLY, &model.parts[0].page(Position::START, 10), now());
+    let Some(Sending::Task(first)) = track.next() else { panic!("there is something to send") };
+    assert!(track.next().is_none(), "the chat has one turn");
+    track.recall(first, now());
+    assert!(track.is_still());
+    let Some(Sending::Task(again)) = track.next() else { panic!("it is to be sent again") };
+    assert_eq!((again.place.seq, again.attempts), (Position(1), 0));
 }
 
 #[test]
 fn a_chat_is_not_freed_by_an_answer_that_is_out_of_date() {
-    let mut run = Run::new(Ordering::Strict);
+    let mut run = Run::new(Ordering::Strict, 1);
     let write = |run: &mut Run| {
-        run.step(Step::TakeOutbox);
+        run.step(Step::TakeOutbox { shard: 0 });
         run.step(Step::Written { ok: true });
     };
     run.step(Step::Commit { chat: 0 });
-    run.step(Step::AskPage { events: 1 });
+    run.step(Step::AskPage { shard: 0, events: 1 });
     run.step(Step::TakePage);
     run.step(Step::Send);
     run.step(Step::Outcome { pick: 0, accepted: false });
@@ -508,7 +433,7 @@ fn a_chat_is_not_freed_by_an_answer_that_is_out_of_date() {
     // Nothing waits in this chat, says the store; before it has said so, something does.
     run.step(Step::Ask);
     run.step(Step::Commit { chat: 0 });
-    run.step(Step::AskPage { events: 1 });
+    run.step(Step::AskPage { shard: 0, events: 1 });
     run.step(Step::TakePage);
     write(&mut run);
     run.step(Step::Answer);
@@ -517,10 +442,10 @@ fn a_chat_is_not_freed_by_an_answer_that_is_out_of_date() {
 
 #[test]
 fn many_rows_that_are_due_later_are_looked_for_once() {
-    let mut model = Model::default();
+    let mut model = Model::new(1);
     let later = now() + std::time::Duration::from_secs(3_600);
     for seq in 1..=100 {
-        model.journal.push(event(seq, 0));
+        model.parts[0].journal.push(event(seq, 0));
         let row = Row {
             seq: Position(seq),
             state: State::Retrying { due: later },
@@ -530,7 +455,7 @@ fn many_rows_that_are_due_later_are_looked_for_once() {
             manual: false,
             attempt: None,
         };
-        model.rows.insert(Position(seq), row);
+        model.parts[0].rows.insert(Position(seq), row);
     }
     let mut track = open(&model, Ordering::Key);
     track.look_again(now());

@@ -10,7 +10,11 @@ use tokio::{
 };
 
 use super::blocks::Block;
-use crate::server::{Gateway, Receiver, eventually, expect_json, text_message};
+use crate::{
+    engine::Database,
+    postgres::KEY,
+    server::{Gateway, Receiver, eventually, expect_json, text_message},
+};
 
 /// How long an example may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +37,8 @@ pub(super) struct World {
     credential: String,
     delivery: String,
     event: String,
+    /// An empty one, for an example that copies into it.
+    database: Option<Database>,
 }
 
 impl World {
@@ -58,6 +64,7 @@ impl World {
             credential,
             delivery: String::new(),
             event: String::new(),
+            database: None,
         };
         if !example.contains("instance create shop") {
             world.make_shop().await;
@@ -83,6 +90,11 @@ impl World {
             std::fs::copy(key, world.path("encryption.key")).unwrap();
         }
         world.make_replay(example).await;
+        if example.contains("zapbus copy") {
+            world.database = Some(Database::make(false).await);
+            let data_dir = world.path("var/lib/zapbus");
+            Gateway::start_on_sqlite(|config| config.data_dir = data_dir).await.stop().await;
+        }
         world
     }
 
@@ -153,18 +165,22 @@ impl World {
     /// - ids that end in `01ARZ3NDEKTSV4RRFFQ69G5FAV` are those of this world;
     /// - `https://example.com` is a receiver, `https://bus.example.com` and
     ///   `http://127.0.0.1:8080` and `127.0.0.1:9090` are the gateway, other ports 8080 free ones;
+    /// - `postgres://zapbus@db.example.com/zapbus` is an empty database;
     /// - `/etc`, `/var` and `/backups` are below the example's folder;
     /// - `<admin token>` is the admin token, `<phone number id>` a number, and other words in angle
     ///   brackets are themselves.
     pub(super) fn put_in(&self, example: &str) -> String {
         let receiver = self.receiver.url("");
         let root = self.folder.path().display().to_string();
+        let database = self.database.as_ref().map(Database::url).unwrap_or_default();
         let mut text = example.to_owned();
         for (placeholder, known) in [
             ("dst_01ARZ3NDEKTSV4RRFFQ69G5FAV", self.destination.as_str()),
             ("crd_01ARZ3NDEKTSV4RRFFQ69G5FAV", self.credential.as_str()),
             ("dlv_01ARZ3NDEKTSV4RRFFQ69G5FAV_0_17", self.delivery.as_str()),
             ("evt_01ARZ3NDEKTSV4RRFFQ69G5FAV", self.event.as_str()),
+            ("postgres://zapbus@db.example.com/zapbus", database.as_str()),
+            ("sqlite:///var/lib/", &format!("sqlite://{root}/var/lib/")),
             ("https://bus.example.com", self.gateway.url.as_str()),
             ("https://example.com", receiver.trim_end_matches('/')),
             ("http://127.0.0.1:8080", self.gateway.url.as_str()),
@@ -198,6 +214,7 @@ impl World {
             .env("ZAPBUS_TOKEN", self.gateway.token())
             // For commands that go by the configuration of this machine.
             .env("ZAPBUS_LISTEN", self.address())
+            .envs(self.database.iter().map(|_| ("ZAPBUS_ENCRYPTION_KEY", KEY)))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

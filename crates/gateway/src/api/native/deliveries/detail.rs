@@ -104,7 +104,10 @@ pub(in crate::api::native) async fn show_delivery(
     Path(delivery): Path<String>,
 ) -> Result<axum::Json<DeliveryDetail>, ApiError> {
     let (delivery, attempts, destination) = find(&app, &caller, &delivery).await?;
-    let event = app.store.event_at(delivery.id.seq).await?;
+    let event = match &delivery.event {
+        Some(event) => app.store.event(event.id).await?,
+        None => None,
+    };
     let request = match (&event, &destination) {
         (Some(event), Some(destination)) => Some(rendered(&app, event, destination).await?),
         _ => None,

@@ -240,29 +240,40 @@ pub(in crate::api::native) async fn backlog(
     destination: &Destination,
     wanted: &DeliveryQuery,
 ) -> Result<Backlog, ApiError> {
-    let lane = LaneId { destination: destination.id, run: LIVE };
-    let mut cursor = match app.lanes.status(destination.id).await {
-        Some(status) => status.cursor,
-        None => app.store.lane_stats(lane).await?.cursor,
+    let store = &app.store;
+    // What the lane knows is newer than what the store has of it.
+    let mut cursors = match app.lanes.status(destination.id).await {
+        Some(live) => live.cursors,
+        None => store.cursors(LaneId { destination: destination.id, run: LIVE }).await?,
     };
+    if let Some(instance) = wanted.instance {
+        cursors.retain(|(shard, _)| *shard == store.shard_of(instance));
+    }
     let reader = match (destination.instance, wanted.instance) {
         (Some(instance), _) | (None, Some(instance)) => Reader::Instance(instance),
         (None, None) => Reader::Account(destination.account),
     };
-    let mut events = 0;
-    for _ in 0..BACKLOG_READS {
-        let page = app.store.read_after(reader, cursor, Limit::default()).await?;
-        let matching = page.events.iter().filter(|event| {
-            let facet = event.facet.as_deref();
-            destination.filter.matches(event.kind, facet)
-                && !(destination.exclude_ephemeral && event.ephemeral)
-                && wanted.types.as_ref().is_none_or(|types| types.matches(event.kind, facet))
-        });
-        events += matching.count() as u64;
-        cursor = page.upto;
-        if page.at_head {
-            return Ok(Backlog { events, complete: true });
+    let mut counted = Backlog { events: 0, complete: true };
+    let mut reads = BACKLOG_READS + cursors.len();
+    for (shard, mut cursor) in cursors {
+        loop {
+            if reads == 0 {
+                return Ok(Backlog { complete: false, ..counted });
+            }
+            reads -= 1;
+            let page = store.read_after_in(shard, reader, cursor, Limit::default()).await?;
+            let matching = page.events.iter().filter(|event| {
+                let facet = event.facet.as_deref();
+                destination.filter.matches(event.kind, facet)
+                    && !(destination.exclude_ephemeral && event.ephemeral)
+                    && wanted.types.as_ref().is_none_or(|types| types.matches(event.kind, facet))
+            });
+            counted.events += matching.count() as u64;
+            cursor = page.upto;
+            if page.at_head {
+                break;
+            }
         }
     }
-    Ok(Backlog { events, complete: false })
+    Ok(counted)
 }

@@ -11,7 +11,7 @@ use zapbus_channel as channels;
 use zapbus_event::{
     AccountId, DestinationId, Dialect, InstanceId, Position, Timestamp, dialect::Fallback,
 };
-use zapbus_store::{Activity, Destination, Health, LaneStats};
+use zapbus_store::{Activity, Destination, Health, LaneStats, ShardId};
 
 pub(in crate::api::native) use self::{
     check::{filter_of, refuse_environment},
@@ -216,9 +216,10 @@ pub(super) struct StatusAnswer {
     /// When the next probe is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     next_probe_at: Option<Timestamp>,
-    /// Everything up to this position is settled, skipped or held in the log.
-    #[schema(value_type = u64)]
-    cursor: Position,
+    /// Everything up to this position is settled, skipped or held in the log. `null` for a
+    /// destination of a whole account where the journal has several shards.
+    #[schema(value_type = Option<u64>)]
+    cursor: Option<Position>,
     /// Sends under way.
     in_flight: u32,
     /// Deliveries that will be tried again.
@@ -235,11 +236,11 @@ pub(super) struct StatusAnswer {
 }
 
 impl StatusAnswer {
-    pub(super) fn new(stats: &LaneStats, live: Option<LaneStatus>) -> Self {
+    pub(super) fn new(stats: &LaneStats, live: Option<LaneStatus>, one_cursor: bool) -> Self {
         let live = live.unwrap_or(LaneStatus {
             health: Health::Flowing,
             in_flight: 0,
-            cursor: stats.cursor,
+            cursors: vec![(ShardId::default(), stats.cursor)],
             last_error: None,
         });
         let (health, probing_since, next_probe_at) = match live.health {
@@ -250,7 +251,7 @@ impl StatusAnswer {
             health,
             probing_since,
             next_probe_at,
-            cursor: live.cursor,
+            cursor: live.cursors.first().filter(|_| one_cursor).map(|(_, cursor)| *cursor),
             in_flight: live.in_flight,
             retrying: stats.retrying,
             waiting: stats.waiting,

@@ -108,6 +108,7 @@ pub(in crate::api::native) async fn test_destination(
                 Outcome::Retry { .. } => "retry",
                 Outcome::Refused => "refused",
                 Outcome::Gone => "gone",
+                Outcome::Withheld => "not_sent",
             },
             status: report.status,
             latency_ms: u64::try_from(report.latency.as_millis()).unwrap_or(u64::MAX),

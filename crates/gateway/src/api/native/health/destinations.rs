@@ -3,12 +3,13 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 use zapbus_event::{AccountId, DestinationId, InstanceId, Timestamp};
-use zapbus_store::{
-    Activity, DeliveryQuery, Destination, DestinationScope, Health, LIVE, LaneId, Status,
-};
+use zapbus_store::{Activity, DeliveryQuery, Destination, DestinationScope, Health, Status};
 
 use super::{
-    super::deliveries::search::{Backlog, backlog},
+    super::{
+        deliveries::search::{Backlog, backlog},
+        shards::live_stats,
+    },
     instances::Receivers,
 };
 use crate::{api::error::ApiError, app::App};
@@ -116,7 +117,7 @@ async fn troubled(
     destination: &Destination,
     now: Timestamp,
 ) -> Result<Option<Troubled>, ApiError> {
-    let stats = app.store.lane_stats(LaneId { destination: destination.id, run: LIVE }).await?;
+    let stats = live_stats(&app.store, destination).await?;
     let live = app.lanes.status(destination.id).await;
     let probing_since = live.as_ref().and_then(|live| match live.health {
         Health::Probing { since, .. } => Some(since),

@@ -20,6 +20,7 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) fn look(health: &Value, now: i64, found: &mut Vec<Finding>) {
     process(health, now, found);
     store(&health["store"], found);
+    server(&health["store"]["server"], found);
     listener(health, found);
     keys(&health["encryption"], found);
     egress(&health["egress"], found);
@@ -70,8 +71,12 @@ fn store(store: &Value, found: &mut Vec<Finding>) {
             "It goes on by itself when the reason is gone.",
         ));
     }
-    let (free, min_free) = (count("free_bytes"), count("min_free_bytes"));
-    if store["stopped"].is_null() && free < min_free.saturating_mul(4) {
+    let min_free = count("min_free_bytes");
+    // Of a server's disk nobody tells us.
+    if let Some(free) = store["free_bytes"].as_u64()
+        && store["stopped"].is_null()
+        && free < min_free.saturating_mul(4)
+    {
         found.push(Finding::new(
             if free < min_free.saturating_mul(2) { Problem } else { Warning },
             "disk",
@@ -105,11 +110,16 @@ fn store(store: &Value, found: &mut Vec<Finding>) {
     if count("commits") >= ENOUGH_COMMITS && slow > SLOW_MS {
         let p99 = store["commit_p99_ms"].as_f64();
         let p99 = p99.map(|p99| format!(" (99 of 100 stay below {p99} ms)")).unwrap_or_default();
+        let advice = if is_on_server(store) {
+            "Every answer to a source waits for one: look at the server's disk and load, and at the way there."
+        } else {
+            "Every answer to a source waits for one: give the data folder a local SSD, and the machine a free core."
+        };
         found.push(Finding::new(
             Warning,
             "slow_disk",
             format!("A commit with its disk sync takes {slow:.0} ms on average{p99}."),
-            "Every answer to a source waits for one: give the data folder a local SSD, and the machine a free core.",
+            advice,
         ));
     }
     if count("failed_commits") > 0 {
@@ -128,6 +138,71 @@ fn store(store: &Value, found: &mut Vec<Finding>) {
             "Sources repeat them. If it happens often, raise store.queue_bytes or give it a faster disk.",
         ));
     }
+}
+
+/// What a server confirms must be what it keeps.
+fn server(server: &Value, found: &mut Vec<Finding>) {
+    if server.is_null() {
+        return;
+    }
+    let version = server["version"].as_str().unwrap_or_default();
+    if server["supported"] == false {
+        found.push(Finding::new(
+            Problem,
+            "server_version",
+            format!("The database is PostgreSQL {version}, which Zapbus is not made for."),
+            "Take PostgreSQL 15 or later.",
+        ));
+    }
+    for (setting, means) in [
+        ("fsync", "a crash of its machine may lose what was acknowledged, or damage everything"),
+        ("full_page_writes", "a crash of its machine may damage what was stored"),
+    ] {
+        if server[setting] == false {
+            found.push(Finding::new(
+                Problem,
+                "server_not_durable",
+                format!("The database runs with {setting} = off: {means}."),
+                format!("Set {setting} = on in its configuration, and reload it."),
+            ));
+        }
+    }
+    if server["synchronous_commit"] == "off" {
+        found.push(Finding::new(
+            Problem,
+            "server_not_durable",
+            "The database confirms commits before they are on disk (synchronous_commit = off): its crash loses what was acknowledged.",
+            "Set synchronous_commit = on for the database and the user of Zapbus.",
+        ));
+    }
+    if server["read_only"] == true {
+        found.push(Finding::new(
+            Problem,
+            "server_read_only",
+            "The database takes no writes: it is a standby, or was told so.",
+            "Name all hosts in database_url, so that the one that takes writes is found; or promote it.",
+        ));
+    }
+    let (names, standbys) = (&server["synchronous_standby_names"], &server["synchronous_standbys"]);
+    if names == "" {
+        found.push(Finding::new(
+            Note,
+            "no_synchronous_standby",
+            format!("The database (PostgreSQL {version}) has no synchronous standby: what it confirmed is on one machine."),
+            "A failover to another server may lose acknowledged events. synchronous_standby_names prevents that.",
+        ));
+    } else if standbys.as_u64() == Some(0) {
+        found.push(Finding::new(
+            Problem,
+            "no_synchronous_standby",
+            "The database is to wait for a synchronous standby and none is connected: commits hang.",
+            "Bring the standby back, or take it out of synchronous_standby_names for as long as it is away.",
+        ));
+    }
+}
+
+fn is_on_server(store: &Value) -> bool {
+    store["engine"] == "postgres"
 }
 
 fn listener(health: &Value, found: &mut Vec<Finding>) {
@@ -233,6 +308,10 @@ fn egress(egress: &Value, found: &mut Vec<Finding>) {
 }
 
 fn backups(health: &Value, found: &mut Vec<Finding>) {
+    // A server has backups of its own, of which nobody tells us.
+    if is_on_server(&health["store"]) {
+        return;
+    }
     let Some(at) = millis(&health["at"]) else { return };
     let (code, what) = match millis(&health["last_backup_at"]) {
         None => ("no_backup", "The gateway has taken no backup.".to_owned()),
@@ -257,7 +336,7 @@ mod tests {
         json!({
             "version": env!("CARGO_PKG_VERSION"), "at": NOW, "not_ready": null,
             "store": {
-                "stopped": null, "used_bytes": 1 << 20, "blob_bytes": 0, "free_bytes": 1_u64 << 40,
+                "engine": "sqlite", "stopped": null, "used_bytes": 1 << 20, "blob_bytes": 0, "free_bytes": 1_u64 << 40,
                 "min_free_bytes": 256 << 20, "max_bytes": 50_000_000_000_u64, "when_full": "gap",
                 "commits": 1000, "failed_commits": 0, "commit_ms": 1.5, "commit_p99_ms": 5.0,
                 "busy": 0,
@@ -317,6 +396,30 @@ mod tests {
             let mut health = healthy();
             *health.pointer_mut(pointer).unwrap() = value;
             assert_eq!(codes(&health), [expected], "{pointer}");
+        }
+        let mut health = healthy();
+        health["store"]["engine"] = json!("postgres");
+        health["store"]["free_bytes"] = json!(null);
+        health["last_backup_at"] = json!(null);
+        assert_eq!(codes(&health), [], "disk and backups are the server's business");
+        health["store"]["server"] = json!({
+            "version": "17.2", "supported": true, "fsync": true, "full_page_writes": true,
+            "synchronous_commit": "on", "synchronous_standby_names": "*",
+            "synchronous_standbys": 1, "read_only": false, "max_connections": 100,
+        });
+        assert_eq!(codes(&health), []);
+        for (name, value, expected) in [
+            ("supported", json!(false), ("server_version", Problem)),
+            ("fsync", json!(false), ("server_not_durable", Problem)),
+            ("full_page_writes", json!(false), ("server_not_durable", Problem)),
+            ("synchronous_commit", json!("off"), ("server_not_durable", Problem)),
+            ("read_only", json!(true), ("server_read_only", Problem)),
+            ("synchronous_standbys", json!(0), ("no_synchronous_standby", Problem)),
+            ("synchronous_standby_names", json!(""), ("no_synchronous_standby", Note)),
+        ] {
+            let mut health = health.clone();
+            health["store"]["server"][name] = value;
+            assert_eq!(codes(&health), [expected], "{name}");
         }
         let mut health = healthy();
         health["instances"]["with_source"] = json!(2);

@@ -1,7 +1,7 @@
 //! Places in the journal, as callers name them.
 
-use zapbus_event::{EventId, Timestamp};
-use zapbus_store::Start;
+use zapbus_event::{EventId, InstanceId, Timestamp};
+use zapbus_store::{ShardId, Start};
 
 use crate::{
     api::{
@@ -45,15 +45,34 @@ impl Place {
         }))
     }
 
-    /// As the store takes it.
+    /// As the store takes it, for a destination of this instance or of a whole account. `path` is
+    /// what the caller calls it.
     pub(in crate::api::native) async fn start(
         self,
+        path: &str,
         app: &App,
         caller: &Caller,
+        instance: Option<InstanceId>,
     ) -> Result<Start, ApiError> {
-        Ok(match self {
-            Self::Start(start) => start,
-            Self::Event(id) => Start::After(place_after(app, caller, id).await?),
+        let shard = match instance {
+            Some(instance) => Some(app.store.shard_of(instance)),
+            None => (app.store.shards() == 1).then(ShardId::default),
+        };
+        Ok(match (self, shard) {
+            (Self::Event(id), Some(shard)) => {
+                Start::After(place_after(app, caller, shard, id).await?)
+            }
+            // In the other shards there is only the time to go by: what was received in the same
+            // millisecond may come again, and nothing is missed.
+            (Self::Event(id), None) => Start::Time(id.timestamp()),
+            (Self::Start(Start::After(_)), None) => {
+                return Err(ApiError::invalid(
+                    path,
+                    "a position belongs to an instance, and this destination has those of a whole \
+                     account: expected an event id, an RFC 3339 time or `beginning`",
+                ));
+            }
+            (Self::Start(start), _) => start,
         })
     }
 }

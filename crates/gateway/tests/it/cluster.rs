@@ -1,0 +1,545 @@
+//! Several gateways on one database. Only where the gateways of this run are on PostgreSQL.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use zapbus_gateway::config::Secret;
+
+use crate::{
+    api::{Caller, expect_problem, text},
+    api_cloud_api::{TEXT, post, tenant},
+    binary::{self, Served},
+    command_line::{asked, zapbus},
+    engine::{Database, is_postgres},
+    postgres::KEY,
+    receiver::Receiver,
+    server::{Gateway, eventually, expect_json, text_message},
+};
+
+/// How long the other nodes may take to hear of a change.
+const A_SECOND: Duration = Duration::from_secs(1);
+
+/// Leaves the test where gateways are not on PostgreSQL.
+macro_rules! needs_postgres {
+    () => {
+        if !is_postgres() {
+            crate::postgres::say("skipped: ZAPBUS_TEST_ENGINE is not postgres");
+            return;
+        }
+    };
+}
+
+/// Asks until `done`, which must be within [`A_SECOND`]; a busy machine gets a little more.
+async fn soon(what: &str, done: impl AsyncFn() -> bool) {
+    let asked = Instant::now();
+    eventually(what, async || done().await.then_some(())).await;
+    let took = asked.elapsed();
+    assert!(took < 3 * A_SECOND, "{what}: after {took:?}");
+}
+
+#[tokio::test]
+async fn what_one_node_takes_away_is_gone_on_all() {
+    needs_postgres!();
+    let first = Gateway::start(|_| {}).await;
+    let second = first.start_node(|_| {}).await;
+    let status = async |token: &str, path: &str| {
+        Caller::new(&second, token).get(path).await.status().as_u16()
+    };
+
+    let credentials = "/v1/accounts/default/credentials";
+    let made = expect_json(first.post(credentials, &json!({ "name": "a" })).await, 201).await;
+    let secret = text(&made, "secret");
+    assert_eq!(status(&secret, "/v1/instances").await, 200);
+    let one = format!("{credentials}/{}", text(&made, "id"));
+    assert_eq!(first.request(Method::DELETE, &one).send().await.unwrap().status(), 204);
+    soon("a revoked token is refused", async || status(&secret, "/v1/instances").await == 401)
+        .await;
+
+    let instance = first.create_instance("shop").await;
+    let (id, token) = (text(&instance, "id"), text(&instance, "token"));
+    let path = format!("/v1/instances/{id}");
+    assert_eq!(status(&token, &path).await, 200);
+    assert_eq!(second.read("/v1/instances/shop").await["id"], *id);
+    let renamed = first.request(Method::PATCH, &path).json(&json!({ "name": "store" }));
+    expect_json(renamed.send().await.unwrap(), 200).await;
+    soon("the old name is free", async || second.get("/v1/instances/shop").await.status() == 404)
+        .await;
+    assert_eq!(second.read("/v1/instances/store").await["id"], *id);
+    assert_eq!(first.request(Method::DELETE, &path).send().await.unwrap().status(), 204);
+    soon("a deleted instance is nobody", async || status(&token, &path).await == 401).await;
+    assert_eq!(second.get(&path).await.status(), 404);
+
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_level_source_is_known_on_all_nodes() {
+    needs_postgres!();
+    let first = Gateway::start(|_| {}).await;
+    let second = first.start_node(|_| {}).await;
+    // Nobody has one yet, and the second node knows.
+    expect_problem(post(&second, "/sources/cloud-api", "hush", TEXT).await, 401, "wrong_signature")
+        .await;
+    tenant(&first, "acme", "hush", Some("900000000000101")).await;
+    soon("the source is known", async || {
+        post(&second, "/sources/cloud-api", "hush", TEXT).await.status() == 200
+    })
+    .await;
+    // Whichever node a repeat comes to.
+    let again = expect_json(post(&first, "/sources/cloud-api", "hush", TEXT).await, 200).await;
+    assert_eq!(again["stored"], 0);
+    second.stop().await;
+    first.stop().await;
+}
+
+/// Instances in more than one shard, with events in turn.
+async fn scattered(gateway: &Gateway, instances: usize, events: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    for n in 0..instances {
+        let name = format!("shop-{n}");
+        gateway.create_instance(&name).await;
+        names.push(name);
+    }
+    let shards: std::collections::BTreeSet<_> = gateway.read("/v1/instances").await["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|instance| gateway.app.store.shard_of(text(instance, "id").parse().unwrap()))
+        .collect();
+    assert!(shards.len() > 1, "{instances} instances are in one shard");
+    let mut posted = Vec::new();
+    for n in 0..events {
+        let event = text_message("5511999990001", &format!("m-{n}"), "x");
+        let stored = gateway.post_event(&names[n % names.len()], &event).await;
+        posted.push(text(&stored, "id"));
+    }
+    posted
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    page["data"].as_array().unwrap().iter().map(|event| text(event, "id")).collect()
+}
+
+/// Every page of a list, from a place on.
+async fn all_pages(gateway: &Gateway, query: &str, after: Option<&str>) -> Vec<String> {
+    let (mut found, mut after) = (Vec::new(), after.map(str::to_owned));
+    loop {
+        let place = after.iter().map(|after| format!("&after={after}")).collect::<String>();
+        let page = gateway.read(&format!("/v1/events?{query}{place}")).await;
+        found.extend(ids(&page));
+        match page["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => return found,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_account_is_read_over_all_shards() {
+    needs_postgres!();
+    let gateway = Gateway::start(|_| {}).await;
+    let posted = scattered(&gateway, 12, 40).await;
+    for limit in [1, 7, 100] {
+        let query = format!("types=message.*&limit={limit}");
+        assert_eq!(all_pages(&gateway, &query, None).await, posted, "by {limit}");
+    }
+    let page = gateway.read("/v1/events?types=message.*&limit=25").await;
+    assert_eq!(ids(&page), posted[..25]);
+    let rest = all_pages(&gateway, "types=message.*", page["next"].as_str()).await;
+    assert_eq!(rest, posted[25..]);
+
+    // After an event: nothing is missed, and what came in the same millisecond may come again.
+    let after = all_pages(&gateway, "types=message.*", Some(&posted[19])).await;
+    assert!(posted[20..].iter().all(|id| after.contains(id)), "{after:?}");
+    assert!(!after.contains(&posted[0]) && !after.contains(&posted[19]), "{after:?}");
+    let shown = gateway.read(&format!("/v1/events/{}", posted[30])).await;
+    assert_eq!(shown["id"], *posted[30]);
+    let time = text(&shown, "received_at");
+    let since = all_pages(&gateway, "types=message.*", Some(&time)).await;
+    assert!(posted[30..].iter().all(|id| since.contains(id)), "{since:?}");
+
+    // At the end the cursor waits for what comes.
+    let end = gateway.read("/v1/events?limit=1000").await;
+    let cursor = text(&end, "cursor");
+    assert_eq!(end["next"], Value::Null);
+    let event = text_message("5511999990002", "late", "x");
+    let late = text(&gateway.post_event("shop-5", &event).await, "id");
+    let page = gateway.read(&format!("/v1/events?after={cursor}")).await;
+    assert_eq!(ids(&page), [late]);
+
+    // A position means something to an instance alone.
+    let instance = gateway.read("/v1/instances/shop-5/events?types=message.*&limit=1").await;
+    let seq = instance["data"][0]["seq"].as_u64().unwrap();
+    let path = format!("/v1/instances/shop-5/events?types=message.*&after={seq}");
+    assert!(!ids(&gateway.read(&path).await).is_empty());
+    let refused = gateway.get(&format!("/v1/events?after={seq}")).await;
+    let problem = expect_problem(refused, 400, "invalid_query").await;
+    assert!(problem["detail"].as_str().unwrap().contains("belongs to an instance"), "{problem}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_destination_starts_and_replays_from_an_event_in_any_shard() {
+    needs_postgres!();
+    let gateway = Gateway::start(|_| {}).await;
+    let receiver = Receiver::start().await;
+    let posted = scattered(&gateway, 12, 24).await;
+    for n in [3, 7] {
+        let start = json!({ "label": format!("from-{n}"), "start": posted[n] });
+        gateway.create_webhook(&format!("shop-{n}"), &receiver.url("/hook"), start).await;
+    }
+    // The one after: an instance has every twelfth.
+    let found = receiver.wait_for(2).await;
+    let mut found: Vec<String> =
+        found.iter().map(|received| text(&received.json(), "id")).collect();
+    found.sort();
+    let mut expected = vec![posted[15].clone(), posted[19].clone()];
+    expected.sort();
+    assert_eq!(found, expected);
+
+    // Of a whole account there is only the time to go by.
+    let url = receiver.url("/all");
+    let channel = json!({ "type": "webhook", "url": url });
+    let body = json!({ "channel": channel, "label": "all", "start": "now" });
+    let made = expect_json(gateway.post("/v1/destinations", &body).await, 201).await;
+    let id = text(&made, "id");
+    assert_eq!(
+        gateway.read(&format!("/v1/destinations/{id}")).await["status"]["cursor"],
+        Value::Null
+    );
+    let path = format!("/v1/destinations/{id}/replay");
+    let body = json!({ "from": posted[12], "types": ["message.*"], "dry_run": true });
+    let count = expect_json(gateway.post(&path, &body).await, 200).await;
+    assert!((11..=13).contains(&count["events"].as_u64().unwrap()), "{count}");
+    let body = json!({ "from": "17", "dry_run": true });
+    let problem = expect_problem(gateway.post(&path, &body).await, 422, "invalid").await;
+    assert!(problem["detail"].as_str().unwrap().contains("whole account"), "{problem}");
+    let body = json!({ "from": "beginning", "types": ["message.*"] });
+    let run = expect_json(gateway.post(&path, &body).await, 201).await;
+    let shown = gateway.read(&format!("/v1/destinations/{id}/runs/{}", run["run"])).await;
+    assert_eq!(shown["shards"].as_array().unwrap().len(), 16, "{shown}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn shards_are_shared_and_handed_over() {
+    needs_postgres!();
+    let first = Gateway::start(|config| config.cluster.node = Some("left".to_owned())).await;
+    let second = first.start_node(|config| config.cluster.node = Some("right".to_owned())).await;
+    let held = async |gateway: &Gateway| {
+        let cluster = gateway.read("/v1/cluster").await;
+        let nodes = cluster["nodes"].as_array().unwrap().iter();
+        let mut held: Vec<(String, u64)> =
+            nodes.map(|node| (text(node, "name"), node["shards"].as_u64().unwrap())).collect();
+        held.sort();
+        held
+    };
+    let even = [("left".to_owned(), 8), ("right".to_owned(), 8)];
+    eventually("each has its half", async || (held(&first).await == even).then_some(())).await;
+    assert_eq!(held(&second).await, even, "whoever is asked");
+
+    let cluster = asked(&first, &["cluster"]).await;
+    assert_eq!(cluster["engine"], "postgres");
+    let shards = cluster["shards"].as_array().unwrap();
+    assert_eq!(shards.len(), 16);
+    assert!(shards.iter().all(|shard| shard["lease_s"].as_f64().unwrap() <= 3.0), "{cluster}");
+    let table = zapbus(&first, &["cluster"]).await;
+    assert_eq!(table.code, 0, "{table:?}");
+    assert!(table.stdout.contains("left *") && table.stdout.contains("right"), "{table:?}");
+    // A gauge is set with a node's next sign of life.
+    let metrics = eventually("the figures say so too", async || {
+        let metrics = first.get("/metrics").await.text().await.unwrap();
+        let lines =
+            ["zapbus_cluster_nodes 2", "zapbus_cluster_shards_held 8", "zapbus_cluster_shards 16"];
+        lines.iter().all(|line| metrics.contains(line)).then_some(metrics)
+    })
+    .await;
+    for name in ["zapbus_lease_renewals_total", "zapbus_store_connections_used"] {
+        assert!(metrics.contains(name), "{name}");
+    }
+
+    second.stop().await;
+    let all = [("left".to_owned(), 16)];
+    eventually("the one that stays has all", async || (held(&first).await == all).then_some(()))
+        .await;
+    let event = text_message("5511999990001", "m", "x");
+    first.create_instance("shop").await;
+    first.post_event("shop", &event).await;
+    first.stop().await;
+}
+
+/// Stops a database while its server goes on, and lets it be reached again.
+async fn set_reachable(gateway: &Gateway, reachable: bool) {
+    let database = gateway.database();
+    let admin = database.connect_beside().await;
+    let name = database.name();
+    admin
+        .batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {reachable}"))
+        .await
+        .unwrap();
+    end_connections(&admin, name).await;
+}
+
+async fn set_read_only(gateway: &Gateway, read_only: bool) {
+    let database = gateway.database();
+    let admin = database.connect_beside().await;
+    let name = database.name();
+    let setting = if read_only { "SET default_transaction_read_only = on" } else { "RESET ALL" };
+    admin.batch_execute(&format!("ALTER DATABASE {name} {setting}")).await.unwrap();
+    end_connections(&admin, name).await;
+}
+
+async fn end_connections(admin: &tokio_postgres::Client, name: &str) {
+    let query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    admin.query(query, &[&name]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_or_read_only_is_waited_for() {
+    needs_postgres!();
+    let gateway = Gateway::start(|_| {}).await;
+    let receiver = Receiver::start().await;
+    gateway.create_instance("shop").await;
+    gateway.create_webhook("shop", &receiver.url("/hook"), json!({})).await;
+    let path = "/v1/instances/shop/events";
+    let send = async |id: &str| gateway.post(path, &text_message("5511999990001", id, "x")).await;
+    assert_eq!(send("before").await.status(), 200);
+    receiver.wait_for(1).await;
+
+    for (round, away) in ["away", "read-only"].into_iter().enumerate() {
+        let set = async |there: bool| match away {
+            "away" => set_reachable(&gateway, there).await,
+            _ => set_read_only(&gateway, !there).await,
+        };
+        set(false).await;
+        let refused = eventually("an event is refused", async || {
+            let answer = send(away).await;
+            (answer.status() != 200).then_some(answer)
+        })
+        .await;
+        assert!(refused.headers().contains_key("retry-after"), "{away}");
+        let problem = expect_problem(refused, 503, "unavailable").await;
+        assert!(problem["detail"].as_str().unwrap().contains("database"), "{problem}");
+        let ready = format!("{}/readyz", gateway.url);
+        let why = eventually("it is not ready", async || {
+            let answer = gateway.client.get(&ready).send().await.unwrap();
+            (answer.status() == 503).then_some(answer)
+        })
+        .await;
+        let why = expect_json(why, 503).await;
+        assert_eq!(why["reason"], "store_unavailable", "{why}");
+        // What only reads is put off too, and says so.
+        if away == "away" {
+            let answer = gateway.get("/v1/deliveries").await;
+            assert!(answer.headers().contains_key("retry-after"));
+            expect_problem(answer, 503, "unavailable").await;
+        }
+
+        set(true).await;
+        let last = format!("after-{away}");
+        eventually("events are taken again", async || {
+            (send(&last).await.status() == 200).then_some(())
+        })
+        .await;
+        eventually("it is ready again", async || {
+            (gateway.client.get(&ready).send().await.unwrap().status() == 200).then_some(())
+        })
+        .await;
+        receiver.wait_for(round + 2).await;
+    }
+    let deliveries = gateway.read("/v1/deliveries").await;
+    let attempts = deliveries["data"].as_array().unwrap().iter().map(|it| it["attempts"].as_u64());
+    assert!(attempts.clone().all(|attempts| attempts == Some(1)), "{deliveries}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_has_backups_of_its_own() {
+    needs_postgres!();
+    let gateway = Gateway::start(|_| {}).await;
+    let refused = gateway.post("/v1/backups", &json!({})).await;
+    let problem = expect_problem(refused, 409, "store_on_server").await;
+    assert!(problem["detail"].as_str().unwrap().contains("pg_dump"), "{problem}");
+    let said = zapbus(&gateway, &["backup", "x"]).await;
+    assert!(said.code == 1 && said.stderr.contains("pg_basebackup"), "{said:?}");
+    let health = gateway.read("/v1/health").await;
+    assert_eq!(health["store"]["engine"], "postgres");
+    assert_eq!(health["store"]["free_bytes"], Value::Null);
+    assert_eq!(health["encryption"]["key_in_data_folder"], false);
+    // The server of the tests runs without fsync.
+    let said = zapbus(&gateway, &["doctor", "--json"]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    let found: Value = serde_json::from_str(&said.stdout).unwrap();
+    let codes: Vec<&str> =
+        found["findings"].as_array().unwrap().iter().filter_map(|it| it["code"].as_str()).collect();
+    for code in ["server_not_durable", "no_synchronous_standby"] {
+        assert!(codes.contains(&code), "{code}: {found}");
+    }
+    for code in ["disk", "no_backup", "key_in_data_folder"] {
+        assert!(!codes.contains(&code), "{code}: {found}");
+    }
+    gateway.stop().await;
+}
+
+/// The variables that lead the binary to a database.
+fn led_to(database: &Database) -> [(&'static str, String); 2] {
+    [("ZAPBUS_DATABASE_URL", database.url()), ("ZAPBUS_ENCRYPTION_KEY", KEY.to_owned())]
+}
+
+#[tokio::test]
+async fn a_database_is_prepared_before_a_node_needs_it() {
+    needs_postgres!();
+    let database = Database::make(false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let migrate = async |arguments: &[&str]| {
+        let mut command = binary::command(folder.path());
+        command.arg("migrate").args(arguments).envs(led_to(&database));
+        let said = binary::run(command).await;
+        assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
+        assert!(!folder.path().join("zapbus-data").exists(), "nothing is kept here");
+        said.stdout
+    };
+    let plan = migrate(&["--plan"]).await;
+    assert!(plan.contains("no store in postgres://") && plan.contains("0001_initial"), "{plan}");
+    let steps: Value = serde_json::from_str(&migrate(&["--plan", "--json"]).await).unwrap();
+    assert_eq!((&steps["from"], &steps["taken"]), (&json!(0), &json!([])));
+    let done = migrate(&[]).await;
+    assert!(done.contains("Done: "), "{done}");
+    let again = migrate(&[]).await;
+    assert!(again.contains("Nothing to do."), "{again}");
+
+    let mut keyless = binary::command(folder.path());
+    keyless.arg("migrate").env("ZAPBUS_DATABASE_URL", database.url());
+    let said = binary::run(keyless).await;
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stderr.contains("encryption_key: is needed"), "{said:?}");
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_make_one_token() {
+    needs_postgres!();
+    let database = Database::make(false).await;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let start = async |folder: &tempfile::TempDir| {
+        Served::start(folder.path(), |command| {
+            command.envs(led_to(&database));
+        })
+        .await
+    };
+    let (first, second) = tokio::join!(start(&folders[0]), start(&folders[1]));
+    let token = async |served: &Served| {
+        eventually("it has said everything", async || {
+            let said = served.stdout();
+            said.contains("See it work")
+                .then_some(())
+                .or_else(|| said.contains("the token of the first start").then_some(()))
+        })
+        .await;
+        let said = served.stdout();
+        assert!(said.contains("postgres://127.0.0.1/test_"), "{said}");
+        let line = said.lines().find_map(|line| line.trim().strip_prefix("admin token"));
+        line.map(|token| token.trim().to_owned())
+    };
+    let made: Vec<String> =
+        [token(&first).await, token(&second).await].into_iter().flatten().collect();
+    assert_eq!(made.len(), 1, "{made:?}");
+    for served in [&first, &second] {
+        let url = format!("{}/v1/cluster", served.url);
+        let answer = reqwest::Client::new().get(url).bearer_auth(&made[0]).send().await.unwrap();
+        let cluster = expect_json(answer, 200).await;
+        assert_eq!(cluster["nodes"].as_array().unwrap().len(), 2, "{cluster}");
+    }
+    first.kill().await;
+    second.kill().await;
+}
+
+/// A data folder with an instance, a destination and events, whose gateway has been stopped.
+async fn left_behind(folder: &Path, receiver: &Receiver) -> (Vec<String>, String) {
+    let data_dir = folder.join("data");
+    let gateway = Gateway::start_on_sqlite(|config| config.data_dir = data_dir).await;
+    gateway.create_instance("shop").await;
+    let made = gateway.create_webhook("shop", &receiver.url("/hook"), json!({})).await;
+    let mut posted = Vec::new();
+    for n in 0..30 {
+        let event = text_message("5511999990001", &format!("m-{n}"), "x");
+        posted.push(text(&gateway.post_event("shop", &event).await, "id"));
+    }
+    receiver.wait_for(30).await;
+    gateway.stop().await;
+    (posted, text(&made, "id"))
+}
+
+#[tokio::test]
+async fn one_machine_becomes_many() {
+    needs_postgres!();
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let (posted, destination) = left_behind(folder.path(), &receiver).await;
+    let database = Database::make(false).await;
+    let key = std::fs::read_to_string(folder.path().join("data/encryption.key")).unwrap();
+    let copy = async |arguments: &[&str]| {
+        let mut command = binary::command(folder.path());
+        command.args(["copy", "--from", "sqlite://./data"]).args(arguments);
+        command.env("ZAPBUS_DATABASE_URL", database.url());
+        command.env("ZAPBUS_ENCRYPTION_KEY", key.trim());
+        binary::run(command).await
+    };
+    let said = copy(&["--json"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let report: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(report["resumed"], false);
+    let tables = report["tables"].as_array().unwrap();
+    assert!(tables.iter().any(|table| table["rows"].as_u64() >= Some(30)), "{report}");
+    assert!(!said.stdout.contains(key.trim()) && !said.stderr.contains(key.trim()), "{said:?}");
+
+    // Nothing is copied over what is there.
+    let again = copy(&[]).await;
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.stderr.contains("give an empty database"), "{again:?}");
+
+    let (database_url, key) = (database.url(), key.trim().to_owned());
+    let node = Gateway::start_on_sqlite(|config| {
+        config.database_url = Some(Secret::new(database_url));
+        config.encryption_key = vec![Secret::new(key)];
+    })
+    .await;
+    let page = node.read("/v1/instances/shop/events?types=message.*").await;
+    assert_eq!(ids(&page), posted);
+    let deliveries = node.read(&format!("/v1/deliveries?destination={destination}")).await;
+    assert_eq!(deliveries["data"].as_array().unwrap().len(), 30);
+    let shown = node.read(&format!("/v1/destinations/{destination}")).await;
+    assert_eq!(shown["state"], "paused", "{shown}");
+    node.post_event("shop", &text_message("5511999990001", "m-30", "x")).await;
+    assert_eq!(zapbus(&node, &["resume", "--all"]).await.code, 0);
+    // What came after the copy goes out, and nothing of what went out before it.
+    let received = receiver.wait_for(31).await;
+    assert_eq!(received.len(), 31);
+    // A repeat of what the old gateway had is known.
+    let repeat = node.post_event("shop", &text_message("5511999990001", "m-7", "x")).await;
+    assert_eq!((&repeat["id"], &repeat["duplicate"]), (&json!(posted[7]), &json!(true)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_says_what_is_wrong_with_its_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = "postgres://zapbus:hunter2@127.0.0.1:1/zapbus";
+    for (arguments, code, expected) in [
+        (&["--from", "sqlite://./nowhere", "--to", to][..], 3, "nowhere"),
+        (&["--from", "./data", "--to", to], 2, "expected sqlite://"),
+        (&["--from", "sqlite://./data"], 2, "where to?"),
+        (&["--from", "sqlite://./data", "--to", "mysql://db/zapbus"], 2, "expected postgres://"),
+    ] {
+        let mut command = binary::command(folder.path());
+        command.arg("copy").args(arguments).env("ZAPBUS_ENCRYPTION_KEY", KEY);
+        let said = binary::run(command).await;
+        assert_eq!(said.code, code, "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains(expected), "{arguments:?}: {said:?}");
+        assert!(!said.stderr.contains("hunter2"), "{said:?}");
+    }
+}

@@ -1,0 +1,422 @@
+//! Several nodes on one PostgreSQL: what no single node can show.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+/// The engine that this suite asks.
+const POSTGRES: bool = true;
+
+#[path = "contract/engine.rs"]
+#[expect(dead_code, reason = "what the contract needs besides")]
+mod engine;
+#[path = "contract/nodes.rs"]
+mod nodes;
+#[path = "contract/server.rs"]
+#[expect(dead_code, reason = "what other tests need besides")]
+mod server;
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use engine::{actor, keyed, message, new_destination};
+use nodes::{Database, SOON, eventually, instance, lane, options, say, settlement, until_held};
+use zapbus_event::{Position, Timestamp};
+use zapbus_store::{
+    Append, AppendError, Change, InstancePatch, Key, LIVE, LaneId, Lease, Limit, NewEvent,
+    Postgres, Reader, Settlement, ShardId, Start, Store, StoreError, Urgency,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_append_to_one_shard_and_nobody_skips_an_event() {
+    let database = Database::new().await;
+    let (a, b) = (database.node("a").await, database.node("b").await);
+    let shop = instance(&a, "shop").await;
+    // A reader on each node, from the tail of its memory, for as long as both append.
+    let mut readers = tokio::task::JoinSet::new();
+    let total = 400_usize;
+    for store in [a.clone(), b.clone()] {
+        readers.spawn(async move {
+            let shard = store.shard_of(shop);
+            let mut head = store.head_in(shard);
+            let mut at = Position::START;
+            let mut seen = Vec::new();
+            while seen.len() < total + 1 {
+                let page =
+                    store.read_after(Reader::Instance(shop), at, Limit::default()).await.unwrap();
+                seen.extend(page.events.iter().map(|event| event.seq));
+                at = page.upto;
+                if page.at_head && seen.len() < total + 1 {
+                    tokio::time::timeout(SOON, head.changed()).await.unwrap().unwrap();
+                }
+            }
+            seen
+        });
+    }
+    let mut writers = tokio::task::JoinSet::new();
+    for (n, store) in [&a, &b].into_iter().enumerate() {
+        for task in 0..4 {
+            let store = store.clone();
+            writers.spawn(async move {
+                let mut last = Position::START;
+                for event in 0..total / 8 {
+                    let seq = say(&store, shop, &format!("{n}/{task}/{event}")).await.unwrap();
+                    assert!(seq > last, "who is answered first comes first");
+                    last = seq;
+                }
+            });
+        }
+    }
+    writers.join_all().await;
+    let seen = readers.join_all().await;
+    for seen in &seen {
+        assert!(seen.is_sorted_by(|a, b| a < b), "in order, each once");
+    }
+    assert_eq!(seen[0], seen[1]);
+    // A key that came through one node is known on the other.
+    let again = Append {
+        events: vec![NewEvent { instance: shop, draft: keyed("x", &["0/0/0"]) }],
+        body: None,
+    };
+    assert!(b.append(again).await.unwrap()[0].duplicate);
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_memory_has_shown_the_journal_does_not_deny() {
+    let database = Database::new().await;
+    let b = database.node("b").await;
+    let shop = instance(&b, "shop").await;
+    say(&b, shop, "before").await.unwrap();
+    // Its memory begins here: what is read from before is read from the database.
+    let a = database.node("a").await;
+    let shard = a.shard_of(shop);
+    let floor = *a.head_in(shard).borrow();
+    let mut writers = tokio::task::JoinSet::new();
+    for task in 0..4 {
+        let store = b.clone();
+        writers.spawn(async move {
+            for event in 0..200 {
+                say(&store, shop, &format!("{task}/{event}")).await.unwrap();
+            }
+        });
+    }
+    let mut seen = 0;
+    while !writers.is_empty() {
+        while writers.try_join_next().is_some() {}
+        let Some(memory) = a.tail_after_in(shard, Reader::All, floor, Limit::default()) else {
+            panic!("memory holds all of it");
+        };
+        let journal = a.read_after(Reader::Instance(shop), Position::START, Limit::default());
+        let journal = journal.await.unwrap();
+        assert!(journal.upto >= memory.upto, "shown up to {:?}: {journal:?}", memory.upto);
+        seen = memory.events.len();
+    }
+    assert!(seen > 0, "nothing was seen meanwhile");
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
+async fn shards_are_spread_and_handed_over_at_once_when_a_node_leaves() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    until_held(&a, 4).await;
+    let b = database.node("b").await;
+    until_held(&b, 2).await;
+    until_held(&a, 2).await;
+    let (of_a, of_b) = (a.leases().borrow().clone(), b.leases().borrow().clone());
+    assert!(of_a.keys().all(|shard| !of_b.contains_key(shard)), "{of_a:?} {of_b:?}");
+    let cluster = a.cluster().await.unwrap();
+    assert_eq!((cluster.nodes.len(), cluster.shards.len()), (2, 4));
+    assert!(cluster.shards.iter().all(|shard| shard.owner.is_some()));
+    for (shard, lease) in &of_b {
+        assert!(b.holds(*shard, lease.epoch));
+        assert!(!a.holds(*shard, lease.epoch));
+    }
+    b.close().await;
+    until_held(&a, 4).await;
+    assert!(a.leases().borrow().iter().all(|(shard, lease)| match of_b.get(shard) {
+        Some(before) => lease.epoch > before.epoch,
+        None => of_a[shard] == *lease,
+    }));
+    a.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_a_shard_moves_nothing_there() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let (lane, shard) = (lane(&a, shop).await, a.shard_of(shop));
+    let first = say(&a, shop, "1").await.unwrap();
+    let second = say(&a, shop, "2").await.unwrap();
+    a.settle(vec![settlement(lane, first)], Urgency::Now).await.unwrap();
+    let before: Lease = a.leases().borrow()[&shard];
+    // What a takeover does, without waiting for one.
+    let client = database.server.connect(&database.name).await;
+    client
+        .execute(
+            "UPDATE lease SET owner = '\\x01', epoch = epoch + 1, expires_at = 'infinity' \
+             WHERE shard = $1",
+            &[&i32::from(shard.0)],
+        )
+        .await
+        .unwrap();
+    let refused = a.settle(vec![settlement(lane, second)], Urgency::Now).await;
+    assert!(
+        matches!(&refused, Err(StoreError::LeaseLost { shard: lost }) if *lost == shard),
+        "{refused:?}"
+    );
+    assert_eq!(a.lane(lane).await.unwrap().unwrap().cursor, first);
+    assert!(!a.holds(shard, before.epoch));
+    assert!(!a.leases().borrow().contains_key(&shard));
+    // It is told from others: those are settled as ever, and appends go on everywhere.
+    say(&a, shop, "3").await.unwrap();
+    a.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_died_is_taken_over() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let (lane, shard) = (lane(&a, shop).await, a.shard_of(shop));
+    let first = say(&a, shop, "1").await.unwrap();
+    let epoch = a.leases().borrow()[&shard].epoch;
+    // Dropped without a word, as by SIGKILL.
+    drop(a);
+    let died = Instant::now();
+    let b = database.node("b").await;
+    until_held(&b, 4).await;
+    println!("all shards taken over {:?} after the node died", died.elapsed());
+    assert!(b.leases().borrow()[&shard].epoch > epoch);
+    let start = b.lane(lane).await.unwrap().unwrap();
+    assert!(start.cursor < first, "what was not settled is sent");
+    b.settle(vec![settlement(lane, first)], Urgency::Now).await.unwrap();
+    b.close().await;
+}
+
+#[tokio::test]
+async fn what_one_node_changes_is_known_on_the_other() {
+    let database = Database::new().await;
+    let (a, b) = (database.node("a").await, database.node("b").await);
+    let shop = instance(&a, "shop").await;
+    // At once: nobody who was answered is told that it is unknown.
+    say(&b, shop, "1").await.unwrap();
+    let mut changes = b.changes();
+    let lane = lane(&a, shop).await;
+    let heard = async {
+        loop {
+            if changes.recv().await.unwrap() == Change::Destination(lane.destination) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, heard).await.expect("it is told");
+    assert!(b.destination_head(lane.destination).await.unwrap().is_some());
+    a.delete_destination(lane.destination, &actor()).await.unwrap();
+    assert!(b.lane(lane).await.unwrap().is_none());
+    let patch = InstancePatch { name: Some("other".to_owned()), ..InstancePatch::default() };
+    a.update_instance(shop, patch, &actor()).await.unwrap();
+    assert_eq!(b.instances_named("other").await.unwrap().len(), 1);
+    a.mark_instance_deleted(shop, message("gone"), &actor()).await.unwrap();
+    let refused = say(&b, shop, "2").await;
+    assert!(matches!(refused, Err(AppendError::UnknownInstance { index: 0 })), "{refused:?}");
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
+async fn whoever_reads_a_whole_account_misses_nothing_of_an_instance_made_elsewhere() {
+    let database = Database::new().await;
+    let one_shard = |options: &mut Postgres| options.shards = 1;
+    let a = database.node_with("a", one_shard).await;
+    let b = database.node_with("b", one_shard).await;
+    let account = a.account_by_name("default").await.unwrap().unwrap().id;
+    let own = instance(&b, "known-to-b").await;
+    let mut reader = Position::START;
+    for n in 0..20 {
+        // Sometimes somebody follows the journal in memory, sometimes nobody has for long.
+        if n % 2 == 0 {
+            let _ = b.tail_after(Reader::All, reader, Limit::default());
+        }
+        let shop = instance(&a, &format!("made-by-a-{n}")).await;
+        let theirs = say(&a, shop, "theirs").await.unwrap();
+        let ours = say(&b, own, &format!("ours-{n}")).await.unwrap();
+        assert!(theirs < ours);
+        let mut found = BTreeSet::new();
+        let of = Reader::Account(account);
+        eventually(SOON, async || {
+            let page = b.read_after(of, reader, Limit::default()).await.unwrap();
+            found.extend(page.events.iter().map(|event| event.seq));
+            reader = page.upto.max(reader);
+            (reader >= ours).then_some(())
+        })
+        .await;
+        assert!(found.contains(&theirs), "{n}: {theirs} is missing in {found:?}");
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
+async fn a_client_frozen_in_the_middle_of_an_append_stops_nobody_for_long() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let shard = a.shard_of(shop);
+    // A node that takes the shard's lock and then neither commits nor goes away.
+    let frozen = database.server.connect(&database.name).await;
+    frozen
+        .batch_execute(&format!(
+            "SET idle_in_transaction_session_timeout = '2s'; BEGIN; \
+             SELECT pg_advisory_xact_lock(2053206388, {shard})"
+        ))
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    let mut tries = 0;
+    eventually(SOON, async || {
+        tries += 1;
+        say(&a, shop, "x").await.ok()
+    })
+    .await;
+    println!("taken after {:?} and {tries} tries", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    a.close().await;
+}
+
+#[tokio::test]
+async fn a_global_lane_has_a_cursor_in_each_shard() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let account = a.account_by_name("default").await.unwrap().unwrap().id;
+    let mut shops = Vec::new();
+    for n in 0..12 {
+        shops.push(instance(&a, &format!("shop{n}")).await);
+    }
+    let used: BTreeSet<ShardId> = shops.iter().map(|shop| a.shard_of(*shop)).collect();
+    assert!(used.len() > 1, "twelve instances are not all in one of four shards");
+    let global = new_destination(account, None, "all");
+    let lane = LaneId { destination: global.id, run: LIVE };
+    a.create_destination(global, Start::Now, &actor(), None).await.unwrap();
+    let mut cursors = Vec::new();
+    for shop in &shops {
+        let shard = a.shard_of(*shop);
+        let seq = say(&a, *shop, "k").await.unwrap();
+        let moved = Settlement { shard, ..settlement(lane, seq) };
+        a.settle(vec![moved], Urgency::Now).await.unwrap();
+        cursors.push((shard, seq));
+    }
+    for shard in used {
+        let last = cursors.iter().rev().find(|(of, _)| *of == shard).unwrap().1;
+        let start = a.lane_in(lane, shard).await.unwrap().unwrap();
+        assert_eq!(start.cursor, last);
+        let mut pages = Vec::new();
+        let page =
+            a.read_after_in(shard, Reader::Account(account), Position::START, Limit::default());
+        pages.extend(page.await.unwrap().events);
+        assert!(pages.iter().all(|event| a.shard_of(event.instance) == shard));
+    }
+    let everything = engine::filter(&["*"]);
+    let run = a.create_run(lane.destination, Start::Beginning, everything, &actor()).await;
+    for (shard, _) in &cursors {
+        let start = a.lane_in(lane, *shard).await.unwrap().unwrap();
+        let runs = a.runs_in(lane.destination, *shard).await.unwrap();
+        assert_eq!(runs.len(), 1);
+        assert_eq!((runs[0].lane, runs[0].to), (run.as_ref().unwrap().lane, start.cursor));
+        assert!(runs[0].from < runs[0].to);
+    }
+    let all = a.read_after(Reader::All, Position::START, Limit::default()).await;
+    assert!(matches!(all, Err(StoreError::Refused { .. })), "of which shard?");
+    // All shards at once say what each says by itself.
+    let run = run.unwrap().lane;
+    for lane in [lane, run] {
+        let starts = a.lane_starts(lane).await.unwrap().unwrap();
+        let stand = a.cursors(lane).await.unwrap();
+        assert_eq!((starts.len(), stand.len()), (4, 4));
+        for (found, (shard, cursor)) in starts.iter().zip(stand) {
+            assert_eq!((found.shard, found.start.cursor), (shard, cursor));
+            let alone = a.lane_in(lane, shard).await.unwrap().unwrap();
+            assert_eq!(found.start.cursor, alone.cursor);
+            assert_eq!(found.start.beyond, alone.beyond);
+            assert_eq!(found.start.held, alone.held);
+            let runs = a.runs_in(lane.destination, shard).await.unwrap();
+            assert_eq!(found.end, (lane.run != LIVE).then_some(runs[0].to));
+        }
+    }
+    // What failed waits in a row, of which the shards of others know nothing.
+    let (shard, seq) = cursors[0];
+    let failed = zapbus_store::State::Retrying { due: Timestamp::from_millis(1) };
+    let again = Settlement { shard, rows: vec![engine::row(seq, failed)], ..settlement(lane, seq) };
+    a.settle(vec![again], Urgency::Now).await.unwrap();
+    let holding: Vec<_> = a.lane_starts(lane).await.unwrap().unwrap();
+    let holding = holding.iter().filter(|start| !start.start.held.is_empty());
+    assert_eq!(holding.map(|start| start.shard).collect::<Vec<_>>(), [shard]);
+    assert_eq!(a.runs_with_rows(lane.destination).await.unwrap(), [LIVE]);
+    // A change may move all cursors to the head.
+    for shop in &shops {
+        say(&a, *shop, "later").await.unwrap();
+    }
+    let stored = a.destination(lane.destination).await.unwrap().unwrap();
+    let to_the_head: Vec<_> = (0..4).map(|n| (ShardId(n), Position(u64::MAX))).collect();
+    a.update_destination_in(stored, &to_the_head, true, &actor()).await.unwrap();
+    for (shard, cursor) in a.cursors(lane).await.unwrap() {
+        assert_eq!(cursor, *a.head_in(shard).borrow(), "{shard}");
+    }
+    assert!(a.runs_with_rows(lane.destination).await.unwrap().is_empty(), "they were called off");
+    let log = a.search(zapbus_store::DeliveryQuery::default(), None, 100).await.unwrap();
+    assert_eq!(log.deliveries.len(), 12);
+    for line in log.deliveries {
+        assert!(a.delivery(line.id.to_string().parse().unwrap()).await.unwrap().is_some());
+    }
+    a.close().await;
+}
+
+#[tokio::test]
+async fn without_a_key_or_with_another_nobody_gets_in() {
+    let database = Database::new().await;
+    let url = database.server.url(&database.name);
+    let mut keyless = options(&url, "a", |_| {});
+    keyless.keys.clear();
+    let refused = Store::open(keyless.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("ZAPBUS_ENCRYPTION_KEY"), "{refused}");
+    let first = database.node("a").await;
+    first.close().await;
+    keyless.keys = vec![Key::generate().unwrap()];
+    let refused = Store::open(keyless).await.unwrap_err();
+    let needed = Key::parse(server::KEY).unwrap().id();
+    assert!(refused.to_string().contains(&needed), "{refused}");
+    let plan = Store::plan_postgres(&Postgres::new(&url)).await.unwrap();
+    assert_eq!((plan.from, plan.names.len()), (plan.to, 0));
+    let nowhere = Postgres::new("postgres://postgres:very-secret@127.0.0.1:1/none");
+    let refused = Store::plan_postgres(&nowhere).await.unwrap_err().to_string();
+    assert!(refused.contains("127.0.0.1") && !refused.contains("very-secret"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_database_taken_back_in_time_gives_out_no_position_twice() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let shard = a.shard_of(shop);
+    say(&a, shop, "1").await.unwrap();
+    let lost = say(&a, shop, "2").await.unwrap();
+    // What a restored backup looks like to a node that is still running.
+    let client = database.server.connect(&database.name).await;
+    client
+        .execute(
+            "DELETE FROM journal WHERE instance = $1 AND seq = $2",
+            &[&&shop.to_bytes()[..], &i64::try_from(lost.0).unwrap()],
+        )
+        .await
+        .unwrap();
+    eventually(SOON, async || (*a.head_in(shard).borrow() > lost).then_some(())).await;
+    let next = say(&a, shop, "3").await.unwrap();
+    assert!(next.0 > lost.0 + (1 << 31), "{next} after {lost}");
+    assert!(a.gap_after(Reader::Instance(shop), lost).await.unwrap());
+    assert!(!a.gap_after(Reader::Instance(shop), next).await.unwrap());
+    a.close().await;
+}
