@@ -48,6 +48,7 @@ mod private;
 mod pruning;
 mod random;
 mod seal;
+mod sealed;
 mod shard;
 mod sqlite;
 mod tail;
