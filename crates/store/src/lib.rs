@@ -37,6 +37,7 @@ pub mod statistics;
 pub mod upkeep;
 
 mod blob;
+mod copied;
 mod directory;
 mod encoding;
 mod erasing;
