@@ -209,10 +209,11 @@ Examples:
   zapbus copy --from sqlite:///var/lib/zapbus --to postgres://zapbus@db.example.com/zapbus
   ZAPBUS_DATABASE_URL=postgres://zapbus@db.example.com/zapbus zapbus copy --from sqlite:///var/lib/zapbus --live --json
 
-The gateway of the folder is stopped first. Events, cursors, replays, the delivery log, configuration
-and credentials are copied, ids and positions stay what they are. ZAPBUS_ENCRYPTION_KEY encrypts the
-copy: what is in encryption.key of the folder, or a new key. Ctrl-C stops it; the same command goes on
-where it stopped (exit code 5 says so), and until it is done no gateway opens the copy.")]
+The gateway of the folder is stopped first. Events, cursors, replays, the delivery log,
+configuration and credentials are copied, ids and positions stay what they are.
+ZAPBUS_ENCRYPTION_KEY encrypts the copy: what is in encryption.key of the folder, or a new key.
+Ctrl-C stops it; the same command goes on where it stopped (exit code 5 says so). Until it is done
+no gateway opens the copy, and then none opens the folder, unless by `zapbus serve --take-back`.")]
     Copy(copy::Copy),
     /// Encrypt the stored secrets with the first of several keys, so that the others can go.
     #[command(after_help = "\

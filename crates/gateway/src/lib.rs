@@ -77,13 +77,20 @@ pub struct Hooks {
     /// Where there is a database on a server, events are dated by its clock and not by `clock`, so
     /// that nodes agree. A test that moves time by hand says no.
     pub database_clock: bool,
+    /// A data folder that was copied into a database is served again.
+    pub take_back: bool,
     /// Told once, when events are taken.
     pub started: Box<dyn FnOnce(Started) + Send>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { clock: clock::system(), database_clock: true, started: Box::new(drop) }
+        Self {
+            clock: clock::system(),
+            database_clock: true,
+            take_back: false,
+            started: Box::new(drop),
+        }
     }
 }
 
@@ -146,6 +153,7 @@ pub async fn run(
     let tls = Tls::load(&config.tls)?;
     let clock = clock::steady(hooks.clock.clone());
     let mut options = config.store_options(clock.clone())?;
+    options.take_back = hooks.take_back;
     if let Some(postgres) = &mut options.postgres {
         postgres.database_clock = hooks.database_clock;
     }

@@ -10,6 +10,10 @@ use zapbus_store::{
 
 use crate::{api::MAX_POSITION, app::App};
 
+/// How old figures may be that another node is asked for, and how much of them a killed process
+/// takes with it.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// Between two steps of pruning: everybody else gets their turn.
 const BREATH: Duration = Duration::from_millis(5);
 
@@ -25,24 +29,38 @@ const PAGE: usize = 500;
 
 /// Goes round until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
+    tokio::join!(put_in_order(&app, &stop), tell_others(&app, &stop));
+}
+
+async fn put_in_order(app: &App, stop: &CancellationToken) {
     let every = Duration::from_secs(app.config.retention.every_s);
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(every) => {}
-            () = stop.cancelled() => return,
-        }
-        if let Err(error) = prune(&app, &stop).await {
+    while waited(every, stop).await {
+        if let Err(error) = prune(app, stop).await {
             tracing::warn!(event = "upkeep.prune_failed", %error, "pruning goes on later");
         }
+        if let Err(error) = put_away_deleted(app).await {
+            tracing::warn!(event = "upkeep.delete_failed", %error, "deleting goes on later");
+        }
+    }
+}
+
+/// Writes what only this node has counted. Pruning, which may take long, does not hold it up.
+async fn tell_others(app: &App, stop: &CancellationToken) {
+    while waited(TOLD_EVERY, stop).await {
         if let Some(lag) = app.telemetry.worst_lag() {
             app.store.report_lag(lag);
         }
         if let Err(error) = app.store.write_statistics().await {
             tracing::warn!(event = "upkeep.statistics_failed", %error, "figures are written later");
         }
-        if let Err(error) = put_away_deleted(&app).await {
-            tracing::warn!(event = "upkeep.delete_failed", %error, "deleting goes on later");
-        }
+    }
+}
+
+/// False when it is to stop.
+async fn waited(time: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(time) => true,
+        () = stop.cancelled() => false,
     }
 }
 

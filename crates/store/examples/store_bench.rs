@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement by hand")]
 
+mod set_up;
+
 use std::{
     sync::{
         Arc,
@@ -11,125 +13,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use serde_json::json;
-use zapbus_event::{
-    DestinationId, Draft, Filter, InstanceId, Kind, Position, Raw, Source, SourceKind, Timestamp,
-};
-use zapbus_store::{
-    Activity, Actor, Append, Attempt, Destination, Instance, Key, LIVE, LaneId, NewEvent, Options,
-    Postgres, Row, Settlement, Start, State, Store, Urgency, system_clock,
-};
+use set_up::{accepted, draft, open_shop, options, row, settlement};
+use zapbus_event::InstanceId;
+use zapbus_store::{Append, LaneId, NewEvent, State, Store, Urgency, system_clock};
 
 const SECONDS: u64 = 3;
 /// Until several nodes have shared the lanes among them.
 const SETTLING: u64 = 6;
 
-fn draft(key: String) -> Draft {
-    Draft {
-        kind: Kind::MessageReceived,
-        facet: Some("text".to_owned()),
-        data: Bytes::from(format!(r#"{{"body":"{}"}}"#, "x".repeat(1_000))),
-        raw: Raw::Data,
-        occurred_at: None,
-        source: Source {
-            kind: SourceKind::Native,
-            event: "message.received".to_owned(),
-            version: None,
-            delivery_id: None,
-            index: 0,
-        },
-        keys: vec![key],
-        partition: "5511999999999@s.whatsapp.net".to_owned(),
-        history: false,
-        ephemeral: false,
-        client_id: None,
-        hops: 0,
-        aliases: Vec::new(),
-    }
-}
-
-fn delivered(lane: LaneId, seq: Position, at: Timestamp) -> Settlement {
-    Settlement {
-        lane,
-        shard: zapbus_store::ShardId::default(),
-        cursor: Some(seq),
-        health: None,
-        rows: vec![Row {
-            seq,
-            state: State::Delivered,
-            attempts: 1,
-            parts_done: 1,
-            key: 7,
-            manual: false,
-            attempt: Some(Attempt {
-                at,
-                number: 1,
-                code: Some(200),
-                latency_ms: 3,
-                error: None,
-                excerpt: Bytes::from_static(b"ok"),
-                request_headers: Vec::new(),
-                response_headers: Vec::new(),
-            }),
-        }],
-        events: Vec::new(),
-    }
-}
-
+/// An instance whose lanes this node runs, with one destination.
 async fn set_up(store: &Store) -> (InstanceId, LaneId) {
     let now = (system_clock())();
-    let account = store.accounts().await.unwrap().remove(0);
-    let actor = Actor("bench".to_owned());
     if store.shards() > 1 {
         // Other nodes may be there: until everybody has a share.
         tokio::time::sleep(Duration::from_secs(SETTLING)).await;
     }
-    // One whose lanes this node runs.
     let held = store.leases();
     let salt = u128::from(std::process::id()) << 32;
     let id = (0..10_000_u128)
         .map(|n| InstanceId::new(now, salt + n))
         .find(|id| held.borrow().contains_key(&store.shard_of(*id)))
         .unwrap();
-    let instance = Instance {
-        id,
-        account: account.id,
-        name: format!("bench {id}"),
-        token: "token".to_owned(),
-        source: None,
-        route: None,
-        settings: json!({}),
-        created_at: now,
-        deleted_at: None,
-    };
-    let id = instance.id;
-    store.create_instance(instance, draft("made".to_owned()), &actor, None).await.unwrap();
-    let destination = Destination {
-        id: DestinationId::new(now, salt),
-        account: account.id,
-        instance: Some(id),
-        label: "default".to_owned(),
-        filter: Filter::parse(&["*"]).unwrap(),
-        exclude_ephemeral: false,
-        activity: Activity::Active,
-        spec: json!({}),
-        created_at: now,
-        updated_at: now,
-    };
-    let lane = LaneId { destination: destination.id, run: LIVE };
-    store.create_destination(destination, Start::Now, &actor, None).await.unwrap();
-    (id, lane)
-}
-
-/// A store in this folder, or on the server that `ZAPBUS_DATABASE_URL` names.
-fn options(folder: &std::path::Path) -> Options {
-    let mut options = Options::new(folder);
-    if let Ok(url) = std::env::var("ZAPBUS_DATABASE_URL") {
-        options.keys = vec![Key::parse(&"00".repeat(32)).unwrap()];
-        options.postgres = Some(Postgres::new(url));
-    }
-    options
+    (id, open_shop(store, id, 1, (now, salt)).await[0])
 }
 
 async fn measure(tasks: u64) {
@@ -153,7 +58,9 @@ async fn measure(tasks: u64) {
                     let append = Append { events: vec![event], body: None };
                     let appended = store.append(append).await.unwrap();
                     took.push(asked.elapsed());
-                    let settlement = delivered(lane, appended[0].seq, clock());
+                    let seq = appended[0].seq;
+                    let delivered = row(seq, State::Delivered, Some(accepted(clock())));
+                    let settlement = settlement(lane, Some(seq), vec![delivered]);
                     let settler = store.clone();
                     // As lanes do: the next event does not wait for this one's settlement.
                     tokio::spawn(async move {

@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement by hand")]
 
+#[expect(dead_code, reason = "the others keep attempts")]
+mod set_up;
+
 use std::{
     sync::{
         Arc,
@@ -12,15 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use serde_json::json;
-use zapbus_event::{
-    DestinationId, Draft, Filter, InstanceId, Kind, Position, Raw, Source, SourceKind, Timestamp,
-};
-use zapbus_store::{
-    Activity, Actor, Append, Destination, Instance, Key, LIVE, LaneId, Limit, NewEvent, Options,
-    Postgres, Reader, Row, Settlement, ShardId, Start, State, Store, Urgency,
-};
+use set_up::{draft, open_shop, options, row, settlement};
+use zapbus_event::{InstanceId, Position, Timestamp};
+use zapbus_store::{Append, LaneId, Limit, NewEvent, Reader, State, Store, Urgency};
 
 const WEEK_MS: i64 = 7 * 24 * 3_600_000;
 /// When it begins.
@@ -31,30 +28,6 @@ const BATCH: usize = 1_000;
 const TIMED: usize = 200;
 /// One of so many deliveries is to be retried.
 const RETRIED: usize = 500;
-
-fn draft(key: String) -> Draft {
-    Draft {
-        kind: Kind::MessageReceived,
-        facet: Some("text".to_owned()),
-        data: Bytes::from(format!(r#"{{"body":"{}"}}"#, "x".repeat(1_000))),
-        raw: Raw::Data,
-        occurred_at: None,
-        source: Source {
-            kind: SourceKind::Native,
-            event: "message.received".to_owned(),
-            version: None,
-            delivery_id: None,
-            index: 0,
-        },
-        keys: vec![key],
-        partition: "5511999999999@s.whatsapp.net".to_owned(),
-        history: false,
-        ephemeral: false,
-        client_id: None,
-        hops: 0,
-        aliases: Vec::new(),
-    }
-}
 
 /// A store with one instance and one destination, and a clock of its own.
 struct Bench {
@@ -68,47 +41,19 @@ struct Bench {
 impl Bench {
     async fn open(folder: &std::path::Path) -> Self {
         let clock = Arc::new(AtomicI64::new(BEGIN));
-        let mut options = Options::new(folder);
+        let mut options = options(folder);
         options.clock = {
             let clock = Arc::clone(&clock);
             Arc::new(move || Timestamp::from_millis(clock.load(Ordering::Relaxed)))
         };
-        if let Ok(url) = std::env::var("ZAPBUS_DATABASE_URL") {
-            options.keys = vec![Key::parse(&"00".repeat(32)).unwrap()];
-            let own = Postgres { database_clock: false, ahead: 0, shards: 1, ..Postgres::new(url) };
-            options.postgres = Some(own);
+        if let Some(postgres) = &mut options.postgres {
+            // Time is made here, and one shard has all of it.
+            (postgres.database_clock, postgres.ahead, postgres.shards) = (false, 0, 1);
         }
         let store = Store::open(options).await.unwrap().store;
         let now = Timestamp::from_millis(BEGIN);
-        let account = store.accounts().await.unwrap().remove(0);
-        let actor = Actor("bench".to_owned());
-        let instance = Instance {
-            id: InstanceId::new(now, 1),
-            account: account.id,
-            name: "bench".to_owned(),
-            token: "token".to_owned(),
-            source: None,
-            route: None,
-            settings: json!({}),
-            created_at: now,
-            deleted_at: None,
-        };
-        let shop = instance.id;
-        store.create_instance(instance, draft("made".to_owned()), &actor, None).await.unwrap();
-        let destination = Destination {
-            id: DestinationId::new(now, 2),
-            account: account.id,
-            instance: Some(shop),
-            label: "default".to_owned(),
-            filter: Filter::parse(&["*"]).unwrap(),
-            exclude_ephemeral: false,
-            activity: Activity::Active,
-            spec: json!({}),
-            created_at: now,
-            updated_at: now,
-        };
-        let lane = LaneId { destination: destination.id, run: LIVE };
-        store.create_destination(destination, Start::Now, &actor, None).await.unwrap();
+        let shop = InstanceId::new(now, 1);
+        let lane = open_shop(&store, shop, 1, (now, 2)).await[0];
         Self { store, clock, shop, lane, stored: 0 }
     }
 
@@ -120,27 +65,12 @@ impl Bench {
     }
 
     async fn settle(&self, positions: &[Position]) {
-        let row = |seq: &Position| {
+        let rows = positions.iter().map(|seq| {
             let due = Timestamp::from_millis(BEGIN + 2 * WEEK_MS);
             let retried = seq.0.is_multiple_of(RETRIED as u64);
-            Row {
-                seq: *seq,
-                state: if retried { State::Retrying { due } } else { State::Delivered },
-                attempts: 1,
-                parts_done: 1,
-                key: 7,
-                manual: false,
-                attempt: None,
-            }
-        };
-        let settlement = Settlement {
-            lane: self.lane,
-            shard: ShardId::default(),
-            cursor: positions.last().copied(),
-            health: None,
-            rows: positions.iter().map(row).collect(),
-            events: Vec::new(),
-        };
+            row(*seq, if retried { State::Retrying { due } } else { State::Delivered }, None)
+        });
+        let settlement = settlement(self.lane, positions.last().copied(), rows.collect());
         self.store.settle(vec![settlement], Urgency::Now).await.unwrap();
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Ids, positions, cursors and runs stay what they are. A position goes to the shard of its instance
 //! and keeps its number; the one cursor of a global destination becomes one in each shard. The source
-//! is only read, with its folder locked, and the target serves nobody until the copy is whole: a
-//! table `copying` says so, and how far each table is. So a copy that was stopped, wherever that was,
-//! goes on when it is started again.
+//! is only read, with its folder locked, and marked in the end, so that nobody goes on with it by
+//! mistake. The target serves nobody until the copy is whole: a table `copying` says so, and how far
+//! each table is. So a copy that was stopped, wherever that was, goes on when it is started again.
 
 mod mapping;
 mod source;
@@ -22,7 +22,8 @@ use crate::{Key, OpenError, Postgres, Store, fault::Fault};
 /// What to copy where.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
-    /// The data folder to copy. Nothing in it changes.
+    /// The data folder to copy. Nothing in it changes but for a mark that is left when all is
+    /// there: no store is opened in it by mistake then ([`OpenError::Copied`]).
     pub from: PathBuf,
     /// The database to copy into: an empty one, or one that a copy of the same folder was begun in.
     pub to: Postgres,
@@ -150,6 +151,8 @@ impl Store {
             tables.push(copied);
         }
         let resumed = target.resumed;
+        // Before the copy is a store: there is no moment at which both can be opened by mistake.
+        source.mark(&target.shown, options.now)?;
         target.finish(&source, options.live).await?;
         Ok(Copied { tables, resumed })
     }

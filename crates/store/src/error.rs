@@ -107,6 +107,14 @@ pub enum OpenError {
         /// The process, when it wrote its number.
         holder: Option<u32>,
     },
+    /// It was copied into a database, where nodes go on with it.
+    #[error("the data folder {} was copied to {place}. Two gateways would deliver everything twice: start a node there (ZAPBUS_DATABASE_URL). To go on here instead, with no node there, start once with `zapbus serve --take-back`.", path.display())]
+    Copied {
+        /// The folder.
+        path: PathBuf,
+        /// Where it was copied to and when, without secrets.
+        place: String,
+    },
     /// A newer Zapbus wrote it.
     #[error(
         "the database has schema version {found}, this Zapbus knows up to {known}. Run the version that wrote it, or a newer one."

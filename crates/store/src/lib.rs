@@ -37,6 +37,7 @@ pub mod statistics;
 pub mod upkeep;
 
 mod blob;
+mod copied;
 mod directory;
 mod encoding;
 mod erasing;
@@ -48,6 +49,7 @@ mod private;
 mod pruning;
 mod random;
 mod seal;
+mod sealed;
 mod shard;
 mod sqlite;
 mod tail;

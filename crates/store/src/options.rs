@@ -56,6 +56,8 @@ pub struct Options {
     /// A store that was restored from a backup goes on delivering at once. Else its destinations
     /// are paused until somebody resumes them.
     pub live: bool,
+    /// A data folder that was copied into a database is used again all the same.
+    pub take_back: bool,
     /// The store runs on a simulated clock, without threads.
     #[cfg(feature = "simulation")]
     pub simulation: Option<crate::simulation::Simulation>,
@@ -84,6 +86,7 @@ impl Default for Options {
             readers: 2,
             postgres: None,
             live: false,
+            take_back: false,
             #[cfg(feature = "simulation")]
             simulation: None,
         }

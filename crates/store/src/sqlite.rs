@@ -48,6 +48,7 @@ pub(crate) use crate::prepared::{random, sha256};
 use crate::{
     OpenError,
     blob::Blobs,
+    copied,
     directory::{self, Directory},
     fault::{self, Fault, Result},
     journal::Limit,
@@ -181,6 +182,7 @@ impl Engine {
     pub(crate) fn open(options: Options) -> Result<Opened, OpenError> {
         let data_dir = options.data_dir;
         let lock = schema::lock_folder(&data_dir)?;
+        copied::check(&data_dir, options.take_back)?;
         let path = schema::database(&data_dir);
         let wrong = |fault: Fault| schema::open_error(&data_dir, &fault);
 

@@ -321,6 +321,12 @@ async fn everything_is_in_the_copy_and_goes_on_from_there() {
     assert!(rows("journal") > 600 && rows("dedup") > 500 && rows("delivery") == 25);
     assert!(copied.tables.iter().all(|table| table.rows > 0), "{copied:?}");
 
+    // Nobody goes on with the source by mistake.
+    let refused = Store::open(source.options()).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Copied { .. }), "{refused}");
+    assert!(refused.to_string().contains(&to.postgres().check().unwrap()), "{refused}");
+    source.reopen_with(|options| options.take_back = true).await;
+    // Once is enough.
     source.reopen().await;
     let opened = to.open(&source).await.unwrap();
     assert!(opened.restored && opened.paused == 0 && !opened.first_start);
@@ -399,7 +405,7 @@ async fn a_copy_that_stops_anywhere_goes_on_and_serves_nobody_before() {
     };
     println!("copied in {rounds} rounds");
     assert!(copied.resumed && rounds > 5);
-    source.reopen().await;
+    source.reopen_with(|options| options.take_back = true).await;
     let store = to.open(&source).await.unwrap().store;
     compare(&source, source.store(), &store, &contents).await;
     store.close().await;

@@ -239,25 +239,9 @@ async fn a_database_that_hangs_holds_nobody_for_long() {
 }
 
 /// A standby that waits for nobody's word but confirms every commit.
-async fn standby_of(server: &Server, path: &Path) -> Arc<Server> {
-    let programs = server.programs.clone();
-    let (port, folder) = (server.port, path.join("standby"));
-    let made = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
-        let data = folder.join("data").display().to_string();
-        let copied = server::as_server_user(&programs.join("pg_basebackup"))
-            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres"])
-            .args(["-D", &data, "-R", "-X", "stream", "-c", "fast"])
-            .status()
-            .unwrap();
-        assert!(copied.success());
-        let own = server::free_port();
-        let standby = Server { programs, folder, port: own };
-        standby.start();
-        standby
-    });
-    Arc::new(made.await.unwrap())
+async fn standby_of(server: &Arc<Server>, path: &Path) -> Arc<Server> {
+    let (server, folder) = (Arc::clone(server), path.join("standby"));
+    Arc::new(tokio::task::spawn_blocking(move || server.standby(folder)).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,9 +249,7 @@ async fn a_failover_to_a_synchronous_standby_loses_nothing() {
     let (_folder, path) = open_folder();
     let server = own_server(&path).await;
     let standby = standby_of(&server, &path).await;
-    let client = server.connect("postgres").await;
-    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    server.wait_for_standbys().await;
     let url = format!(
         "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres",
         server.port, standby.port

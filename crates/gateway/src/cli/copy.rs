@@ -77,6 +77,12 @@ impl Copy {
                  resume --all"
             )?;
         }
+        writeln!(
+            out,
+            "{} is marked as copied: no gateway goes on with it, unless by `zapbus serve \
+             --take-back`.",
+            from.display()
+        )?;
         Ok(())
     }
 }

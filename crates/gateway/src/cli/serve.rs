@@ -14,6 +14,9 @@ use crate::{Hooks, Listeners, config::Config, run, telemetry::logs, welcome};
 pub(super) struct Serve {
     #[command(flatten)]
     local: Local,
+    /// Go on with a data folder that `zapbus copy` has copied into a database: no node runs there.
+    #[arg(long)]
+    take_back: bool,
 }
 
 impl Serve {
@@ -23,17 +26,18 @@ impl Serve {
         raise_open_files();
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
-        runtime.block_on(serve(config, out))
+        runtime.block_on(serve(config, self.take_back, out))
     }
 }
 
-async fn serve(config: Config, out: &mut dyn Write) -> Result<(), Failure> {
+async fn serve(config: Config, take_back: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let signals = Signals::watch()?;
     let http = bind(config.listen).await?;
     let (started, on_start) = oneshot::channel();
     let hooks = Hooks {
         // Nobody listens any more only when we are going down already.
         started: Box::new(move |facts| drop(started.send(facts))),
+        take_back,
         ..Hooks::default()
     };
     let stop = signals.first.cancelled();

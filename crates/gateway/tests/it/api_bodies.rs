@@ -153,7 +153,7 @@ async fn an_array_of_too_many_events_is_refused_before_it_takes_memory() {
 
 #[tokio::test]
 async fn a_slow_request_does_not_take_the_time_that_sends_have_to_finish() {
-    let gateway = Gateway::start(|config| config.shutdown.deadline_s = 4).await;
+    let gateway = Gateway::start(|config| config.shutdown.deadline_s = 30).await;
     let receiver = Receiver::scripted(|_| Reply::ok().after(Duration::from_millis(1_500))).await;
     gateway.create_instance("shop").await;
     gateway.create_webhook("shop", &receiver.url("/"), json!({ "events": ["message.*"] })).await;
@@ -166,7 +166,8 @@ async fn a_slow_request_does_not_take_the_time_that_sends_have_to_finish() {
     let answer = answer(slow).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("draining"), "{answer}");
     stopping.await.unwrap().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // Long before the deadline.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     // What was being sent when it began was settled: it is not sent again.
     let gateway = gateway.restart_stopped().await;
     receiver.stays_at(1).await;

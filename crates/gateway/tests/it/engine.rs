@@ -1,7 +1,10 @@
 //! Which engine the gateways of this run keep their events in: SQLite, or PostgreSQL when
 //! `ZAPBUS_TEST_ENGINE=postgres`.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use zapbus_gateway::config::{Config, Secret};
 use zapbus_store::{Key, Options, Postgres};
@@ -16,6 +19,17 @@ pub(crate) fn is_postgres() -> bool {
         Ok(other) => panic!("ZAPBUS_TEST_ENGINE={other}: expected sqlite or postgres"),
     }
 }
+
+/// Leaves a test of what only several nodes have, where gateways are not on PostgreSQL.
+macro_rules! needs_postgres {
+    () => {
+        if !crate::engine::is_postgres() {
+            crate::postgres::say("skipped: ZAPBUS_TEST_ENGINE is not postgres");
+            return;
+        }
+    };
+}
+pub(crate) use needs_postgres;
 
 /// For tests of what only SQLite has, such as its files: whether to skip this one, which is said
 /// with the reason.
@@ -49,6 +63,21 @@ impl Database {
 
     pub(crate) fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// [`Database::url`], by way of somebody who passes everything on.
+    pub(crate) fn url_by_way_of(&self, address: SocketAddr) -> String {
+        format!("postgres://postgres@{address}/{}", self.name())
+    }
+
+    /// Where its server listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.0.server.port).into()
+    }
+
+    /// A connection of somebody else's.
+    pub(crate) async fn connect(&self) -> tokio_postgres::Client {
+        self.0.server.connect(&self.0.name).await
     }
 
     /// A connection to the same server, and to another database.

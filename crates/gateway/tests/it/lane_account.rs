@@ -16,7 +16,7 @@ use crate::{
 
 /// Enough that on PostgreSQL they are in many shards.
 const SHOPS: usize = 12;
-const A_WHILE: Duration = Duration::from_millis(20);
+const A_WHILE: Duration = Duration::from_millis(100);
 
 /// A gateway with impatient lanes and many instances.
 async fn start() -> Gateway {

@@ -22,7 +22,7 @@ fn at_path(received: &[Received], path: &str) -> Vec<String> {
 
 /// A receiver whose first answer takes a while.
 async fn slow_at_first() -> Receiver {
-    Receiver::replying([Reply::ok().after(Duration::from_secs(2)), Reply::ok()]).await
+    Receiver::replying([Reply::ok().after(Duration::from_secs(4)), Reply::ok()]).await
 }
 
 #[tokio::test]

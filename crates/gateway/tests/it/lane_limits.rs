@@ -54,13 +54,13 @@ async fn all_destinations_share_the_cap_of_the_node() {
     })
     .await;
     gateway.create_instance("shop").await;
-    let receiver = Receiver::scripted(|_| Reply::ok().after(Duration::from_millis(20))).await;
+    let receiver = Receiver::scripted(|_| Reply::ok().after(A_WHILE)).await;
     for label in ["a", "b", "c", "d"] {
         hook(&gateway, &receiver.url(&format!("/{label}")), json!({ "label": label })).await;
     }
     post_many(&gateway, 10, 10).await;
     let received = receiver.wait_for(40).await;
-    assert_eq!(most_at_once(&received, Duration::from_millis(20)), 2);
+    assert_eq!(most_at_once(&received, A_WHILE), 2);
     receiver.stays_at(40).await;
 }
 

@@ -14,7 +14,7 @@ use zapbus_store::ShardId;
 
 use crate::{
     api::text,
-    engine::is_postgres,
+    engine::needs_postgres,
     lane::{act, arrivals, change, first_arrivals, has, impatient, is, redeliver, shows},
     receiver::{Received, Receiver, Reply},
     server::{Gateway, eventually, expect_json, merge, text_message},
@@ -23,16 +23,8 @@ use crate::{
 /// Enough that each node runs lanes of some.
 const SHOPS: usize = 12;
 const A_WHILE: Duration = Duration::from_millis(20);
-
-/// Leaves the test where gateways are not on PostgreSQL.
-macro_rules! needs_postgres {
-    () => {
-        if !is_postgres() {
-            crate::postgres::say("skipped: ZAPBUS_TEST_ENGINE is not postgres");
-            return;
-        }
-    };
-}
+/// What an event takes at most from node to node to receiver, also on a busy machine.
+const UNHEARD: Duration = Duration::from_millis(1_500);
 
 fn quick(config: &mut Config) {
     impatient(config);
@@ -198,7 +190,7 @@ async fn what_is_changed_on_another_node_reaches_the_lane() {
     eventually("the lane stands still", async || {
         post_one(&first, &shop).await;
         let before = receiver.received().len();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(UNHEARD).await;
         (receiver.received().len() == before).then_some(())
     })
     .await;
@@ -220,7 +212,7 @@ async fn what_is_changed_on_another_node_reaches_the_lane() {
     eventually("nothing is sent any more", async || {
         post_one(&first, &shop).await;
         let before = receiver.received().len();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(UNHEARD).await;
         (receiver.received().len() == before).then_some(())
     })
     .await;
@@ -312,19 +304,22 @@ async fn deliveries_and_replays_can_be_asked_for_on_any_node() {
     receiver.wait_for(12).await;
     receiver.stays_at(12).await;
 
-    // One that is paused and called off on the other node.
+    // One that is called off on the other node, with much of it left.
+    receiver.script(|_| Reply::ok());
+    post(&first, &shop, 5, 45).await;
+    receiver.wait_for(52).await;
     receiver.script(|_| Reply::ok().after(Duration::from_millis(300)));
     change(&first, &id, json!({ "max_in_flight": 1 })).await;
     expect_json(first.post(&path, &json!({ "from": "beginning" })).await, 201).await;
-    receiver.wait_for(13).await;
+    receiver.wait_for(53).await;
     expect_json(first.post(&format!("{runs}/2/cancel"), &json!({})).await, 200).await;
     eventually("nothing more of it comes", async || {
         let before = receiver.received().len();
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        tokio::time::sleep(UNHEARD).await;
         (receiver.received().len() == before).then_some(())
     })
     .await;
-    assert!(receiver.received().len() < 17, "it was called off");
+    assert!(receiver.received().len() < 52 + 45, "it was called off");
     second.stop().await;
     first.stop().await;
 }

@@ -48,7 +48,7 @@ async fn delivery_of(gateway: &Gateway, id: &str, status: &str, client: &str) ->
 #[tokio::test]
 async fn key_sends_first_attempts_of_a_chat_one_after_another() {
     let gateway = start().await;
-    let a_while = Duration::from_millis(10);
+    let a_while = Duration::from_millis(50);
     let receiver = Receiver::scripted(move |_| Reply::ok().after(a_while)).await;
     hook(&gateway, &receiver.url("/"), json!({})).await;
     post_many(&gateway, 5, 100).await;
@@ -289,7 +289,7 @@ async fn sent_again_while_it_is_under_way_is_sent_once() {
     let gateway = start().await;
     let receiver = Receiver::replying([
         Reply::status(400),
-        Reply::ok().after(Duration::from_secs(2)),
+        Reply::ok().after(Duration::from_secs(4)),
         Reply::ok(),
     ])
     .await;

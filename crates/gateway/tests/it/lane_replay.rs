@@ -83,7 +83,7 @@ async fn live_events_go_first_and_the_replay_gets_its_tenth() {
     let id = hook(&gateway, &receiver.url("/"), json!({ "max_in_flight": 1 })).await;
     post_many(&gateway, 10, 60).await;
     receiver.wait_for(60).await;
-    receiver.script(slow(15));
+    receiver.script(slow(50));
     replay(&gateway, &id, 60).await;
     receiver.wait_for(62).await;
     let news: Vec<String> = (0..40).map(|n| format!("new{n}")).collect();
@@ -125,7 +125,7 @@ async fn a_replay_survives_a_restart_and_repeats_nothing() {
     let id = hook(&gateway, &receiver.url("/"), json!({ "max_in_flight": 2 })).await;
     post_many(&gateway, 4, 60).await;
     receiver.wait_for(60).await;
-    receiver.script(slow(20));
+    receiver.script(slow(60));
     replay(&gateway, &id, 60).await;
     receiver.wait_for(70).await;
     let gateway = gateway.restart().await;
@@ -143,7 +143,7 @@ async fn a_paused_replay_stays_paused_and_a_cancelled_one_is_over() {
     let id = hook(&gateway, &receiver.url("/"), json!({ "max_in_flight": 1 })).await;
     post_many(&gateway, 4, 40).await;
     receiver.wait_for(40).await;
-    receiver.script(slow(20));
+    receiver.script(slow(60));
     replay(&gateway, &id, 40).await;
     receiver.wait_for(43).await;
     act(&gateway, &id, "runs/1/pause", json!({})).await;

@@ -21,11 +21,14 @@ mod command_deliveries;
 mod command_line;
 mod configuration;
 mod connections;
+mod copying;
+mod database_outages;
 mod deploy;
 mod doctor;
 mod documentation;
 mod engine;
 mod first_start;
+mod image;
 mod lane;
 mod lane_account;
 mod lane_change;
@@ -39,8 +42,10 @@ mod logs;
 mod metrics;
 mod operations;
 #[path = "../../../store/tests/contract/server.rs"]
-#[expect(dead_code, reason = "tests of the store need more of it")]
 mod postgres;
+#[path = "../chaos/proxy.rs"]
+#[expect(dead_code, reason = "the chaos needs more of it")]
+mod proxy;
 #[expect(dead_code, reason = "the faults need more of it")]
 mod receiver;
 mod server;

@@ -149,6 +149,7 @@ impl Gateway {
             clock: clock.clock(),
             database_clock: false,
             started: Box::new(move |facts| drop(started.send(facts))),
+            ..Hooks::default()
         };
         let (shutdown, on_shutdown) = oneshot::channel();
         let mut task = tokio::spawn(run(config.clone(), Listeners { http }, hooks, async move {

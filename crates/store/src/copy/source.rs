@@ -8,6 +8,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use zapbus_event::Timestamp;
 
 use super::{
     CopyError, CopyOptions,
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     Key, OpenError,
     blob::Blobs,
+    copied,
     fault::{Fault, Result},
     seal::Sealer,
     sqlite::schema,
@@ -119,6 +121,14 @@ impl Source {
 
     pub(super) fn blobs(&self) -> Blobs {
         Blobs::new(self.path.join("blobs"))
+    }
+
+    /// Leaves a mark that it was copied.
+    pub(super) fn mark(&self, to: &str, now: Timestamp) -> Result<(), CopyError> {
+        copied::mark(&self.path, to, now).map_err(|error| CopyError::Source {
+            path: self.path.clone(),
+            reason: format!("it cannot be marked as copied ({error})"),
+        })
     }
 
     pub(super) fn fingerprint(&self) -> Result<String> {

@@ -36,7 +36,8 @@ const HOUR_MS: i64 = 3_600_000;
 /// A database that is being copied into.
 pub(super) struct Target {
     session: Session,
-    shown: String,
+    /// Where it is, without secrets.
+    pub(super) shown: String,
     mapping: Arc<Mapping>,
     made: Periods,
     pub(super) resumed: bool,

@@ -1,4 +1,4 @@
-//! Everything that is kept encrypted, in one list: to encrypt it with another key.
+//! Encrypting what is kept encrypted with another key.
 
 use super::{
     Engine, Tx,
@@ -8,86 +8,32 @@ use super::{
 use crate::{
     Actor, StoreError,
     fault::Result,
-    seal::{Place, Sealer},
+    seal::Sealer,
+    sealed::{COLUMNS, Column, STEP, Step},
     upkeep::Rekeyed,
 };
 
-/// Values rewritten in one commit.
-const STEP: i64 = 200;
 /// A node that was not heard of for so long is gone, in milliseconds.
 const GONE_MS: i64 = 60_000;
 
-/// A column of encrypted values, with the place each is bound to.
-struct Column {
-    /// Table and column of the place.
-    place: (&'static str, &'static str),
-    /// Gives id and value of those whose key (their first four bytes) is not `$1`, after id `$2`.
-    select: &'static str,
-    /// Sets the value `$2` of id `$1`.
-    update: &'static str,
-}
-
-/// All of them but answers, which have two ids.
-const COLUMNS: [Column; 4] = [
-    Column {
-        place: ("account", "source"),
-        select: "SELECT id, source FROM account WHERE source IS NOT NULL \
-                 AND substring(source FROM 1 FOR 4) <> $1 AND id > $2 ORDER BY id LIMIT $3 \
-                 FOR UPDATE",
-        update: "UPDATE account SET source = $2 WHERE id = $1",
-    },
-    Column {
-        place: ("instance", "token"),
-        select: "SELECT id, token FROM instance \
-                 WHERE substring(token FROM 1 FOR 4) <> $1 AND id > $2 ORDER BY id LIMIT $3 \
-                 FOR UPDATE",
-        update: "UPDATE instance SET token = $2 WHERE id = $1",
-    },
-    Column {
-        place: ("instance", "source"),
-        select: "SELECT id, source FROM instance WHERE source IS NOT NULL \
-                 AND substring(source FROM 1 FOR 4) <> $1 AND id > $2 ORDER BY id LIMIT $3 \
-                 FOR UPDATE",
-        update: "UPDATE instance SET source = $2 WHERE id = $1",
-    },
-    Column {
-        place: ("destination", "spec"),
-        select: "SELECT d.id, s.spec FROM destination d JOIN destination_spec s ON s.n = d.n \
-                 WHERE substring(s.spec FROM 1 FOR 4) <> $1 AND d.id > $2 ORDER BY d.id LIMIT $3 \
-                 FOR UPDATE OF s",
-        update: "UPDATE destination_spec SET spec = $2 \
-                 WHERE n = (SELECT n FROM destination WHERE id = $1)",
-    },
-];
-
-/// A step of [`Engine::rekey`]: how many it rewrote and could not read, and where the next goes on.
-#[derive(Default)]
-struct Step {
-    rewritten: u64,
-    unreadable: u64,
-    after: Option<Vec<u8>>,
-}
-
-impl Column {
-    async fn rekey(&self, tx: &Tx, after: &[u8]) -> Result<Step> {
-        let sealer = &tx.shared.sealer;
-        let rows = tx.session.query(self.select, &[&&sealer.tag()[..], &after, &STEP]).await?;
-        let mut step = Step::default();
-        for row in &rows {
-            let (id, sealed): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-            let place = Place { table: self.place.0, id, column: self.place.1 };
-            match sealer.open(place, sealed) {
-                Ok(plain) => {
-                    let sealed = sealer.seal(place, &plain)?;
-                    tx.session.execute(self.update, &[&id, &sealed]).await?;
-                    step.rewritten += 1;
-                }
-                Err(_) => step.unreadable += 1,
+async fn rekey(tx: &Tx, column: &Column, after: &[u8]) -> Result<Step> {
+    let sealer = &tx.shared.sealer;
+    let select = format!("{} FOR UPDATE OF {}", column.select, column.locked);
+    let rows = tx.session.query(&select, &[&&sealer.tag()[..], &after, &STEP]).await?;
+    let mut step = Step::default();
+    for row in &rows {
+        let (id, sealed): (&[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?);
+        match sealer.open(column.place(id), sealed) {
+            Ok(plain) => {
+                let sealed = sealer.seal(column.place(id), &plain)?;
+                tx.session.execute(column.update, &[&sealed, &id]).await?;
+                step.rewritten += 1;
             }
-            step.after = Some(id.to_vec());
+            Err(_) => step.unreadable += 1,
         }
-        Ok(step)
+        step.after = Some(id.to_vec());
     }
+    Ok(step)
 }
 
 /// Remembered answers, which go after a day by themselves.
@@ -176,7 +122,7 @@ impl Engine {
             let mut after = Vec::new();
             loop {
                 let tx = self.begin().await?;
-                let done = column.rekey(&tx, &after).await;
+                let done = rekey(&tx, column, &after).await;
                 let step = tx.finish(done).await?;
                 rewritten += step.rewritten;
                 unreadable += step.unreadable;

@@ -1,4 +1,4 @@
-//! Everything that is kept encrypted, in one list: to encrypt it with another key, or to drop it.
+//! Encrypting what is kept encrypted with another key, or dropping it.
 
 use rusqlite::{Connection, params};
 use zapbus_event::Timestamp;
@@ -13,84 +13,33 @@ use crate::{
     Actor, StoreError,
     registry::Activity,
     seal::{Place, Sealer},
+    sealed::{COLUMNS, Column, SPEC, STEP, Step},
     upkeep::{Dropped, Rekeyed},
 };
 
-/// Values rewritten in one commit.
-const STEP: i64 = 200;
 /// Why a destination stands still whose secrets were dropped.
 const REASON: &str =
     "restored without its secrets: give it a channel (type, URL and secrets) again, then resume it";
 
-/// A column of encrypted values, with the place each is bound to.
-struct Column {
-    /// Table and column of the place.
-    place: (&'static str, &'static str),
-    /// Gives id and value of those whose key (their first four bytes) is not `?1`, after id `?2`.
-    select: &'static str,
-    /// Sets the value `?2` of id `?1`.
-    update: &'static str,
-}
-
-/// All of them but answers, which have two ids.
-const COLUMNS: [Column; 4] = [
-    Column {
-        place: ("account", "source"),
-        select: "SELECT id, source FROM account WHERE source IS NOT NULL \
-                 AND substr(source, 1, 4) <> ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-        update: "UPDATE account SET source = ?2 WHERE id = ?1",
-    },
-    Column {
-        place: ("instance", "token"),
-        select: "SELECT id, token FROM instance \
-                 WHERE substr(token, 1, 4) <> ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-        update: "UPDATE instance SET token = ?2 WHERE id = ?1",
-    },
-    Column {
-        place: ("instance", "source"),
-        select: "SELECT id, source FROM instance WHERE source IS NOT NULL \
-                 AND substr(source, 1, 4) <> ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-        update: "UPDATE instance SET source = ?2 WHERE id = ?1",
-    },
-    Column {
-        place: ("destination", "spec"),
-        select: "SELECT d.id, s.spec FROM destination d JOIN destination_spec s ON s.n = d.n \
-                 WHERE substr(s.spec, 1, 4) <> ?1 AND d.id > ?2 ORDER BY d.id LIMIT ?3",
-        update: "UPDATE destination_spec SET spec = ?2 \
-                 WHERE n = (SELECT n FROM destination WHERE id = ?1)",
-    },
-];
-
-/// A step of [`rekey`]: how many it rewrote and could not read, and where the next one goes on.
-#[derive(Default)]
-struct Step {
-    rewritten: u64,
-    unreadable: u64,
-    after: Option<Vec<u8>>,
-}
-
-impl Column {
-    fn rekey(&self, tx: &mut Tx<'_>, after: &[u8]) -> Result<Step> {
-        let sealer = &tx.shared.sealer;
-        let mut statement = tx.conn.prepare_cached(self.select)?;
-        let rows = statement
-            .query_map(params![sealer.tag(), after, STEP], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
-        let mut step = Step::default();
-        for (id, sealed) in &rows {
-            let place = Place { table: self.place.0, id, column: self.place.1 };
-            match sealer.open(place, sealed) {
-                Ok(plain) => {
-                    let sealed = sealer.seal(place, &plain)?;
-                    tx.conn.prepare_cached(self.update)?.execute(params![id, sealed])?;
-                    step.rewritten += 1;
-                }
-                Err(_) => step.unreadable += 1,
+fn rekey_step(tx: &mut Tx<'_>, column: &Column, after: &[u8]) -> Result<Step> {
+    let sealer = &tx.shared.sealer;
+    let mut statement = tx.conn.prepare_cached(column.select)?;
+    let rows = statement
+        .query_map(params![sealer.tag(), after, STEP], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+    let mut step = Step::default();
+    for (id, sealed) in &rows {
+        match sealer.open(column.place(id), sealed) {
+            Ok(plain) => {
+                let sealed = sealer.seal(column.place(id), &plain)?;
+                tx.conn.prepare_cached(column.update)?.execute(params![sealed, id])?;
+                step.rewritten += 1;
             }
+            Err(_) => step.unreadable += 1,
         }
-        step.after = rows.into_iter().next_back().map(|(id, _)| id);
-        Ok(step)
     }
+    step.after = rows.into_iter().next_back().map(|(id, _)| id);
+    Ok(step)
 }
 
 /// Remembered answers, which go after a day by themselves.
@@ -132,7 +81,7 @@ pub(crate) async fn rekey(engine: &Engine, actor: &Actor) -> Result<Rekeyed, Sto
         let mut after = Vec::new();
         loop {
             let from = after.clone();
-            let step = engine.write_step(move |tx| column.rekey(tx, &from)).await?;
+            let step = engine.write_step(move |tx| rekey_step(tx, column, &from)).await?;
             rewritten += step.rewritten;
             unreadable += step.unreadable;
             match step.after {
@@ -208,9 +157,8 @@ pub(super) fn drop_all(conn: &Connection, sealer: &Sealer, now: Timestamp) -> Re
     let paused = serde_json::to_string(&paused)?;
     let with_spec = "SELECT d.id FROM destination d JOIN destination_spec s ON s.n = d.n";
     for id in ids(conn, with_spec)? {
-        let nothing =
-            sealer.seal(Place { table: "destination", id: &id, column: "spec" }, b"null")?;
-        conn.execute(COLUMNS[3].update, params![id, nothing])?;
+        let nothing = sealer.seal(SPEC.place(&id), b"null")?;
+        conn.execute(SPEC.update, params![nothing, id])?;
         dropped.destinations += conn.execute(
             "UPDATE destination SET activity = ?2, active = 0, updated_at = ?3 \
              WHERE id = ?1 AND deleted_at IS NULL",

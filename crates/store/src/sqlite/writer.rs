@@ -3,11 +3,14 @@
 //! It takes whatever has gathered while the last disk sync ran, writes it in one transaction,
 //! syncs, makes the events visible, and only then answers.
 
+mod batch;
+mod memory;
 #[cfg(feature = "simulation")]
 mod simulated;
+mod transaction;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     path::PathBuf,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -15,208 +18,31 @@ use std::{
 };
 
 use rusqlite::Connection;
-use zapbus_event::{AuditId, DestinationId, Event, EventId, InstanceId, Position, Timestamp};
+use zapbus_event::{Event, Position};
 
+#[cfg(any(feature = "fault-injection", feature = "simulation"))]
+use self::batch::answer_too_early;
+#[cfg(feature = "simulation")]
+use self::batch::simulated_failure;
+pub(super) use self::memory::heads;
+pub(crate) use self::transaction::Tx;
+use self::{
+    batch::{answer, fill},
+    memory::Memory,
+    transaction::Pending,
+};
 use super::{
-    Readers, Shared,
-    append::Placed,
-    checkpoint,
-    dedup::{self, Dedup},
-    directory::Directory,
+    Readers, Shared, checkpoint,
     fault::{Fault, Result},
     instances,
-    queue::{Batch, Prepared},
-    row::{self, position},
-    schema,
+    queue::Batch,
+    row, schema,
     space::{FULL, Space},
 };
-use crate::{
-    AppendError, StoreError,
-    blob::Sha,
-    prepared::{KnownAliases, Random},
-    pruning::Pruner,
-    upkeep::Appends,
-};
+use crate::{AppendError, StoreError, blob::Sha, upkeep::Appends};
 
 /// How often the writer looks whether it may go on, while appends are stopped.
 const STOPPED_LOOK: Duration = Duration::from_millis(250);
-
-/// A change of the [`Directory`], made when the transaction is committed.
-pub(crate) type DirectoryChange = Box<dyn FnOnce(&mut Directory) + Send>;
-
-/// What the writer remembers between transactions.
-pub(crate) struct Memory {
-    next_seq: u64,
-    last_received_at: Timestamp,
-    pub(crate) dedup: Dedup,
-    pub(crate) random: Random,
-    pub(crate) aliases: KnownAliases,
-    pub(crate) destinations: HashMap<DestinationId, i64>,
-    /// Instances whose state ordinary messages no longer change.
-    pub(crate) settled_states: HashSet<InstanceId>,
-    pub(crate) pruner: Pruner,
-    /// The id of the last line of the audit log: lines of one millisecond keep their order.
-    pub(crate) last_audit: Option<AuditId>,
-    /// Scratch space for the heads of rows.
-    pub(crate) head: Vec<u8>,
-}
-
-impl Memory {
-    fn load(conn: &Connection) -> Result<Self> {
-        let (head, last_received_at) = heads(conn)?;
-        Ok(Self {
-            next_seq: head.0 + 1,
-            last_received_at,
-            dedup: Dedup::load(conn)?,
-            random: Random::default(),
-            aliases: KnownAliases::default(),
-            destinations: HashMap::new(),
-            settled_states: HashSet::new(),
-            pruner: Pruner::default(),
-            last_audit: None,
-            head: Vec::with_capacity(512),
-        })
-    }
-
-    pub(crate) fn head(&self) -> Position {
-        Position(self.next_seq - 1)
-    }
-}
-
-/// The end of the journal and the time of its last event, pruned ones included.
-pub(super) fn heads(conn: &Connection) -> Result<(Position, Timestamp)> {
-    let (seq, at): (i64, i64) = conn.query_row(
-        "SELECT max((SELECT value FROM meta WHERE name = 'head'), \
-                    ifnull((SELECT seq FROM journal ORDER BY seq DESC LIMIT 1), 0)), \
-                max((SELECT value FROM meta WHERE name = 'received_at'), \
-                    ifnull((SELECT received_at FROM journal ORDER BY seq DESC LIMIT 1), 0))",
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    Ok((position(seq), Timestamp::from_millis(at)))
-}
-
-/// What a transaction has done so far; becomes true with its commit.
-pub(crate) struct Pending {
-    pub(crate) next_seq: u64,
-    pub(crate) dedup: dedup::Change,
-    pub(crate) placed: Vec<Placed>,
-    pub(crate) own: Vec<(Prepared, EventId, Position, Timestamp)>,
-    pub(crate) directory: Vec<DirectoryChange>,
-    pub(crate) settled_states: Vec<InstanceId>,
-    /// Address pairs were noted as known.
-    pub(crate) aliases: bool,
-    pub(crate) appended: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) settlements: u64,
-    pub(crate) rows: u64,
-    /// Bytes of blobs referred to for the first time, less those no longer referred to.
-    pub(crate) blob_bytes: i64,
-    /// Files nothing refers to any more.
-    pub(crate) gone_blobs: Vec<Sha>,
-    /// Positions that leave the tail too.
-    pub(crate) gone_events: Vec<Position>,
-}
-
-/// Where [`Pending`] goes back to with a savepoint.
-struct Mark {
-    next_seq: u64,
-    dedup: dedup::Mark,
-    placed: usize,
-    own: usize,
-    directory: usize,
-    settled_states: usize,
-    gone_events: usize,
-    appended: u64,
-    duplicates: u64,
-    blob_bytes: i64,
-    gone_blobs: usize,
-}
-
-impl Pending {
-    fn new(next_seq: u64) -> Self {
-        Self {
-            next_seq,
-            dedup: dedup::Change::default(),
-            placed: Vec::new(),
-            own: Vec::new(),
-            directory: Vec::new(),
-            settled_states: Vec::new(),
-            aliases: false,
-            appended: 0,
-            duplicates: 0,
-            settlements: 0,
-            rows: 0,
-            blob_bytes: 0,
-            gone_blobs: Vec::new(),
-            gone_events: Vec::new(),
-        }
-    }
-
-    fn mark(&self) -> Mark {
-        Mark {
-            next_seq: self.next_seq,
-            dedup: self.dedup.mark(),
-            placed: self.placed.len(),
-            own: self.own.len(),
-            directory: self.directory.len(),
-            settled_states: self.settled_states.len(),
-            gone_events: self.gone_events.len(),
-            appended: self.appended,
-            duplicates: self.duplicates,
-            blob_bytes: self.blob_bytes,
-            gone_blobs: self.gone_blobs.len(),
-        }
-    }
-
-    fn back_to(&mut self, mark: &Mark) {
-        self.next_seq = mark.next_seq;
-        self.dedup.back_to(&mark.dedup);
-        self.placed.truncate(mark.placed);
-        self.own.truncate(mark.own);
-        self.directory.truncate(mark.directory);
-        self.settled_states.truncate(mark.settled_states);
-        self.gone_events.truncate(mark.gone_events);
-        self.appended = mark.appended;
-        self.duplicates = mark.duplicates;
-        self.blob_bytes = mark.blob_bytes;
-        self.gone_blobs.truncate(mark.gone_blobs);
-    }
-}
-
-/// A transaction of the writer's.
-pub(crate) struct Tx<'a> {
-    pub(crate) conn: &'a Connection,
-    pub(crate) shared: &'a Shared,
-    pub(crate) memory: &'a mut Memory,
-    pub(crate) pending: Pending,
-    /// The time of everything in it. Never before that of an earlier one.
-    pub(crate) now: Timestamp,
-}
-
-impl Tx<'_> {
-    /// The end of the journal, as of now in this transaction.
-    pub(crate) fn head(&self) -> Position {
-        Position(self.pending.next_seq - 1)
-    }
-
-    /// Does `work` so that its failure leaves no trace.
-    fn in_savepoint(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        let mark = self.pending.mark();
-        let pruner = self.memory.pruner.clone();
-        self.conn.prepare_cached("SAVEPOINT one")?.execute([])?;
-        let done = work(self);
-        if done.as_ref().is_err_and(Fault::is_local) {
-            self.conn.prepare_cached("ROLLBACK TO one")?.execute([])?;
-            self.pending.back_to(&mark);
-            self.memory.pruner = pruner;
-        }
-        if done.as_ref().err().is_none_or(Fault::is_local) {
-            self.conn.prepare_cached("RELEASE one")?.execute([])?;
-        }
-        done
-    }
-}
 
 /// The thread's state.
 pub(crate) struct Writer {
@@ -584,89 +410,5 @@ fn advice(fault: &Fault) -> String {
              it is tried again by itself",
             other.reason()
         ),
-    }
-}
-
-/// Writes the batch: settlements first, they are bounded by the windows of their lanes.
-fn fill(tx: &mut Tx<'_>, batch: &mut Batch, careful: bool) -> Result<()> {
-    for job in &mut batch.settles {
-        job.refused = None;
-        let done =
-            if careful { tx.in_savepoint(|tx| tx.settle_job(job)) } else { tx.settle_job(job) };
-        match done {
-            Err(fault) if careful && fault.is_local() => job.refused = Some(fault.into()),
-            done => done?,
-        }
-    }
-    for command in &mut batch.commands {
-        match tx.in_savepoint(|tx| command.run(tx)) {
-            Err(fault) if fault.is_local() => command.refuse(fault.into()),
-            done => done?,
-        }
-    }
-    for (index, job) in batch.appends.iter_mut().enumerate() {
-        job.outcome = None;
-        let done = if careful {
-            tx.in_savepoint(|tx| tx.append_job(index, job))
-        } else {
-            tx.append_job(index, job)
-        };
-        match done {
-            Err(fault) if careful && fault.is_local() => {
-                job.outcome = Some(Err(AppendError::Data { reason: fault.reason() }));
-            }
-            done => done?,
-        }
-    }
-    let share = usize::try_from(tx.pending.appended).unwrap_or(usize::MAX);
-    if share > 0 {
-        let now = tx.now;
-        let rows = share.saturating_mul(2).max(100);
-        tx.memory.dedup.tend(tx.conn, &mut tx.pending.dedup, now, rows)?;
-    }
-    Ok(())
-}
-
-/// The fault that the crash test and the simulation must find: answers before anything is stored.
-#[cfg(any(feature = "fault-injection", feature = "simulation"))]
-fn answer_too_early(batch: &mut Batch) {
-    for job in &mut batch.appends {
-        let (nobody, _) = tokio::sync::oneshot::channel();
-        let answer = std::mem::replace(&mut job.answer, nobody);
-        if let Some(outcome) = job.outcome.take() {
-            let _ = answer.send(outcome);
-        }
-    }
-}
-
-/// What a disk that fails leaves behind.
-#[cfg(feature = "simulation")]
-fn simulated_failure(conn: &Connection, failure: crate::simulation::Failure) -> Fault {
-    use crate::simulation::Failure;
-
-    if failure == Failure::Unknown
-        && let Err(error) = conn.execute_batch("COMMIT")
-    {
-        return error.into();
-    }
-    match failure {
-        Failure::Full => Fault::Full("simulated".to_owned()),
-        Failure::Lost | Failure::Unknown => Fault::Broken("simulated".to_owned()),
-    }
-}
-
-fn answer(batch: Batch) {
-    // A caller that went away needs no answer: what it brought is stored all the same.
-    for job in batch.settles {
-        let _ = job.answer.send(job.refused.map_or(Ok(()), Err));
-    }
-    for job in batch.appends {
-        let outcome = job.outcome.unwrap_or_else(|| {
-            Err(AppendError::Unavailable { reason: "it was not written".to_owned() })
-        });
-        let _ = job.answer.send(outcome);
-    }
-    for command in batch.commands {
-        command.answer(None);
     }
 }

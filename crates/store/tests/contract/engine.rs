@@ -185,10 +185,15 @@ impl Engine {
     }
 
     pub(crate) async fn reopen(&mut self) {
-        if let Some(store) = self.store.take() {
-            store.close().await;
-        }
-        self.store = Some(Store::open(self.options.clone()).await.unwrap().store);
+        self.reopen_with(|_| {}).await;
+    }
+
+    /// With other options, this time.
+    pub(crate) async fn reopen_with(&mut self, change: impl FnOnce(&mut Options)) {
+        self.stop().await;
+        let mut options = self.options.clone();
+        change(&mut options);
+        self.store = Some(Store::open(options).await.unwrap().store);
     }
 
     /// Closes it for good and leaves the folder.

@@ -67,6 +67,12 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// The user who may run a server is another than whoever runs this as root.
+fn open_to_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+}
+
 /// A server with its data in a folder.
 pub(crate) struct Server {
     pub(crate) programs: PathBuf,
@@ -88,8 +94,7 @@ impl Server {
     pub(crate) fn make(programs: PathBuf, folder: PathBuf) -> Self {
         let _ = std::fs::remove_dir_all(folder.join("data"));
         std::fs::create_dir_all(&folder).unwrap();
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        open_to_all(&folder);
         let server = Self { programs, folder, port: free_port() };
         let data = server.data();
         let locale = "--locale=C.UTF-8";
@@ -127,6 +132,26 @@ impl Server {
         let _ = as_server_user(&self.programs.join("pg_ctl"))
             .args(["-D", &data, "-m", mode, "-w", "stop"])
             .status();
+    }
+
+    /// A standby of it in another folder. It confirms every commit, and nobody waits for its word.
+    pub(crate) fn standby(&self, folder: PathBuf) -> Self {
+        std::fs::create_dir_all(&folder).unwrap();
+        open_to_all(&folder);
+        let standby = Self { programs: self.programs.clone(), folder, port: free_port() };
+        let port = self.port.to_string();
+        let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
+        let to = ["-D", &standby.data(), "-R", "-X", "stream", "-c", "fast"];
+        standby.run("pg_basebackup", &[&from[..], &to[..]].concat());
+        standby.start();
+        standby
+    }
+
+    /// Commits wait for every standby's word from now on.
+    pub(crate) async fn wait_for_standbys(&self) {
+        let client = self.connect("postgres").await;
+        client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     }
 
     /// Makes a standby one that takes writes.
