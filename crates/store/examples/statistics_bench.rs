@@ -46,6 +46,7 @@ fn delivered(lane: LaneId, at: Timestamp) -> Settlement {
     };
     Settlement {
         lane,
+        epoch: None,
         shard: zapbus_store::ShardId::default(),
         cursor: None,
         health: None,

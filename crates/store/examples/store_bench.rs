@@ -52,6 +52,7 @@ fn draft(key: String) -> Draft {
 fn delivered(lane: LaneId, seq: Position, at: Timestamp) -> Settlement {
     Settlement {
         lane,
+        epoch: None,
         shard: zapbus_store::ShardId::default(),
         cursor: Some(seq),
         health: None,

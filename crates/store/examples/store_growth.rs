@@ -135,6 +135,7 @@ impl Bench {
         };
         let settlement = Settlement {
             lane: self.lane,
+            epoch: None,
             shard: ShardId::default(),
             cursor: positions.last().copied(),
             health: None,
