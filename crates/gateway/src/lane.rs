@@ -248,9 +248,11 @@ impl Lanes {
     ///
     /// When the store cannot write.
     pub async fn write_cursor(&self, id: DestinationId) -> Result<(), StoreError> {
+        let Some(tenure) = self.shared.roster().tenure_of(id) else { return Ok(()) };
         let Some(status) = self.own_status(id).await else { return Ok(()) };
         let settlement = |(shard, cursor)| Settlement {
             lane: live(id),
+            epoch: Some(tenure.epoch),
             shard,
             cursor: Some(cursor),
             health: None,
@@ -286,7 +288,17 @@ impl Lanes {
 
     /// Events were erased: what lanes have read of them and not sent yet, they must not send.
     pub fn erased(&self) {
-        self.shared.forget_read();
+        self.shared.forget_read(None);
+    }
+
+    /// An account is gone, and its destinations with it: what is under way is finished.
+    pub fn account_deleted(&self, account: AccountId) {
+        let own: Vec<DestinationId> = {
+            let roster = self.shared.roster();
+            let own = roster.iter().filter(|(_, entry)| entry.head.account == account);
+            own.map(|(id, _)| *id).collect()
+        };
+        own.into_iter().for_each(|id| self.shared.drop_lane(id));
     }
 
     /// An instance was renamed or is gone.
@@ -384,16 +396,24 @@ impl Lanes {
 }
 
 impl Shared {
-    /// Lanes that run read again what they have read and not sent.
-    pub(super) fn forget_read(&self) {
+    /// Lanes that run read again what they have read and not sent: all, or those that may have
+    /// events of this instance.
+    pub(super) fn forget_read(&self, of: Option<InstanceId>) {
         let roster = self.roster();
-        let mut lanes: Vec<_> = roster.iter().collect();
+        let mut lanes: Vec<_> = roster
+            .iter()
+            .filter(|(_, entry)| {
+                of.is_none() || entry.head.instance.is_none() || entry.head.instance == of
+            })
+            .filter_map(|(id, entry)| match &entry.mode {
+                Mode::Running(mail) => Some((id, mail)),
+                _ => None,
+            })
+            .collect();
         // In the order in which they were made, not in that of a hash.
         lanes.sort_unstable_by_key(|(id, _)| **id);
-        for (_, entry) in lanes {
-            if let Mode::Running(mail) = &entry.mode {
-                mail.tell(Command::Forget);
-            }
+        for (_, mail) in lanes {
+            mail.tell(Command::Forget);
         }
     }
 

@@ -125,6 +125,8 @@ pub struct Telemetry {
     board: Board,
     /// Sends whose settlement is not durable yet.
     pub in_flight: Gauge,
+    /// Bytes of events that lanes have read and not sent yet.
+    pub read_ahead: Gauge,
     /// Connections open on the listener.
     pub connections: Gauge,
     requests: Family<RequestLabels, Counter>,
@@ -169,6 +171,7 @@ impl Telemetry {
             skipped: Counter::default(),
             board: Board::default(),
             in_flight: Gauge::default(),
+            read_ahead: Gauge::default(),
             connections: Gauge::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(latency_histogram),
@@ -216,6 +219,11 @@ impl Telemetry {
             "in_flight",
             "Sends whose settlement is not durable yet",
             self.in_flight.clone(),
+        );
+        all.register(
+            "read_ahead_bytes",
+            "Bytes of events that lanes have read and not sent",
+            self.read_ahead.clone(),
         );
         all.register("http_connections", "Open inbound connections", self.connections.clone());
         all.register("http_requests", "Requests answered", self.requests.clone());

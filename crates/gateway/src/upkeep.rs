@@ -91,8 +91,13 @@ async fn prune(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Drops the instances whose last event has gone out, or that have had their time.
-async fn put_away_deleted(app: &App) -> Result<(), StoreError> {
+/// Drops the instances whose last event has gone out, or that have had their time: what [`run`] does
+/// each round.
+///
+/// # Errors
+///
+/// When the store cannot be read or written: the rest is for the next round.
+pub async fn put_away_deleted(app: &App) -> Result<(), StoreError> {
     for instance in app.store.deleted_instances().await? {
         let Some(deleted_at) = instance.deleted_at else {
             continue;

@@ -169,6 +169,7 @@ async fn fill(source: &Engine, events: usize) -> Contents {
     let probing = Health::Probing { since: source.now(), probes: 3, next: source.now() + MINUTE };
     let settlement = Settlement {
         lane: global,
+        epoch: None,
         shard: ShardId::default(),
         cursor: Some(middle),
         health: Some(probing),

@@ -266,6 +266,7 @@ async fn sending_much_again_and_settling_it_do_not_stand_in_each_others_way() {
     };
     let settled = |order: &[Position]| Settlement {
         lane,
+        epoch: None,
         shard: ShardId::default(),
         cursor: None,
         health: None,

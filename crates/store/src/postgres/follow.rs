@@ -88,6 +88,13 @@ impl Followed {
         self.tail.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets what is in memory: some of it is not in the journal any more.
+    pub(super) fn forget(&self) {
+        let mut tail = self.change();
+        let head = tail.head();
+        tail.reset(head);
+    }
+
     fn is_wanted(&self) -> bool {
         let asked = Duration::from_millis(self.asked.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(asked) < WANTED

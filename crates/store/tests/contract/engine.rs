@@ -289,7 +289,8 @@ impl Engine {
 
     pub(crate) async fn settle(&self, lane: LaneId, cursor: Option<Position>, rows: Vec<Row>) {
         let shard = ShardId::default();
-        let settlement = Settlement { lane, shard, cursor, health: None, rows, events: Vec::new() };
+        let settlement =
+            Settlement { lane, epoch: None, shard, cursor, health: None, rows, events: Vec::new() };
         self.store().settle(vec![settlement], Urgency::Now).await.unwrap();
     }
 

@@ -137,7 +137,8 @@ impl Lane {
                 tracing::info!(event = "lane.flowing", destination = %self.id, "the destination answers again");
             }
             Turn::Probing => {
-                // What was read ahead is memory that others can use.
+                // What was read ahead is memory that others can use, and so is what is being read.
+                self.era += 1;
                 self.tracks.iter_mut().for_each(Track::rewind);
                 self.read_ahead = None;
                 self.say(Kind::DestinationProbing, report.error.clone(), now);
