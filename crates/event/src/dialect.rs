@@ -1,5 +1,6 @@
 //! How an event is written for whoever gets it: one vocabulary of envelope and names per dialect.
 
+pub mod evolution;
 pub mod native;
 
 use std::{borrow::Cow, fmt, str::FromStr};
