@@ -2,6 +2,7 @@
 
 pub mod evolution;
 pub mod native;
+pub mod ryze;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
