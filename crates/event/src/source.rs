@@ -9,8 +9,11 @@ mod delivery;
 pub mod evolution;
 mod members;
 mod people;
+mod placed;
 mod scalar;
+pub mod waha;
 mod web_message;
+pub mod wuzapi;
 
 use serde_json::value::RawValue;
 

@@ -150,7 +150,10 @@ fn what_is_rendered_is_decoded_to_the_same() {
                 let before: Value = serde_json::from_slice(&event.data).unwrap();
                 let after: Value = serde_json::from_slice(&again.data).unwrap();
                 assert_eq!(before["message"], after["message"], "{file}");
-                assert_eq!(before["sender"]["name"], after["sender"]["name"], "{file}");
+                // The name of one's own is a word for oneself there.
+                if event.kind == Kind::MessageReceived {
+                    assert_eq!(before["sender"]["name"], after["sender"]["name"], "{file}");
+                }
                 // Types that Evolution has no form for have only a name left.
                 let kind = &before["content"]["kind"];
                 if kind != "unsupported" && kind != "order" {

@@ -8,6 +8,7 @@ mod context;
 mod interactive;
 mod media;
 
+pub(super) use content::{from_vcard, vcard_line};
 pub(super) use media::{File, keys as media_keys};
 
 use serde_json::value::RawValue;

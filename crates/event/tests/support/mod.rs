@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf};
 use serde::Deserialize;
 use zapbus_event::{
     Draft, Event, EventId, InstanceId, Position, Timestamp,
-    source::{Decoded, cloud_api, evolution},
+    source::{Decoded, cloud_api, evolution, waha, wuzapi},
 };
 
 /// A product whose bodies are decoded.
@@ -21,10 +21,13 @@ pub(crate) struct Product {
 
 pub(crate) const EVOLUTION: Product =
     Product { name: "evolution", decode: |body| evolution::decode(body, None) };
+pub(crate) const WUZAPI: Product =
+    Product { name: "wuzapi", decode: |body| wuzapi::decode(body, None) };
+pub(crate) const WAHA: Product = Product { name: "waha", decode: waha::decode };
 pub(crate) const CLOUD_API: Product = Product { name: "cloud-api", decode: cloud_api::decode };
 
 /// The products that hand on what a WhatsApp client of theirs sees.
-pub(crate) const BRIDGED: [Product; 1] = [EVOLUTION];
+pub(crate) const BRIDGED: [Product; 3] = [EVOLUTION, WUZAPI, WAHA];
 
 #[derive(Deserialize)]
 pub(crate) struct Expected {

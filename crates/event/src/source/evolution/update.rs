@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Envelope,
-    message::{Placed, status},
+    message::{place_of, status},
 };
 use crate::{
     Data,
@@ -13,6 +13,7 @@ use crate::{
     source::{
         delivery::{Key, Misfit, Understood},
         members::Members,
+        placed::Placed,
         web_message,
     },
 };
@@ -21,7 +22,7 @@ use crate::{
 pub(super) fn updated(envelope: &Envelope<'_>, raw: &RawValue) -> Result<Understood, Misfit> {
     let posted = Members::of(raw).ok_or(Misfit::SHAPE)?;
     let key = posted.object("key").unwrap_or_else(|| posted.clone());
-    let placed = Placed::of(&key).ok_or(Misfit::SHAPE)?;
+    let placed = place_of(&key).ok_or(Misfit::SHAPE)?;
     let (data, key) = match posted.raw("pollUpdates") {
         Some(votes) => vote(envelope, &placed, votes, raw)?,
         None => state(envelope, &placed, &posted)?,
@@ -64,7 +65,9 @@ fn state(
         pricing: None,
         client_ref: None,
     });
-    Ok((data, placed.keys("s", &name)))
+    let (from_me, id) = (placed.from_me, &placed.id);
+    let key = placed.keys(|chat, who| format!("s|{chat}|{from_me}|{id}|{name}|{who}"));
+    Ok((data, key))
 }
 
 /// All votes of a poll so far, or one vote as Baileys reports it.
@@ -85,7 +88,7 @@ fn vote(
             aggregate.push(OptionVotes { option, voters });
         } else {
             let vote = element.object("vote");
-            let key = element.object("pollUpdateMessageKey").and_then(|key| Placed::of(&key));
+            let key = element.object("pollUpdateMessageKey").and_then(|key| place_of(&key));
             single = Some((vote.and_then(|vote| web_message::selected_options(&vote)), key));
         }
     }
