@@ -11,6 +11,7 @@ mod members;
 mod people;
 mod placed;
 mod scalar;
+pub mod signature;
 pub mod waha;
 mod web_message;
 pub mod wuzapi;

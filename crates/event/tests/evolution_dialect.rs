@@ -150,8 +150,8 @@ fn what_is_rendered_is_decoded_to_the_same() {
                 let before: Value = serde_json::from_slice(&event.data).unwrap();
                 let after: Value = serde_json::from_slice(&again.data).unwrap();
                 assert_eq!(before["message"], after["message"], "{file}");
-                // The name of one's own is a word for oneself there.
-                if event.kind == Kind::MessageReceived {
+                // For what has no name there is a word there: oneself, the number.
+                if event.kind == Kind::MessageReceived && before["sender"]["name"].is_string() {
                     assert_eq!(before["sender"]["name"], after["sender"]["name"], "{file}");
                 }
                 // Types that Evolution has no form for have only a name left.

@@ -15,6 +15,7 @@ mod message;
 mod receipt;
 mod session;
 
+pub(super) use form::signed;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 

@@ -1,5 +1,10 @@
 //! The JSON of a form: its field `jsonData`, url-encoded or as a part of a multipart body.
 
+use std::collections::BTreeMap;
+
+/// The most parts of a multipart body that are looked at; upstream sends four.
+const MAX_PARTS: usize = 64;
+
 /// The field's name.
 const FIELD: &str = "jsonData";
 
@@ -62,33 +67,77 @@ fn boundary(content_type: &str) -> Option<Vec<u8>> {
 
 /// The content of the part of that name.
 fn part(body: &[u8], boundary: &[u8]) -> Option<Vec<u8>> {
+    let fields = parts(body, boundary)?;
+    fields.into_iter().find(|(name, _)| name == FIELD).map(|(_, content)| content.to_vec())
+}
+
+/// What a multipart body is signed over: the JSON of its fields without files, as Go writes it.
+/// `None` for a body of another kind.
+pub(in crate::source) fn signed(body: &[u8], content_type: Option<&str>) -> Option<Vec<u8>> {
+    let content_type = content_type?;
+    let family = content_type.split(';').next().unwrap_or_default().trim();
+    if !family.eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let parts = parts(body, &boundary(content_type)?)?;
+    let fields: BTreeMap<String, String> = parts
+        .into_iter()
+        .map(|(name, content)| (name, String::from_utf8_lossy(content).into_owned()))
+        .collect();
+    // Text and a map of texts always have a form.
+    let json = serde_json::to_string(&fields).unwrap_or_default();
+    Some(as_go(&json).into_bytes())
+}
+
+/// JSON with what Go escapes besides: its writer is made for pages.
+fn as_go(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            character => out.push(character),
+        }
+    }
+    out
+}
+
+/// The parts of a multipart body that are no files, by name.
+fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<(String, &'a [u8])>> {
+    let mut found = Vec::new();
     let mut rest = after(body, boundary)?;
     // Every step passes a boundary, so this ends.
-    loop {
-        let end = find(rest, boundary)?;
+    while let Some(end) = find(rest, boundary) {
         let (whole, next) = (&rest[..end], &rest[end + boundary.len()..]);
-        if let Some(gap) = find(whole, b"\r\n\r\n") {
+        if let Some(gap) = find(whole, b"\r\n\r\n")
+            && let Some(name) = field_name(&whole[..gap])
+            && found.len() < MAX_PARTS
+        {
             let content = &whole[gap + 4..];
-            if names_field(&whole[..gap]) {
-                return Some(content.strip_suffix(b"\r\n").unwrap_or(content).to_vec());
-            }
+            found.push((name, content.strip_suffix(b"\r\n").unwrap_or(content)));
         }
         rest = next;
     }
+    Some(found)
 }
 
-/// Whether the headers of a part say that it is the field.
-fn names_field(headers: &[u8]) -> bool {
+/// The field that the headers of a part name; `None` for a file.
+fn field_name(headers: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(headers);
-    text.lines().any(|line| {
-        let Some((name, value)) = line.split_once(':') else { return false };
-        name.trim().eq_ignore_ascii_case("content-disposition")
-            && value.split(';').any(|parameter| {
-                let parameter = parameter.trim();
-                let named = parameter.strip_prefix("name=").map(|name| name.trim_matches('"'));
-                named == Some(FIELD)
-            })
-    })
+    let disposition = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
+    })?;
+    let parameter = |wanted: &str| {
+        disposition.split(';').find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            (name.trim() == wanted).then(|| value.trim().trim_matches('"').to_owned())
+        })
+    };
+    if parameter("filename").is_some() { None } else { parameter("name") }
 }
 
 fn after<'a>(body: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
@@ -132,5 +181,14 @@ mod tests {
         assert_eq!(text(body, Some("multipart/form-data; boundary=C")), None);
         assert_eq!(text(body, Some("multipart/form-data")), None);
         assert_eq!(text(b"--B\r\n--B--", header), None);
+    }
+
+    #[test]
+    fn a_multipart_body_is_signed_over_its_fields() {
+        let body = b"--B\r\nContent-Disposition: form-data; name=\"userID\"\r\n\r\n1\r\n--B\r\nContent-Disposition: form-data; name=\"jsonData\"\r\n\r\n{\"a\":\"<&>\"}\r\n--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nX\r\n--B--\r\n";
+        let signed = signed(body, Some("multipart/form-data; boundary=B")).unwrap();
+        let expected = r#"{"jsonData":"{\"a\":\"\u003c\u0026\u003e\"}","userID":"1"}"#;
+        assert_eq!(String::from_utf8(signed).unwrap(), expected);
+        assert_eq!(super::signed(body, FORM), None);
     }
 }
