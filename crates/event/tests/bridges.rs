@@ -76,7 +76,7 @@ fn a_person_under_two_addresses_is_known_by_both() {
     let by_lid = json!({ "remoteJid": LID, "remoteJidAlt": ANA, "fromMe": false, "id": "3EB0A" });
     let (draft, data) =
         one(from_evolution("messages.upsert", row(by_lid, json!({ "conversation": "oi" }))));
-    assert_eq!(draft.aliases, [alias.clone()]);
+    assert_eq!(draft.aliases, std::slice::from_ref(&alias));
     assert_eq!(data["chat"]["id"], LID);
     assert_eq!(data["chat"]["phone"], "5511999990001");
     // The order of the number is the order of its events.

@@ -75,16 +75,21 @@ fn key(message: &MessageRef, chat: &Address, sender: Option<&Address>) -> Map<St
         ("fromMe", from_me.into()),
         ("id", message.id.clone().into()),
     ]);
-    let is_group = chat.kind == AddressKind::Group;
-    let sender = sender.filter(|_| is_group && !from_me);
+    let is_shared = is_shared(chat);
+    let sender = sender.filter(|_| is_shared && !from_me);
     let participant = message.participant.as_ref().or(sender.map(|sender| &sender.id));
-    put(&mut key, "participant", participant.filter(|_| is_group).cloned());
-    if chat.id == message.chat && !is_group {
+    put(&mut key, "participant", participant.filter(|_| is_shared).cloned());
+    if chat.id == message.chat && !is_shared {
         alternative(&mut key, "remoteJidAlt", chat);
     } else if let Some(sender) = sender {
         alternative(&mut key, "participantAlt", sender);
     }
     key
+}
+
+/// Whether several people write there, so that a key has to name one.
+fn is_shared(chat: &Address) -> bool {
+    matches!(chat.kind, AddressKind::Group | AddressKind::Status | AddressKind::Broadcast)
 }
 
 /// The other form of an address, when both are known.
@@ -212,9 +217,8 @@ fn update(message: &MessageRef, participant: Option<&str>) -> Map<String, Value>
 }
 
 fn updated(scene: &Scene<'_>, status: &MessageStatus) -> Option<Value> {
-    let participant = (status.chat.kind == AddressKind::Group
-        && status.recipient.id != status.chat.id)
-        .then_some(status.recipient.id.as_str());
+    let one_of_many = is_shared(&status.chat) && status.recipient.id != status.chat.id;
+    let participant = one_of_many.then_some(status.recipient.id.as_str());
     let mut update = update(&status.message, participant);
     put(&mut update, "status", Some(state(status.status)?));
     put(&mut update, "instanceId", Some(scene.instance_id()));
