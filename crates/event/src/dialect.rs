@@ -1,6 +1,8 @@
 //! How an event is written for whoever gets it: one vocabulary of envelope and names per dialect.
 
+pub mod evolution;
 pub mod native;
+pub mod ryze;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
