@@ -47,3 +47,4 @@ mod server;
 mod shutdown;
 mod simulator;
 mod traces;
+mod vzaps;
