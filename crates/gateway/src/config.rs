@@ -24,6 +24,7 @@ pub use self::{
     secret::Secret,
 };
 use crate::{
+    api::vzaps,
     backups, lane, server,
     telemetry::{self, logs},
     traces,
@@ -73,6 +74,8 @@ pub struct Config {
     pub backup: backups::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
+    /// The API of VZaps.
+    pub vzaps: vzaps::Config,
     /// Logs.
     pub log: logs::Config,
     /// Metrics.
@@ -105,6 +108,7 @@ impl Default for Config {
             retention: Retention::default(),
             backup: backups::Config::default(),
             lanes: lane::Config::default(),
+            vzaps: vzaps::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
             traces: traces::Config::default(),
@@ -413,6 +417,7 @@ impl Config {
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
             ("lanes", self.lanes.check()),
+            ("vzaps", self.vzaps.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),
             ("traces", self.traces.check()),

@@ -39,21 +39,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zapbus_channel::{Message, Opening, Report};
 use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Kind, Position, Timestamp};
 use zapbus_store::{
-    Activity, Actor, Clock, Destination, DestinationHead, Health, LaneId, Settlement, ShardId,
-    Store, StoreError, Urgency,
+    Activity, Actor, Clock, DeliveryId, Destination, DestinationHead, Health, LaneId, Settlement,
+    ShardId, Store, StoreError, Urgency,
 };
 
 pub use self::config::Config;
+pub(crate) use self::send::{dialect_headers, render_options};
 use self::{
     announce::Voice,
     gate::{Memory, Patience},
     loading::Known,
     roster::{Command, Mode, Rest, Roster, live},
-    send::render_options,
 };
 use crate::{
     rendering::Rendering,
-    spec::Spec,
+    spec::{Retry, Spec},
     telemetry::{self, Telemetry},
     traces::Tracer,
 };
@@ -340,6 +340,20 @@ impl Lanes {
         }
     }
 
+    /// Whether a delivery is being sent, as far as this node knows: of a lane that another node runs
+    /// it knows nothing.
+    pub(crate) async fn is_sending(&self, id: DeliveryId) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let roster = self.shared.roster();
+            match roster.get(id.lane.destination).map(|entry| &entry.mode) {
+                Some(Mode::Running(mail)) if mail.tell(Command::IsSending(id, sender)) => {}
+                _ => return false,
+            }
+        }
+        receiver.await.unwrap_or(false)
+    }
+
     /// Sends one event past the lane: nothing is logged and no cursor moves. One report for each
     /// part that was sent.
     pub async fn send_test(
@@ -360,6 +374,7 @@ impl Lanes {
                 if index == 0 { event.id.to_string() } else { format!("{}.{index}", event.id) };
             let message = Message {
                 id,
+                headers: dialect_headers(spec.dialect, event, &part.name, 1),
                 event_name: part.name,
                 body: part.body,
                 ordering_key: event.ordering_key(),
@@ -471,6 +486,11 @@ impl Shared {
 /// Who changes destinations when nobody asked for it.
 pub(super) fn actor() -> Actor {
     Actor("gateway".to_owned())
+}
+
+/// How often an event is tried before it is dead.
+pub(crate) fn max_attempts(retry: &Retry) -> u32 {
+    schedule::Schedule::of(retry).max_attempts()
 }
 
 /// What the roster keeps of a destination.

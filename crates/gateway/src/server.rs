@@ -43,7 +43,7 @@ use self::{
     tls::Tls,
 };
 use crate::{
-    api::{body::Patience, error::ApiError},
+    api::{body::Patience, error::ApiError, vzaps},
     telemetry::{Telemetry, readiness::Readiness},
 };
 
@@ -312,7 +312,7 @@ impl Front {
             // Counted before the question, so that a drain either waits for it or refuses it.
             let counted = requests.token();
             if self.readiness.is_draining() {
-                return Ok(draining(request.version()));
+                return Ok(draining(request.version(), request.uri().path()));
             }
             self.place(&mut request, address, secure);
             let response = self.router.call(request).await;
@@ -336,8 +336,11 @@ fn is_operational(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/metrics")
 }
 
-fn draining(version: Version) -> Response {
-    let mut response = ApiError::Draining.into_response();
+fn draining(version: Version, path: &str) -> Response {
+    let mut response = match vzaps::is_path(path) {
+        true => vzaps::refusal(ApiError::Draining),
+        false => ApiError::Draining.into_response(),
+    };
     // HTTP/2 has no such header; its connections get GOAWAY.
     if version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

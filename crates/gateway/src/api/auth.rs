@@ -9,12 +9,12 @@ use axum::extract::FromRequestParts;
 use http::{HeaderMap, header, request::Parts};
 use subtle::ConstantTimeEq;
 use zapbus_event::{AccountId, CredentialId, DestinationId, InstanceId};
-use zapbus_store::{Account, Actor, DEFAULT_ACCOUNT, Destination, Role};
+use zapbus_store::{Account, Actor, Credential, DEFAULT_ACCOUNT, Destination, Role};
 
 use super::error::{ApiError, What};
 use crate::{
     app::App,
-    directory::{Known, Named, token_hash},
+    directory::{Holder, Known, Named, token_hash},
 };
 
 /// Names the account an admin acts in: an id or a name.
@@ -44,7 +44,16 @@ impl FromRequestParts<App> for Caller {
 impl Caller {
     /// Who these headers belong to.
     pub async fn identify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let hash = token_hash(bearer(headers)?);
+        Self::identify_token(app, bearer(headers)?, headers).await
+    }
+
+    /// Whoever holds a token of ours; the headers may name the account an admin acts in.
+    pub(super) async fn identify_token(
+        app: &App,
+        token: &str,
+        headers: &HeaderMap,
+    ) -> Result<Self, ApiError> {
+        let hash = token_hash(token);
         let mut caller = if bool::from(hash.ct_eq(&app.admin_token_hash)) {
             Self { role: Role::Admin, account: None, instance: None, credential: None }
         } else {
@@ -53,12 +62,7 @@ impl Caller {
                 .holder(hash, (app.clock)())
                 .await?
                 .ok_or(ApiError::Unauthenticated { reason: "The token is not known" })?;
-            Self {
-                role: holder.role,
-                account: holder.account,
-                instance: holder.instance,
-                credential: holder.credential,
-            }
+            Self::holding(&holder)
         };
         if let Some(account) = headers.get(ACCOUNT_HEADER) {
             let account = account.to_str().map_err(|_| ApiError::NotFound(What::Account))?;
@@ -70,6 +74,26 @@ impl Caller {
             }
         }
         Ok(caller)
+    }
+
+    /// Whoever holds a token.
+    pub(super) fn holding(holder: &Holder) -> Self {
+        Self {
+            role: holder.role,
+            account: holder.account,
+            instance: holder.instance,
+            credential: holder.credential,
+        }
+    }
+
+    /// Whoever shows something that was given for this credential.
+    pub(super) fn using(credential: &Credential) -> Self {
+        Self {
+            role: credential.role,
+            account: credential.account,
+            instance: credential.instance,
+            credential: Some(credential.id),
+        }
     }
 
     /// Whose name stands in the audit log, and whose idempotency keys these are.

@@ -7,7 +7,7 @@ use zapbus_channel::{egress, signature, webhook};
 use zapbus_event::{
     AccountId, Data, DestinationId, Dialect, Draft, Event, EventId, Filter, InstanceId, Kind,
     Position, Raw, Timestamp,
-    dialect::{Context, Options, native},
+    dialect::{Context, Fallback, Options, native},
     shape::Address,
     source::cloud_api,
 };
@@ -110,8 +110,15 @@ fn expect_whole(draft: Draft) {
     let options = Options { include_raw: raw, ..Options::default() };
     let envelope = native::envelope(&event, &context, &options);
     native::parse(&envelope).expect("an envelope reads back");
-    for part in Dialect::Native.encode(&event, &context, &options).expect("it has a form") {
-        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&part.body).is_ok());
+    for dialect in Dialect::ALL {
+        for fallback in [Fallback::Skip, Fallback::Extended, Fallback::Native] {
+            for live in [false, true] {
+                let options = Options { fallback, live, media_key: live, ..options };
+                for part in dialect.encode(&event, &context, &options).expect("it has a form") {
+                    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&part.body).is_ok());
+                }
+            }
+        }
     }
 }
 

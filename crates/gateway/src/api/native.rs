@@ -12,7 +12,7 @@ mod event_types;
 mod events;
 mod health;
 pub(super) mod ingest;
-mod instances;
+pub(super) mod instances;
 mod runs;
 mod shards;
 pub(super) mod source;
@@ -84,7 +84,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 
 /// Runs a change to its end even if the caller hangs up: what the store has committed must
 /// reach the directory and the lanes.
-async fn complete<T: Send + 'static>(
+pub(super) async fn complete<T: Send + 'static>(
     change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::spawn(change).await.map_err(ApiError::internal)?
@@ -94,7 +94,7 @@ async fn complete<T: Send + 'static>(
 const MAX_NAME: usize = 120;
 
 /// What is wrong with the name of an account or an instance, if anything is.
-fn name_fault(path: &str, name: &str) -> Option<Fault> {
+pub(super) fn name_fault(path: &str, name: &str) -> Option<Fault> {
     let length = name.chars().count();
     let fits = (1..=MAX_NAME).contains(&length)
         && name.trim() == name

@@ -208,7 +208,8 @@ impl Track {
         self.reaches.iter().any(|reach| reach.is_unwritten(key))
     }
 
-    fn is_busy(&self, place: Place) -> bool {
+    /// It is being sent, or what came of it is being written.
+    pub(crate) fn is_busy(&self, place: Place) -> bool {
         self.reach(place.shard).is_some_and(|reach| reach.is_busy(place.seq))
     }
 

@@ -52,3 +52,4 @@ mod server;
 mod shutdown;
 mod simulator;
 mod traces;
+mod vzaps;

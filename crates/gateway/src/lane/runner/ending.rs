@@ -8,7 +8,7 @@ use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
 use super::{Lane, LaneStatus, Phase, STORE_PAUSE, beginning::selection};
 use crate::lane::roster::{Command, Mode, Rest, Ring};
-use crate::lane::track::Track;
+use crate::lane::track::{Place, Track};
 
 impl Lane {
     /// Lets go of replays that are over.
@@ -77,6 +77,12 @@ impl Lane {
                 if answer.send(self.status()).is_err() {
                     tracing::debug!(event = "lane.status_unheard", destination = %self.id);
                 }
+            }
+            Command::IsSending(id, answer) => {
+                let place = Place { seq: id.seq, shard: id.shard };
+                let sending = self.track(id.lane.run).is_some_and(|track| track.is_busy(place));
+                // Who has gone does not want to know any more.
+                let _ = answer.send(sending);
             }
             Command::Stop => {
                 if self.phase != Phase::Lost {

@@ -102,6 +102,7 @@ impl Lane {
             probe,
             ephemeral_since: task.event.ephemeral.then_some(task.event.received_at),
             code: report.status,
+            manual: task.origin == Origin::Manual,
         };
         let outage = Outage { probing: self.gate.is_probing(), deaths: self.gate.memory.deaths };
         let preset = self.outlet.spec.retry.preset;

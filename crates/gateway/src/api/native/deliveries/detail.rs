@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use zapbus_event::{
     Event, Timestamp,
-    dialect::{Context, Options},
+    dialect::{Context, Part},
 };
 use zapbus_store::{Attempt, Destination};
 
@@ -21,6 +21,7 @@ use crate::{
         error::{ApiError, Named, What},
     },
     app::App,
+    lane::render_options,
 };
 
 /// A delivery with its attempts and what was sent.
@@ -124,19 +125,8 @@ async fn rendered(
     event: &Event,
     destination: &Destination,
 ) -> Result<RenderedRequest, ApiError> {
-    let spec = spec_of(destination)?;
-    let name = name_of(app, event.instance).await?;
-    let options = Options {
-        include_raw: spec.include_raw,
-        fallback: spec.fallback,
-        media_key: spec.media_key,
-    };
-    let restored = app.store.restored(event).await?;
-    let parts = spec
-        .dialect
-        .encode(restored.as_ref().unwrap_or(event), &Context { instance_name: &name }, &options)
-        .map_err(ApiError::internal)?;
-    let parts = parts
+    let parts = parts(app, event, destination)
+        .await?
         .into_iter()
         .map(|part| {
             let body = serde_json::from_slice(&part.body).map_err(ApiError::internal)?;
@@ -144,6 +134,20 @@ async fn rendered(
         })
         .collect::<Result<_, ApiError>>()?;
     Ok(RenderedRequest { rendered_again: true, parts })
+}
+
+/// The messages that an event becomes for a destination, as it is set now.
+pub(in crate::api) async fn parts(
+    app: &App,
+    event: &Event,
+    destination: &Destination,
+) -> Result<Vec<Part>, ApiError> {
+    let spec = spec_of(destination)?;
+    let name = name_of(app, event.instance).await?;
+    let restored = app.store.restored(event).await?;
+    let event = restored.as_ref().unwrap_or(event);
+    let context = Context { instance_name: &name };
+    spec.dialect.encode(event, &context, &render_options(&spec)).map_err(ApiError::internal)
 }
 
 /// Sends one delivery again, now, whatever became of it.
