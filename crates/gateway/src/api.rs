@@ -14,7 +14,7 @@ mod root;
 mod sources;
 pub mod token;
 
-pub(crate) use native::MAX_POSITION;
+pub(crate) use auth::Standing;
 pub use openapi::document;
 pub use sources::Guesses;
 

@@ -24,7 +24,7 @@ pub use self::{
     secret::Secret,
 };
 use crate::{
-    backups, lane, server,
+    backups, lane, realtime, server,
     telemetry::{self, logs},
     traces,
 };
@@ -73,6 +73,8 @@ pub struct Config {
     pub backup: backups::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
+    /// Live connections.
+    pub realtime: realtime::Config,
     /// Logs.
     pub log: logs::Config,
     /// Metrics.
@@ -105,6 +107,7 @@ impl Default for Config {
             retention: Retention::default(),
             backup: backups::Config::default(),
             lanes: lane::Config::default(),
+            realtime: realtime::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
             traces: traces::Config::default(),
@@ -413,6 +416,7 @@ impl Config {
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
             ("lanes", self.lanes.check()),
+            ("realtime", self.realtime.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),
             ("traces", self.traces.check()),
