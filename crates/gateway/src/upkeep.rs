@@ -8,7 +8,7 @@ use zapbus_store::{
     Actor, Budget, DestinationScope, Instance, LIVE, LaneId, Limit, Reader, StoreError,
 };
 
-use crate::{api::MAX_POSITION, app::App};
+use crate::{app::App, reading::MAX_POSITION};
 
 /// Between two steps of pruning: everybody else gets their turn.
 const BREATH: Duration = Duration::from_millis(5);
