@@ -15,7 +15,7 @@ mod sources;
 pub mod token;
 pub mod vzaps;
 
-pub(crate) use native::MAX_POSITION;
+pub(crate) use auth::Standing;
 pub use openapi::document;
 pub use sources::Guesses;
 

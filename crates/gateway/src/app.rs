@@ -12,6 +12,7 @@ use crate::{
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
+    realtime::Realtime,
     telemetry::{Telemetry, readiness::Readiness},
 };
 
@@ -33,6 +34,8 @@ pub struct Inner {
     pub ingest: Ingest,
     /// All lanes of this node.
     pub lanes: Lanes,
+    /// All live connections of this node.
+    pub realtime: Realtime,
     /// Cached look-ups of instances and credentials.
     pub directory: Directory,
     /// The clock.

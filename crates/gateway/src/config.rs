@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::{
     api::vzaps,
-    backups, lane, server,
+    backups, lane, realtime, server,
     telemetry::{self, logs},
     traces,
 };
@@ -74,6 +74,8 @@ pub struct Config {
     pub backup: backups::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
+    /// Live connections.
+    pub realtime: realtime::Config,
     /// The API of VZaps.
     pub vzaps: vzaps::Config,
     /// Logs.
@@ -108,6 +110,7 @@ impl Default for Config {
             retention: Retention::default(),
             backup: backups::Config::default(),
             lanes: lane::Config::default(),
+            realtime: realtime::Config::default(),
             vzaps: vzaps::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
@@ -417,6 +420,7 @@ impl Config {
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
             ("lanes", self.lanes.check()),
+            ("realtime", self.realtime.check()),
             ("vzaps", self.vzaps.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),

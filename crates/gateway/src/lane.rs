@@ -124,7 +124,7 @@ pub(crate) struct Shared {
     config: Config,
     telemetry: Arc<Telemetry>,
     tracer: Option<Tracer>,
-    rendering: Rendering,
+    rendering: Arc<Rendering>,
     /// The node's cap on sends.
     sends: Arc<Semaphore>,
     /// Read-ahead of all lanes, in KiB.
@@ -161,7 +161,7 @@ impl Lanes {
             parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            rendering: Rendering::new(store.clone()),
+            rendering: Arc::new(Rendering::new(store.clone())),
             sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),
             read_ahead: Arc::new(Semaphore::new(read_ahead)),
             roster: Mutex::default(),
@@ -299,6 +299,11 @@ impl Lanes {
             own.map(|(id, _)| *id).collect()
         };
         own.into_iter().for_each(|id| self.shared.drop_lane(id));
+    }
+
+    /// What renders events, for others who send them too.
+    pub(crate) fn rendering(&self) -> Arc<Rendering> {
+        Arc::clone(&self.shared.rendering)
     }
 
     /// An instance was renamed or is gone.

@@ -6,6 +6,7 @@
 //! - [`config`]: what it can be told; [`app`]: what every handler gets
 //! - [`api`] and [`directory`]: the HTTP API and its cached look-ups
 //! - [`ingest`]: the door to the journal; [`lane`]: how events leave it again
+//! - [`realtime`]: events for whoever is connected
 //! - [`backups`]: copies of the running store
 //! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness;
 //!   [`traces`]: one event from its source to every destination
@@ -26,6 +27,8 @@ pub mod directory;
 pub mod first_start;
 pub mod ingest;
 pub mod lane;
+mod reading;
+pub mod realtime;
 mod rendering;
 pub mod server;
 mod simulator;
@@ -55,6 +58,7 @@ use crate::{
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
+    realtime::Realtime,
     server::{Front, Server, tls::Tls},
     telemetry::{Telemetry, readiness::Readiness},
     traces::Exporter,
@@ -68,6 +72,9 @@ const ROOM_FOR_BODIES: usize = 48 << 20;
 pub struct Listeners {
     /// Serves everything.
     pub http: TcpListener,
+    /// Somebody keeps it open while we restart: nobody is refused, whoever connects meanwhile waits
+    /// for the next process.
+    pub inherited: bool,
 }
 
 /// What else a gateway takes from whoever runs it.
@@ -172,13 +179,14 @@ pub async fn run(
     let result = match Running::start(config, listeners, hooks, clock, opened, tls).await {
         Ok(running) => {
             shutdown.await;
-            running.stop().await;
-            Ok(())
+            Ok(running.stop().await)
         }
         Err(error) => Err(error),
     };
     store.close().await;
-    result
+    // Whoever is connected is told to come again when there is nothing left to wait for.
+    result?.leave().await;
+    Ok(())
 }
 
 /// How long connections may take to close when nothing is being answered on them any more.
@@ -191,6 +199,7 @@ const BODY_GRACE: Duration = Duration::from_secs(2);
 struct Running {
     app: App,
     server: Server,
+    inherited: bool,
     stopping: CancellationToken,
     upkeep: JoinHandle<()>,
     exporter: Option<Exporter>,
@@ -238,11 +247,20 @@ impl Running {
             config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups")),
             config.store.min_free_bytes,
         );
+        let inherited = listeners.inherited;
         let stopping = CancellationToken::new();
         // Before anything is kept in it.
         let changes = store.changes();
         let directory = Directory::new(store.clone());
         tokio::spawn(directory.clone().follow(changes, stopping.clone()));
+        let realtime = Realtime::start(realtime::Parts {
+            store: store.clone(),
+            directory: directory.clone(),
+            lanes: &lanes,
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            config: config.realtime.clone(),
+        });
         let app = App::new(Inner {
             started: Instant::now(),
             public_url: config.public_url(address),
@@ -258,6 +276,7 @@ impl Running {
             store,
             ingest,
             lanes,
+            realtime,
             telemetry,
             egress,
             opening,
@@ -265,7 +284,8 @@ impl Running {
             readiness,
         });
 
-        let server = Server::start(listeners.http, front(&app), &app.config.http, tls);
+        let front = front(&app, inherited);
+        let server = Server::start(listeners.http, front, &app.config.http, tls);
         app.readiness.set_ready();
         tracing::info!(
             event = "gateway.started",
@@ -284,16 +304,20 @@ impl Running {
             loopback_targets,
             app: app.clone(),
         });
-        Ok(Self { app, server, stopping, upkeep, exporter })
+        Ok(Self { app, server, inherited, stopping, upkeep, exporter })
     }
 
     /// Nothing more is taken; what is being answered and what is being sent finishes; then the
-    /// rest.
-    async fn stop(self) {
+    /// rest. Live connections stay.
+    async fn stop(self) -> Leaving {
         let deadline = Instant::now() + self.app.config.shutdown_deadline();
         tracing::info!(event = "gateway.stopping", "nothing more is taken");
         self.app.readiness.set_draining();
         self.stopping.cancel();
+        self.app.realtime.release();
+        if self.inherited {
+            self.server.close();
+        }
         // One slow request does not use up the time that sends have to finish.
         let (answered, sent) = tokio::join!(
             self.finish_requests(deadline),
@@ -308,16 +332,30 @@ impl Running {
                 "sends were cut off; they are repeated at the next start"
             );
         }
-        // Every request is answered or cut off by now: this is for the last bytes of answers.
-        let last_bytes = Instant::now() + LAST_BYTES;
-        if !self.server.stop(last_bytes).await {
-            tracing::warn!(event = "gateway.connections_cut", "connections were still open");
-        }
+        self.app.realtime.freeze().await;
+        self.server.close();
         if let Some(exporter) = self.exporter {
             exporter.stop().await;
         }
         if let Err(error) = self.upkeep.await {
             tracing::error!(event = "upkeep.failed", %error, "upkeep ended early");
+        }
+        Leaving { server: self.server, realtime: self.app.realtime.clone() }
+    }
+}
+
+/// What is left when the store is closed: connections.
+struct Leaving {
+    server: Server,
+    realtime: Realtime,
+}
+
+impl Leaving {
+    async fn leave(self) {
+        self.realtime.close().await;
+        // Every request is answered or cut off by now: this is for the last bytes of answers.
+        if !self.server.closed(Instant::now() + LAST_BYTES).await {
+            tracing::warn!(event = "gateway.connections_cut", "connections were still open");
         }
         tracing::info!(event = "gateway.stopped", "everything accepted is in the store");
     }
@@ -336,7 +374,7 @@ impl Running {
     }
 }
 
-fn front(app: &App) -> Front {
+fn front(app: &App, inherited: bool) -> Front {
     let routes = api::router(app.clone()).merge(telemetry::routes::router(app.clone()));
     let mut router = server::counted(routes, app.telemetry.clone());
     if let Some(cors) = app.config.cors.layer() {
@@ -346,6 +384,7 @@ fn front(app: &App) -> Front {
         router,
         trusted_proxies: app.config.trusted_proxies.clone().into(),
         readiness: app.readiness.clone(),
+        refuses: !inherited,
         telemetry: app.telemetry.clone(),
     }
 }

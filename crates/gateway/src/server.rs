@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
@@ -46,6 +46,9 @@ use crate::{
     api::{body::Patience, error::ApiError, vzaps},
     telemetry::{Telemetry, readiness::Readiness},
 };
+
+/// How long a connection that was taken may bring its first request when nobody is to be refused.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +126,9 @@ pub struct Front {
     pub trusted_proxies: Arc<[IpNet]>,
     /// Decides whether requests are taken at all.
     pub readiness: Readiness,
+    /// Whether requests that come while we drain are refused. Where the listener stays open, only
+    /// those come that were on their way, and they are answered.
+    pub refuses: bool,
     /// Counts connections.
     pub telemetry: Arc<Telemetry>,
 }
@@ -135,7 +141,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `front` on `listener` until [`Self::stop`].
+    /// Serves `front` on `listener` until [`Self::close`].
     pub fn start(listener: TcpListener, front: Front, config: &Config, tls: Option<Tls>) -> Self {
         let server = Self {
             closing: CancellationToken::new(),
@@ -166,9 +172,13 @@ impl Server {
     }
 
     /// Closes the listener, then every connection after the answer it is writing.
-    pub async fn stop(&self, deadline: Instant) -> bool {
+    pub fn close(&self) {
         self.closing.cancel();
         self.connections.close();
+    }
+
+    /// Waits for them.
+    pub async fn closed(&self, deadline: Instant) -> bool {
         tokio::time::timeout_at(deadline.into(), self.connections.wait()).await.is_ok()
     }
 }
@@ -265,16 +275,22 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let asked = AtomicBool::new(false);
+        let first = Notify::new();
+        // Where nobody is to be refused, a connection that was taken is owed an answer.
+        let mut owed = (!self.front.refuses).then(|| self.requests.token());
         let service = service_fn(|request| {
-            asked.store(true, Ordering::Relaxed);
+            if !asked.swap(true, Ordering::Relaxed) {
+                first.notify_one();
+            }
             self.front.clone().answer(request, address, secure, self.requests.clone())
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         // hyper's own patience begins with the first byte it can tell the version from.
         let mut silence = pin!(tokio::time::sleep(self.patience));
         let mut listening = true;
         let mut closing = false;
+        let mut grace = pin!(tokio::time::sleep(FIRST_REQUEST));
         loop {
             tokio::select! {
                 result = connection.as_mut() => {
@@ -290,9 +306,23 @@ impl Acceptor {
                     }
                     listening = false;
                 }
+                () = first.notified(), if owed.is_some() => {
+                    // The request counts by itself from here on.
+                    owed = None;
+                    if closing {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
                 () = self.closing.cancelled(), if !closing => {
-                    connection.as_mut().graceful_shutdown();
                     closing = true;
+                    if owed.is_none() {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    grace.as_mut().reset(tokio::time::Instant::now() + FIRST_REQUEST);
+                }
+                () = grace.as_mut(), if closing && owed.is_some() => {
+                    owed = None;
+                    connection.as_mut().graceful_shutdown();
                 }
             }
         }
@@ -311,7 +341,7 @@ impl Front {
         if !is_operational(request.uri().path()) {
             // Counted before the question, so that a drain either waits for it or refuses it.
             let counted = requests.token();
-            if self.readiness.is_draining() {
+            if self.refuses && self.readiness.is_draining() {
                 return Ok(draining(request.version(), request.uri().path()));
             }
             self.place(&mut request, address, secure);

@@ -10,6 +10,7 @@ mod lanes;
 pub mod logs;
 mod process;
 pub mod readiness;
+mod realtime;
 pub mod routes;
 mod spans;
 mod store;
@@ -32,7 +33,7 @@ use zapbus_store::{Sizes, Store};
 use self::{
     cluster::ClusterCollector, lag::Board, process::Process, spans::Spans, store::StoreCollector,
 };
-pub use self::{config::Config, lanes::Meter};
+pub use self::{config::Config, lanes::Meter, realtime::Realtime};
 
 use crate::traces::Counts;
 
@@ -79,6 +80,11 @@ struct AttemptLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChannelLabels {
     channel: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProtocolLabels {
+    protocol: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -131,10 +137,23 @@ pub struct Telemetry {
     pub connections: Gauge,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Histograms<RouteLabels>,
+    realtime: RealtimeFamilies,
     disk: DiskGauges,
     ready: Gauge,
     /// What became of spans.
     pub spans: Arc<Counts>,
+}
+
+/// Of live connections, by protocol.
+#[derive(Debug, Default)]
+struct RealtimeFamilies {
+    connections: Family<ProtocolLabels, Gauge>,
+    frames: Family<ProtocolLabels, Counter>,
+    unacked: Family<ProtocolLabels, Gauge>,
+    behind: Family<ProtocolLabels, Gauge>,
+    redelivered: Family<ProtocolLabels, Counter>,
+    dead: Family<ProtocolLabels, Counter>,
+    gaps: Family<ProtocolLabels, Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -175,6 +194,7 @@ impl Telemetry {
             connections: Gauge::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(latency_histogram),
+            realtime: RealtimeFamilies::default(),
             disk: DiskGauges::default(),
             ready: Gauge::default(),
             spans: Arc::default(),
@@ -232,6 +252,42 @@ impl Telemetry {
             "Seconds until the answer's headers were ready",
             self.request_seconds.clone(),
         );
+        let realtime = &self.realtime;
+        for (name, help, gauge) in [
+            ("realtime_connections", "Live connections open", &realtime.connections),
+            (
+                "realtime_unacked",
+                "Events sent to live connections and not acknowledged",
+                &realtime.unacked,
+            ),
+            (
+                "realtime_behind",
+                "Live connections that have not been sent all there is",
+                &realtime.behind,
+            ),
+        ] {
+            all.register(name, help, gauge.clone());
+        }
+        for (name, help, counter) in [
+            ("realtime_frames", "Frames sent to live connections", &realtime.frames),
+            (
+                "realtime_redelivered",
+                "Events sent again because they were not acknowledged",
+                &realtime.redelivered,
+            ),
+            (
+                "realtime_dead",
+                "Events given up for a subscriber, however often they were sent",
+                &realtime.dead,
+            ),
+            (
+                "realtime_gaps",
+                "Times that a subscription had missed events past their retention",
+                &realtime.gaps,
+            ),
+        ] {
+            all.register(name, help, counter.clone());
+        }
         for (name, help, gauge) in [
             ("store_database_bytes", "Size of the database file", &self.disk.database),
             ("store_used_bytes", "What of the database file holds data", &self.disk.used),

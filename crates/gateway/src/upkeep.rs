@@ -8,7 +8,7 @@ use zapbus_store::{
     Actor, Budget, DestinationScope, Instance, LIVE, LaneId, Limit, Reader, StoreError,
 };
 
-use crate::{api::MAX_POSITION, app::App};
+use crate::{app::App, reading::MAX_POSITION};
 
 /// How old figures may be that another node is asked for, and how much of them a killed process
 /// takes with it.

@@ -9,7 +9,7 @@ pub(super) mod deliveries;
 pub(super) mod destinations;
 mod erasures;
 mod event_types;
-mod events;
+pub(super) mod events;
 mod health;
 pub(super) mod ingest;
 pub(super) mod instances;
@@ -17,10 +17,12 @@ mod runs;
 mod shards;
 pub(super) mod source;
 mod statistics;
+mod stream;
+mod subscribers;
+mod tickets;
 
 use std::future::Future;
 
-pub(crate) use events::MAX_POSITION;
 pub(super) use ingest::hops;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -48,6 +50,11 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(events::list_instance_events, ingest::post_events))
         .routes(routes!(events::list_events))
         .routes(routes!(events::show_event))
+        .routes(routes!(stream::stream_instance))
+        .routes(routes!(stream::stream_all))
+        .routes(routes!(tickets::create_ticket))
+        .routes(routes!(subscribers::list_subscribers))
+        .routes(routes!(subscribers::show_subscriber, subscribers::delete_subscriber))
         .routes(routes!(event_types::list_event_types))
         .routes(routes!(
             destinations::list_instance_destinations,

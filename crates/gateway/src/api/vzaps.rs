@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod around;
 mod body;
+mod events;
 mod instances;
 mod jwt;
 mod logs;
@@ -84,6 +85,7 @@ pub(super) fn router(app: App) -> Router<App> {
         .route("/instances/{instance}/webhook/logs/search", post(logs::search))
         .route("/instances/{instance}/webhook/logs/{log}", get(logs::show))
         .route("/instances/{instance}/webhook/logs/{log}/retry", post(logs::retry))
+        .route("/events/ws", get(events::open))
         // Whatever else the SDKs have for an instance.
         .route("/instances/{instance}/{*operation}", any(not_offered::refuse))
         .method_not_allowed_fallback(wrong_method)

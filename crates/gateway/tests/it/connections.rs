@@ -130,6 +130,7 @@ async fn a_trusted_proxy_says_who_asks() {
             router: Router::new().route("/", echo),
             trusted_proxies: trusted.parse().into_iter().collect(),
             readiness: gateway.app.readiness.clone(),
+            refuses: true,
             telemetry: gateway.app.telemetry.clone(),
         };
         let server = Server::start(listener, front, &gateway.config.http, None);
@@ -139,7 +140,8 @@ async fn a_trusted_proxy_says_who_asks() {
             .header("x-forwarded-for", "6.6.6.6, 203.0.113.7")
             .header("x-forwarded-proto", "https");
         let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
-        server.stop(Instant::now() + Duration::from_secs(5)).await;
+        server.close();
+        server.closed(Instant::now() + Duration::from_secs(5)).await;
         answer
     };
     assert_eq!(told("127.0.0.0/8").await, json!({ "address": "203.0.113.7", "https": true }));

@@ -5,6 +5,7 @@ mod delivery;
 mod instances;
 mod logs;
 mod peers;
+mod realtime;
 mod sdk;
 mod session;
 mod webhook;

@@ -25,6 +25,7 @@ use zapbus_gateway::{
     directory::{Directory, token_hash},
     ingest::Ingest,
     lane::{self, Lanes},
+    realtime::{self, Realtime},
     telemetry::{Telemetry, readiness::Readiness},
 };
 use zapbus_store::{Clock, Store, simulation::Simulation};
@@ -129,12 +130,22 @@ impl Node {
             folder.join("backups"),
             config.store.min_free_bytes,
         );
+        let directory = Directory::new(store.clone());
+        let realtime = Realtime::start(realtime::Parts {
+            store: store.clone(),
+            directory: directory.clone(),
+            lanes: &lanes,
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            config: config.realtime.clone(),
+        });
         let app = App::new(Inner {
             backups,
+            realtime,
             started: std::time::Instant::now(),
             guesses: Guesses::default(),
             public_url: "http://simulation.example".to_owned(),
-            directory: Directory::new(store.clone()),
+            directory,
             bodies: Bodies::new(48 << 20, config.http.body_patience()),
             admin_token_hash: token_hash(TOKEN),
             clock,
@@ -155,6 +166,7 @@ impl Node {
     pub(crate) async fn stop(self) -> bool {
         let drained = self.app.lanes.drain(Duration::from_secs(60)).await;
         self.app.store.close().await;
+        self.app.realtime.close().await;
         drained
     }
 

@@ -280,7 +280,7 @@ pub(super) async fn forget(tx: &mut Tx, id: InstanceId) -> Result<()> {
             &[&key],
         )
         .await?;
-    for table in ["credential", "address_alias", "instance_state"] {
+    for table in ["credential", "address_alias", "instance_state", "subscriber"] {
         let query = format!("DELETE FROM {table} WHERE instance = $1");
         tx.session.execute(&query, &[&key]).await?;
     }

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0002_statistics", include_str!("../../migrations/postgres/0002_statistics.sql")),
     ("0003_node_key", include_str!("../../migrations/postgres/0003_node_key.sql")),
     ("0004_node_lag", include_str!("../../migrations/postgres/0004_node_lag.sql")),
+    ("0005_subscribers", include_str!("../../migrations/postgres/0005_subscribers.sql")),
 ];
 
 /// Versions below lack what we use.

@@ -362,7 +362,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, id: InstanceId) -> Result<()> {
          (SELECT id FROM credential WHERE instance = ?1)",
         [key],
     )?;
-    for table in ["credential", "address_alias", "instance_state"] {
+    for table in ["credential", "address_alias", "instance_state", "subscriber"] {
         tx.conn.execute(&format!("DELETE FROM {table} WHERE instance = ?1"), [key])?;
     }
     tx.conn.execute("DELETE FROM instance WHERE id = ?1", [key])?;

@@ -11,6 +11,7 @@ use zapbus_store::{RESERVED_INSTANCE, Role};
 use super::{answer::Failure, jwt};
 use crate::{
     api::{
+        Standing,
         auth::{Caller, bearer},
         error::{ApiError, What},
     },
@@ -55,7 +56,11 @@ impl Given {
 pub(super) struct Access {
     /// With an instance's token alone: of that instance.
     pub(super) caller: Caller,
-    /// The instance that the given instance token belongs to.
+    /// Whose acknowledgements these are: the credential that the client token names.
+    pub(super) client: String,
+    /// What the given instance token is found by.
+    token: Option<[u8; 32]>,
+    /// The instance that it belongs to.
     token_of: Option<InstanceId>,
 }
 
@@ -73,41 +78,52 @@ impl Access {
         let now = (app.clock)();
         // A wrong token of an instance says nothing about which it would be: whoever names an
         // instance learns that they do not fit.
-        let holder = match &given.instance_token {
+        let token = given.instance_token.as_deref().map(token_hash);
+        let holder = match token {
             Some(token) => {
-                let holder = app.directory.holder(token_hash(token), now).await?;
+                let holder = app.directory.holder(token, now).await?;
                 let holder = holder.filter(|holder| holder.role == Role::Instance);
                 Some(holder.ok_or_else(wrong_instance_token)?)
             }
             None => None,
         };
         let token_of = holder.as_ref().and_then(|holder| holder.instance);
-        let caller = match &given.bearer {
-            Some(token) => {
-                let caller = of_bearer(app, token, &given, headers).await?;
+        let (caller, client) = match &given.bearer {
+            Some(bearer) => {
+                let caller = of_bearer(app, bearer, &given, headers).await?;
                 caller.need_account().map_err(|_| {
                     Failure::unauthorized("An instance's token goes in X-Instance-Token.")
                 })?;
-                caller
+                let client = caller.actor().0;
+                (caller, client)
             }
             None => {
-                let (Some(client_token), Some(holder)) = (&given.client_token, &holder) else {
+                let (Some(client_token), Some(holder), Some(token)) =
+                    (&given.client_token, &holder, token)
+                else {
                     return Err(Failure::unauthorized(
                         "Send Authorization: Bearer <access token>, or X-Client-Token with \
                          X-Instance-Token.",
                     ));
                 };
                 let found = app.store.credential_by_public_id(client_token).await?;
-                let owner = found.and_then(|(credential, _)| credential.account);
-                if owner.is_none() || owner != holder.account {
-                    return Err(Failure::unauthorized(
-                        "X-Client-Token and X-Instance-Token do not belong together.",
-                    ));
-                }
-                Caller::holding(holder)
+                let credential = found
+                    .map(|(credential, _)| credential)
+                    .filter(|it| it.account.is_some() && it.account == holder.account)
+                    .ok_or_else(|| {
+                        Failure::unauthorized(
+                            "X-Client-Token and X-Instance-Token do not belong together.",
+                        )
+                    })?;
+                (Caller::holding(holder, token), credential.id.to_string())
             }
         };
-        Ok(Self { caller, token_of })
+        Ok(Self { caller, client, token, token_of })
+    }
+
+    /// What decides whether a connection to an instance may stay.
+    pub(super) fn standing(&self, instance: InstanceId) -> Standing {
+        Standing { token: self.token, instance: Some(instance) }
     }
 
     /// Refuses whoever has only an instance's token.
@@ -175,11 +191,10 @@ async fn of_bearer(
 ) -> Result<Caller, Failure> {
     let invalid = || Failure::unauthorized("The access token is not valid, or has expired.");
     if !jwt::has_form(token) {
-        let caller =
-            Caller::identify_token(app, token, headers).await.map_err(|error| match error {
-                ApiError::Unauthenticated { .. } => invalid(),
-                error => error.into(),
-            })?;
+        let caller = Caller::of_token(app, token, headers).await.map_err(|error| match error {
+            ApiError::Unauthenticated { .. } => invalid(),
+            error => error.into(),
+        })?;
         if let Some(client_token) = &given.client_token {
             let found = app.store.credential_by_public_id(client_token).await?;
             let account = found.and_then(|(credential, _)| credential.account);

@@ -31,6 +31,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
+    /// The same with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// Credentials that are missing or wrong.
     pub(super) fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)

@@ -23,6 +23,7 @@ async fn run(name: &str) {
     .await;
     program
         .env("BASE_URL", &served.url)
+        .env("ZAPBUS_BINARY", env!("CARGO_BIN_EXE_zapbus"))
         .env("ADMIN_TOKEN", ADMIN_TOKEN)
         .env("CLIENT_TOKEN", CLIENT_TOKEN)
         .env("CLIENT_SECRET", CLIENT_SECRET);
@@ -45,4 +46,14 @@ async fn every_method_that_has_to_do_with_events_works_synchronously() {
 #[tokio::test]
 async fn every_method_that_has_to_do_with_events_works_asynchronously() {
     run("rest_async.py").await;
+}
+
+#[tokio::test]
+async fn the_realtime_programs_of_the_documentation_work_as_they_stand() {
+    run("realtime.py").await;
+}
+
+#[tokio::test]
+async fn a_subscription_outlives_restarts() {
+    run("restart.py").await;
 }

@@ -1,5 +1,6 @@
 """What the programs here need besides the SDK: a receiver of webhooks, and events to receive."""
 
+import asyncio
 import http.server
 import json
 import os
@@ -8,7 +9,7 @@ import time
 
 import httpx
 
-BASE_URL = os.environ["BASE_URL"]
+BASE_URL = os.environ.get("BASE_URL", "")
 REALTIME_URL = BASE_URL.replace("http", "ws", 1)
 ADMIN_TOKEN = os.environ["ADMIN_TOKEN"]
 CLIENT_TOKEN = os.environ["CLIENT_TOKEN"]
@@ -76,6 +77,14 @@ def until(ask, what):
             return found
         time.sleep(0.02)
     raise AssertionError(f"never happened: {what}")
+
+
+async def until_async(ask, what):
+    """The same, among coroutines."""
+    deadline = time.monotonic() + PATIENCE
+    while not ask():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        await asyncio.sleep(0.02)
 
 
 class Receiver:
