@@ -252,6 +252,10 @@ impl Telemetry {
             "Seconds until the answer's headers were ready",
             self.request_seconds.clone(),
         );
+        for protocol in ["websocket", "sse"] {
+            self.figures_of(protocol);
+        }
+        let all = &mut self.registry;
         let realtime = &self.realtime;
         for (name, help, gauge) in [
             ("realtime_connections", "Live connections open", &realtime.connections),

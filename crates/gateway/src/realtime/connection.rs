@@ -1,5 +1,7 @@
 //! One live connection from its first frame to its last: the same for every dialect and transport.
 
+mod time;
+
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
@@ -25,10 +27,6 @@ const BATCH: usize = 64;
 const BATCH_BYTES: usize = 16 << 10;
 /// Pause before the store is asked again after it could not answer.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
-/// A connection that takes nothing keeps what was read ahead for no longer.
-const HOLD: Duration = Duration::from_secs(1);
-/// No sleep is longer: the clock may jump.
-const LONGEST: Duration = Duration::from_secs(30);
 /// Messages that nobody can read, in a minute.
 const MAX_NONSENSE: u32 = 100;
 /// Positions that may be passed over without being written down.
@@ -407,73 +405,6 @@ impl<P: Protocol> Connection<P> {
                 self.state.work = true;
             }
         }
-    }
-
-    fn pass(&mut self, now: Instant) -> Option<End> {
-        if self.state.retry_at.is_some_and(|at| at <= now) {
-            self.state.retry_at = None;
-            self.state.work = true;
-        }
-        if self.subscription.due().is_some_and(|due| due <= self.realtime.now()) {
-            self.state.work = true;
-        }
-        let config = &self.realtime.inner.config;
-        if self.state.flushing {
-            let since = *self.state.flushing_since.get_or_insert(now);
-            if now >= since + HOLD {
-                self.feed.rest();
-            }
-            if now >= since + config.stall() {
-                return Some(End::Close(1008, "nothing was read for too long"));
-            }
-        } else if let Some(pinged) = self.state.pinged_at
-            && now >= pinged + config.pong_within()
-        {
-            return Some(End::Close(1008, "a ping was not answered"));
-        }
-        None
-    }
-
-    /// While something is on its way, that shows whether the other side lives.
-    fn ping(&mut self, now: Instant) {
-        if self.state.flushing {
-            return;
-        }
-        if let Some(frame) = self.protocol.heartbeat() {
-            self.state.flushing = self.wire.push(frame);
-        } else if self.wire.ping() {
-            self.state.flushing = true;
-        }
-        if self.wire.answers() {
-            self.state.pinged_at.get_or_insert(now);
-        }
-    }
-
-    fn ping_every(&self) -> Duration {
-        self.protocol.ping_every().unwrap_or_else(|| self.realtime.inner.config.ping_every())
-    }
-
-    fn deadline(&self, ping_at: Instant) -> Instant {
-        let now = Instant::now();
-        let config = &self.realtime.inner.config;
-        let mut deadline = ping_at.min(now + LONGEST);
-        if let Some(at) = self.state.retry_at {
-            deadline = deadline.min(at);
-        }
-        if self.state.flushing {
-            let since = self.state.flushing_since.unwrap_or(now);
-            let hold = if now < since + HOLD { HOLD } else { config.stall() };
-            deadline = deadline.min(since + hold);
-        } else {
-            if let Some(pinged) = self.state.pinged_at {
-                deadline = deadline.min(pinged + config.pong_within());
-            }
-            let can_send = self.state.retry_at.is_none() && !self.realtime.is_frozen();
-            if let Some(due) = self.subscription.due().filter(|_| can_send) {
-                deadline = deadline.min(now + due.since(self.realtime.now()));
-            }
-        }
-        deadline
     }
 
     /// Keeps the figures up.

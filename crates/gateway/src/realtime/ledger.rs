@@ -163,7 +163,11 @@ impl Ledger {
         // What happened meanwhile.
         let since = Advance { progress: entry.progress.clone(), done: entry.done.clone() };
         stored.merge(&since);
-        if stored.open.len() < entry.progress.open.len() {
+        let is_open = |event: &OpenEvent| {
+            stored.open.binary_search_by_key(&event.place(), OpenEvent::place).is_ok()
+        };
+        // Settled on another node. How many there are says nothing: it may have opened others.
+        if !entry.progress.open.iter().all(is_open) {
             entry.settled += 1;
             entry.tell(None);
         }
@@ -201,7 +205,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Ledgers {
     pub(super) fn new(store: Store) -> Self {
         Self {
-            shared: store.shards() > 1,
+            shared: store.is_on_server(),
             store,
             known: Mutex::default(),
             last: Mutex::default(),

@@ -41,8 +41,15 @@ impl Realtime {
 impl Telemetry {
     /// The figures of a connection that has begun.
     pub fn realtime(&self, protocol: &'static str) -> Realtime {
+        let figures = self.figures_of(protocol);
+        figures.connections.inc();
+        figures
+    }
+
+    /// The figures of a protocol. Asked for once, they are shown from 0 on.
+    pub(super) fn figures_of(&self, protocol: &'static str) -> Realtime {
         let labels = ProtocolLabels { protocol };
-        let figures = Realtime {
+        Realtime {
             connections: self.realtime.connections.get_or_create_owned(&labels),
             frames: self.realtime.frames.get_or_create_owned(&labels),
             unacked: self.realtime.unacked.get_or_create_owned(&labels),
@@ -50,8 +57,6 @@ impl Telemetry {
             redelivered: self.realtime.redelivered.get_or_create_owned(&labels),
             dead: self.realtime.dead.get_or_create_owned(&labels),
             gaps: self.realtime.gaps.get_or_create_owned(&labels),
-        };
-        figures.connections.inc();
-        figures
+        }
     }
 }

@@ -12,12 +12,15 @@
 mod load;
 mod subscriber;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
 use self::{
-    load::{Api, Dice, Load, Shape, from_environment, start},
+    load::{Api, Dice, Load, Shape, binary::Served, configure, from_environment},
     subscriber::{Cursor, Seen, Subscriber},
 };
 
@@ -101,4 +104,14 @@ async fn every_subscriber_sees_every_event() {
     let least = acknowledged.len() * count as usize;
     println!("{count} subscribers, {connections} connections, {frames} frames for {least} events");
     gateway.kill().await;
+}
+
+/// Connections here are so short that an event may be sent many times before somebody reads it: a
+/// subscriber that breaks off five times in a row would be given up.
+async fn start(folder: &Path) -> Served {
+    Served::start(folder, |command| {
+        configure(command);
+        command.env("ZAPBUS_REALTIME_MAX_DELIVERIES", "1000");
+    })
+    .await
 }
