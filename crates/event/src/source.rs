@@ -18,7 +18,7 @@ pub mod wuzapi;
 
 use serde_json::value::RawValue;
 
-use self::members::Members;
+pub(crate) use self::members::Members;
 use crate::{Draft, SourceKind};
 
 /// What an upstream's body says.

@@ -52,7 +52,8 @@ fn encode(draft: zapbus_event::Draft) {
     for fallback in [Fallback::Skip, Fallback::Extended, Fallback::Native] {
         let options = evolution::Options { fallback, ..evolution::Options::default() };
         let keyless = evolution::Options { media_key: false, lite: true, ..options };
-        let mut parts = evolution::encode(&event, &EVOLUTION, &options).unwrap_or_default();
+        let mut parts = evolution::encode(&event, &EVOLUTION, &options).unwrap();
+        // Keys are not looked for at any depth.
         parts.extend(evolution::encode(&event, &EVOLUTION, &keyless).unwrap_or_default());
         let options = ryze::Options { fallback, ..ryze::Options::default() };
         parts.extend(ryze::encode(&event, &RYZE, &options).unwrap());

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support;
+
 use serde_json::{Value, json};
 use zapbus_event::{
     Alias, Draft, Kind,
@@ -149,6 +151,29 @@ fn evolution_names_are_found_in_every_form() {
     assert_eq!(types(decoded), ["message.received:text"]);
     assert_eq!(types(evolution::decode(bare.as_bytes(), None)), ["event.unknown:wrong_object"]);
     assert_eq!(types(evolution::decode(b"{", None)), ["event.unknown:not_json"]);
+}
+
+#[test]
+fn a_body_of_evolution_goes_out_however_odd() {
+    use zapbus_event::dialect::evolution::{Context, Form, Options, encode};
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let body = format!(
+        r#"{{"event":"chats.delete","event":7,"data":["{ANA}"],"date_time":{deep},"sender":null,
+            "isLatest":{deep}}}"#
+    );
+    let draft = drafts(evolution::decode(body.as_bytes(), None)).remove(0);
+    let context = Context {
+        instance_name: "loja",
+        sender: None,
+        server_url: None,
+        apikey: None,
+        form: Form::Queue,
+    };
+    let parts = encode(&support::journal(draft), &context, &Options::default()).unwrap();
+    let expected = format!(
+        r#"{{"isLatest":{deep},"event":"chats.delete","instance":"loja","data":["{ANA}"],"date_time":{deep},"sender":null,"apikey":null}}"#
+    );
+    assert_eq!(std::str::from_utf8(&parts[0].body).unwrap(), expected);
 }
 
 #[test]

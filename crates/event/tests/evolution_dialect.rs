@@ -205,6 +205,9 @@ fn a_fallback_has_the_canonical_name_or_the_native_envelope() {
     assert_eq!(part["event"], "gateway.native");
     assert_eq!(part["data"]["type"], "message.flagged");
     assert_eq!(part["data"]["data"], data);
+    assert_eq!(part["data"].get("raw"), None);
+    let raw = Options { include_raw: true, ..native };
+    assert_eq!(value(&encoded(&event, &raw)[0])["data"]["raw"], data);
 }
 
 #[test]

@@ -290,6 +290,8 @@ fn a_fallback_has_the_canonical_name_or_the_native_envelope() {
     let native = Options { fallback: Fallback::Native, ..Options::default() };
     let part = value(&encoded(&flagged, &native)[0]);
     assert_eq!((&part["event"], &part["data"]["data"]), (&json!("gateway.native"), &data));
+    let raw = Options { include_raw: true, ..native };
+    assert_eq!(value(&encoded(&flagged, &raw)[0])["data"]["raw"], data);
 
     // A documented name never has another shape.
     let Data::MessageStatus(mut status) = sample(Kind::MessageStatus) else { panic!() };

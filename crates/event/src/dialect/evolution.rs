@@ -59,6 +59,8 @@ pub struct Options {
     pub names: Names,
     /// What becomes of an event for which there is no name.
     pub fallback: Fallback,
+    /// Add the upstream's element, where the native envelope is sent.
+    pub include_raw: bool,
     /// Put the keys that decrypt media into the message.
     pub media_key: bool,
     /// Put a file that is there into the message, as `base64`.
@@ -73,6 +75,7 @@ impl Default for Options {
         Self {
             names: Names::ALL,
             fallback: Fallback::Skip,
+            include_raw: false,
             media_key: true,
             base64: false,
             lite: false,
@@ -85,9 +88,9 @@ struct Told {
     name: String,
     data: Payload,
     /// Members of the root before the envelope's.
-    before: Map<String, Value>,
+    before: Vec<(&'static str, Payload)>,
     /// The upstream's own `date_time` and `sender`, as far as it gave them.
-    upstream: Option<(Option<Value>, Option<Value>)>,
+    upstream: Option<(Option<Payload>, Option<Payload>)>,
 }
 
 impl Told {
@@ -96,7 +99,7 @@ impl Told {
     }
 
     fn named(name: String, data: Payload) -> Self {
-        Self { name, data, before: Map::new(), upstream: None }
+        Self { name, data, before: Vec::new(), upstream: None }
     }
 }
 
@@ -211,7 +214,9 @@ fn fallback(scene: &Scene<'_>) -> Result<Option<Told>, RenderError> {
         Fallback::Extended => (event.kind.as_str(), event.data.to_vec()),
         Fallback::Native => {
             let context = super::Context { instance_name: scene.context.instance_name };
-            (names::NATIVE, native::envelope(event, &context, &super::Options::default()))
+            let include_raw = scene.options.include_raw;
+            let options = super::Options { include_raw, ..super::Options::default() };
+            (names::NATIVE, native::envelope(event, &context, &options))
         }
     };
     let data = serde_json::from_slice(&data).map_err(|error| failed(event, &error.to_string()))?;
@@ -221,7 +226,8 @@ fn fallback(scene: &Scene<'_>) -> Result<Option<Told>, RenderError> {
 /// The envelope, each member in its place.
 fn part(event: &Event, context: &Context<'_>, told: Told) -> Part {
     let (date_time, sender) = told.upstream.unwrap_or_else(|| {
-        (Some(event.received_at.to_string().into()), context.sender.map(Value::from))
+        let at = Payload::Told(event.received_at.to_string().into());
+        (Some(at), context.sender.map(|sender| Payload::Told(sender.into())))
     });
     let is_webhook = matches!(context.form, Form::Webhook { .. });
     let mut out = Writer(vec![b'{']);

@@ -44,6 +44,8 @@ pub struct Options {
     pub names: Names,
     /// What becomes of an event for which there is no name.
     pub fallback: Fallback,
+    /// Add the upstream's element, where the native envelope is sent.
+    pub include_raw: bool,
     /// The shape of `message.content`.
     pub content: MessageContent,
     /// Leave the instance's token empty.
@@ -82,8 +84,9 @@ pub fn encode(
             Fallback::Extended => (event.kind.as_str(), event.data.to_vec()),
             Fallback::Native => {
                 let context = super::Context { instance_name: context.instance_name };
-                let plain = super::Options::default();
-                (names::NATIVE, native::envelope(event, &context, &plain))
+                let include_raw = options.include_raw;
+                let options = super::Options { include_raw, ..super::Options::default() };
+                (names::NATIVE, native::envelope(event, &context, &options))
             }
         };
         if options.names.want(name) {

@@ -28,20 +28,24 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// The members of an object, as text.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {
     /// Those of a value, if it is an object.
-    pub(super) fn of(raw: &'a RawValue) -> Option<Self> {
+    pub(crate) fn of(raw: &'a RawValue) -> Option<Self> {
         read(raw)
+    }
+
+    /// A member, also one that is `null`.
+    pub(crate) fn given(&self, name: &str) -> Option<&'a RawValue> {
+        let exact = self.0.iter().find(|(known, _)| known == name);
+        let any_case = || self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        exact.or_else(any_case).map(|(_, raw)| *raw)
     }
 
     /// A member; `null` counts as absent.
     pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
-        let exact = self.0.iter().find(|(known, _)| known == name);
-        let (_, raw) =
-            exact.or_else(|| self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)))?;
-        (raw.get() != "null").then_some(*raw)
+        self.given(name).filter(|raw| raw.get() != "null")
     }
 
     /// The names of all members that are not `null`, as posted.
@@ -54,7 +58,7 @@ impl<'a> Members<'a> {
     }
 
     /// A text, or a whole number taken as text; an empty one counts as absent.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         text(self.raw(name)?)
     }
 

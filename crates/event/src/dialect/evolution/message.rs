@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Name, Scene, Told, content, object, put};
+use super::{Name, Payload, Scene, Told, content, object, put};
 use crate::{
     Data, SourceKind, Timestamp,
     data::{HistorySync, MessageStatus, MessageVote, Origin, Status},
@@ -260,7 +260,8 @@ pub(super) fn history(scene: &Scene<'_>, sync: &HistorySync) -> Vec<Told> {
             .collect();
         let mut told = Told::new(Name::MessagesSet, rows.into());
         if !scene.options.lite {
-            put(&mut told.before, "progress", sync.progress_pct);
+            let progress = sync.progress_pct.map(|percent| Payload::Told(percent.into()));
+            told.before.extend(progress.map(|progress| ("progress", progress)));
         }
         parts.push(told);
     }

@@ -1,10 +1,9 @@
 //! What came from an Evolution API and goes out as it came.
 
-use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
 
-use super::{Name, Options, Payload, Told, failed, put};
-use crate::{Event, Kind, Raw, SourceKind, dialect::RenderError};
+use super::{Name, Options, Payload, Told, failed};
+use crate::{Event, Kind, Raw, SourceKind, dialect::RenderError, source::Members};
 
 /// The members of a message that decrypt its file.
 const KEYS: [&str; 2] = ["mediaKey", "directPath"];
@@ -19,24 +18,6 @@ pub(super) enum Passed {
     Not,
 }
 
-#[derive(Deserialize)]
-struct Posted<'a> {
-    event: Option<String>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    date_time: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
-    sender: Option<Value>,
-    #[serde(rename = "isLatest")]
-    is_latest: Option<Value>,
-    progress: Option<Value>,
-}
-
-/// Tells `null` from a member that is not there.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
-}
-
 pub(super) fn passed(event: &Event, options: &Options) -> Result<Passed, RenderError> {
     // What was not understood has no counterpart, whatever its name.
     let is_upstream =
@@ -48,14 +29,14 @@ pub(super) fn passed(event: &Event, options: &Options) -> Result<Passed, RenderE
     if event.source.index > 0 {
         return Ok(Passed::Sibling);
     }
-    let posted: Posted<'_> =
-        serde_json::from_slice(raw).map_err(|error| failed(event, &error.to_string()))?;
-    let name = posted.event.unwrap_or_else(|| {
+    let whole = serde_json::from_slice(raw).map_err(|error| failed(event, &error.to_string()))?;
+    let posted = Members::of(whole).ok_or_else(|| failed(event, "raw is no object"))?;
+    let name = posted.text("event").unwrap_or_else(|| {
         // It stood in the URL, in the form of URLs.
         let name = Name::find(&event.source.event);
         name.map_or_else(|| event.source.event.clone(), |name| name.wire().to_owned())
     });
-    let data = posted.data.unwrap_or(RawValue::NULL);
+    let data = posted.given("data").unwrap_or(RawValue::NULL);
     let data = match options.media_key {
         true => Payload::Verbatim(data.to_owned()),
         false => {
@@ -65,12 +46,13 @@ pub(super) fn passed(event: &Event, options: &Options) -> Result<Passed, RenderE
             Payload::Told(data)
         }
     };
+    let verbatim = |name| posted.given(name).map(|raw| Payload::Verbatim(raw.to_owned()));
     let mut told = Told::named(name, data);
     if !options.lite {
-        put(&mut told.before, "isLatest", posted.is_latest);
-        put(&mut told.before, "progress", posted.progress);
+        let more = ["isLatest", "progress"];
+        told.before = more.into_iter().filter_map(|name| Some((name, verbatim(name)?))).collect();
     }
-    told.upstream = Some((posted.date_time, posted.sender));
+    told.upstream = Some((verbatim("date_time"), verbatim("sender")));
     Ok(Passed::Whole(Box::new(told)))
 }
 
