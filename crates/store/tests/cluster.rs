@@ -342,6 +342,45 @@ async fn whoever_reads_a_whole_account_misses_nothing_of_an_instance_made_elsewh
 }
 
 #[tokio::test]
+async fn what_is_not_erased_stays_in_sight_of_all_nodes() {
+    let database = Database::new().await;
+    let (a, b) = (database.node("a").await, database.node("b").await);
+    let shop = instance(&a, "shop").await;
+    let mut changes: Vec<_> = [&a, &b].map(Store::changes).into();
+    let append = async |text: &str| {
+        let events = vec![NewEvent { instance: shop, draft: message(text) }];
+        a.append(Append { events, body: None }).await.unwrap()[0].seq
+    };
+    let read = async |store: &Store| {
+        let limit = Limit { events: 100, bytes: 1 << 20 };
+        let shard = store.shard_of(shop);
+        // As lanes do: from memory if it is there.
+        let of = Reader::Instance(shop);
+        let page = match store.tail_after_in(shard, of, Position::START, limit) {
+            Some(page) => page,
+            None => store.read_after_in(shard, of, Position::START, limit).await.unwrap(),
+        };
+        page.events.iter().map(|event| event.seq).collect::<Vec<_>>()
+    };
+    let gone = append("from 5511999990001@s.whatsapp.net").await;
+    let stays = append("from 5511999990002@s.whatsapp.net").await;
+    for store in [&a, &b] {
+        eventually(SOON, async || read(store).await.contains(&stays).then_some(())).await;
+    }
+    let chat = "5511999990001@s.whatsapp.net".to_owned();
+    let erased = a.erase(Erase::Chat { instance: shop, chat }, &actor()).await.unwrap();
+    assert_eq!(erased.events, 1);
+    for (store, changes) in [&a, &b].into_iter().zip(&mut changes) {
+        let told = async { while changes.recv().await.unwrap() != Change::Erased(shop) {} };
+        tokio::time::timeout(SOON, told).await.expect("it hears of it");
+        let found = read(store).await;
+        assert!(found.contains(&stays) && !found.contains(&gone), "{found:?}");
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
 async fn a_client_frozen_in_the_middle_of_an_append_stops_nobody_for_long() {
     let database = Database::new().await;
     let a = database.node("a").await;

@@ -95,9 +95,7 @@ async fn apply(shared: &Arc<Shared>, session: &Session, what: i32, id: [u8; 16])
         what::ERASED => {
             let instance = InstanceId::from_bytes(id);
             let shard = shared.shard_of(instance);
-            // Which of its events are gone, the change does not say, and others came since: what is
-            // left is read from the journal.
-            shared.shard(shard).followed.forget();
+            shared.shard(shard).followed.start_over().await;
             shared.settled_states().remove(&instance);
             shared.aliases().forget();
             Change::Erased(instance)
