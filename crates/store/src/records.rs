@@ -134,7 +134,8 @@ impl Store {
     /// Makes an instance; `lifecycle` is its first event.
     ///
     /// # Errors
-    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account.
+    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account,
+    /// [`crate::StoreError::TokenTaken`] when the token is somebody's.
     pub async fn create_instance(
         &self,
         instance: Instance,
@@ -234,7 +235,8 @@ impl Store {
     /// Changes an instance and gives it as it is then.
     ///
     /// # Errors
-    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account.
+    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account,
+    /// [`crate::StoreError::TokenTaken`] when the token is somebody's.
     pub async fn update_instance(
         &self,
         id: InstanceId,
@@ -505,7 +507,8 @@ impl Store {
     /// Makes a credential. `secret_hash` is the SHA-256 of its secret.
     ///
     /// # Errors
-    /// [`crate::StoreError::Exists`] when its public id is taken.
+    /// [`crate::StoreError::Exists`] when its public id is taken,
+    /// [`crate::StoreError::TokenTaken`] when the secret is somebody's.
     pub async fn create_credential(
         &self,
         credential: Credential,
