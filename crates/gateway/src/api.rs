@@ -15,8 +15,9 @@ mod sources;
 pub mod token;
 
 pub(crate) use native::MAX_POSITION;
+pub use native::Recent;
 pub use openapi::document;
-pub use sources::Guesses;
+pub use sources::{Guesses, Refusals};
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;

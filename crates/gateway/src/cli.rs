@@ -154,13 +154,13 @@ Examples:
   zapbus replay cancel dst_01ARZ3NDEKTSV4RRFFQ69G5FAV 1"
     )]
     Replay(RemoteWith<replay::Replay>),
-    /// Erase all data of a chat, a person or an instance, for good.
+    /// Erase all data of a chat, a person or an instance, for good. Counts first.
     #[command(after_help = "\
 Examples:
-  zapbus erase chat shop 5511999990001@s.whatsapp.net
+  zapbus erase chat shop 5511999990001@s.whatsapp.net --dry-run
   zapbus erase person '+55 11 99999-0001'
   zapbus erase instance shop")]
-    Erase(Remote<erase::Erase>),
+    Erase(RemoteWith<erase::Erase>),
     /// Say what is slow, failing, lagging or misconfigured, and what to do about it.
     #[command(after_help = "\
 Examples:
@@ -366,14 +366,14 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::CheckConfig(check) => check.run(out),
         Command::Migrate(migrate) => migrate.run(out),
         Command::Healthcheck(healthcheck) => healthcheck.run(out),
-        Command::Account(remote) => remote.command.run(&remote.connection, out),
-        Command::Instance(remote) => remote.command.run(&remote.connection, out),
+        Command::Account(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Instance(remote) => remote.command.run(&remote.connection, out, err),
         Command::Credential(remote) => remote.command.run(&remote.connection, out),
         Command::Destination(remote) => remote.command.run(&remote.connection, out, err),
         Command::Resume(remote) => remote.command.run(&remote.connection, out, err),
         Command::Deliveries(remote) => remote.command.run(&remote.connection, out, err),
         Command::Replay(remote) => remote.command.run(&remote.connection, out, err),
-        Command::Erase(remote) => remote.command.run(&remote.connection, out),
+        Command::Erase(remote) => remote.command.run(&remote.connection, out, err),
         Command::Doctor(remote) => remote.command.run(&remote.connection, out),
         Command::Cluster(remote) => remote.command.run(&remote.connection, out),
         Command::Backup(remote) => remote.command.run(&remote.connection, out, err),

@@ -34,6 +34,7 @@ pub async fn run(app: App, stop: CancellationToken) {
         if let Err(error) = prune(&app, &stop).await {
             tracing::warn!(event = "upkeep.prune_failed", %error, "pruning goes on later");
         }
+        app.recent.look(&app.store.metrics(), (app.clock)());
         if let Some(lag) = app.telemetry.worst_lag() {
             app.store.report_lag(lag);
         }

@@ -21,6 +21,7 @@ mod statistics;
 use std::future::Future;
 
 pub(crate) use events::MAX_POSITION;
+pub use health::Recent;
 pub(super) use ingest::hops;
 
 use utoipa_axum::{router::OpenApiRouter, routes};

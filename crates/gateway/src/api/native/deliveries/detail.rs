@@ -11,7 +11,7 @@ use zapbus_event::{
 use zapbus_store::{Attempt, Destination};
 
 use super::{
-    super::{complete, destinations::document::spec_of, events::name_of},
+    super::{complete, destinations::document::known_spec, events::name_of},
     DeliveryAnswer, find,
 };
 use crate::{
@@ -31,8 +31,25 @@ pub(in crate::api::native) struct DeliveryDetail {
     /// Its attempts, oldest first. Of one that was accepted at once, only what `delivery` holds.
     attempts: Vec<AttemptAnswer>,
     /// What was sent, rendered again from the journal as the destination is set now; `null` when
-    /// event or destination is gone.
+    /// that cannot be told any more, for the reason in `no_request`.
     request: Option<RenderedRequest>,
+    /// Why there is no `request`.
+    #[schema(inline)]
+    no_request: Option<NoRequest>,
+}
+
+/// Why what was sent cannot be told.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum NoRequest {
+    /// The event is past its retention.
+    EventExpired,
+    /// The destination is gone.
+    DestinationDeleted,
+    /// The destination was restored without its secrets, and its channel is not set since.
+    NoChannel,
+    /// The dialect cannot write this event.
+    RenderFailed,
 }
 
 /// One attempt.
@@ -108,14 +125,20 @@ pub(in crate::api::native) async fn show_delivery(
         Some(event) => app.store.event(event.id).await?,
         None => None,
     };
-    let request = match (&event, &destination) {
-        (Some(event), Some(destination)) => Some(rendered(&app, event, destination).await?),
-        _ => None,
+    let rendered = match (&event, &destination) {
+        (Some(event), Some(destination)) => rendered(&app, event, destination).await?,
+        (None, _) => Err(NoRequest::EventExpired),
+        (_, None) => Err(NoRequest::DestinationDeleted),
+    };
+    let (request, no_request) = match rendered {
+        Ok(request) => (Some(request), None),
+        Err(why) => (None, Some(why)),
     };
     Ok(axum::Json(DeliveryDetail {
         delivery: delivery.into(),
         attempts: attempts.into_iter().map(AttemptAnswer::from).collect(),
         request,
+        no_request,
     }))
 }
 
@@ -123,8 +146,8 @@ async fn rendered(
     app: &App,
     event: &Event,
     destination: &Destination,
-) -> Result<RenderedRequest, ApiError> {
-    let spec = spec_of(destination)?;
+) -> Result<Result<RenderedRequest, NoRequest>, ApiError> {
+    let Some(spec) = known_spec(destination)? else { return Ok(Err(NoRequest::NoChannel)) };
     let name = name_of(app, event.instance).await?;
     let options = Options {
         include_raw: spec.include_raw,
@@ -132,10 +155,10 @@ async fn rendered(
         media_key: spec.media_key,
     };
     let restored = app.store.restored(event).await?;
-    let parts = spec
-        .dialect
-        .encode(restored.as_ref().unwrap_or(event), &Context { instance_name: &name }, &options)
-        .map_err(ApiError::internal)?;
+    let event = restored.as_ref().unwrap_or(event);
+    let encoded = spec.dialect.encode(event, &Context { instance_name: &name }, &options);
+    // Its delivery is dead for that reason, and the attempts say what the dialect says.
+    let Ok(parts) = encoded else { return Ok(Err(NoRequest::RenderFailed)) };
     let parts = parts
         .into_iter()
         .map(|part| {
@@ -143,7 +166,7 @@ async fn rendered(
             Ok(RenderedPart { name: part.name, body })
         })
         .collect::<Result<_, ApiError>>()?;
-    Ok(RenderedRequest { rendered_again: true, parts })
+    Ok(Ok(RenderedRequest { rendered_again: true, parts }))
 }
 
 /// Sends one delivery again, now, whatever became of it.

@@ -325,7 +325,9 @@ pub(in crate::api::native) fn spec_of(destination: &Destination) -> Result<Spec,
 }
 
 /// [`spec_of`]; `None` when it went with the secrets of a restored backup.
-pub(super) fn known_spec(destination: &Destination) -> Result<Option<Spec>, ApiError> {
+pub(in crate::api::native) fn known_spec(
+    destination: &Destination,
+) -> Result<Option<Spec>, ApiError> {
     serde_json::from_value(destination.spec.clone())
         .map_err(|error| ApiError::internal(format!("{} cannot be read: {error}", destination.id)))
 }
