@@ -16,8 +16,9 @@ pub mod token;
 pub mod vzaps;
 
 pub(crate) use auth::Standing;
+pub use native::Recent;
 pub use openapi::document;
-pub use sources::Guesses;
+pub use sources::{Guesses, Refusals};
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;

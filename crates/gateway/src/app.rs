@@ -6,7 +6,7 @@ use zapbus_channel as channel;
 use zapbus_store::{Clock, Store};
 
 use crate::{
-    api::{Guesses, body::Bodies},
+    api::{Guesses, Recent, Refusals, body::Bodies},
     backups::Backups,
     config::Config,
     directory::Directory,
@@ -50,6 +50,10 @@ pub struct Inner {
     pub bodies: Bodies,
     /// What strangers may cost at the URL that all apps share.
     pub guesses: Guesses,
+    /// When sources were last said to refuse something.
+    pub refusals: Refusals,
+    /// What went wrong of late.
+    pub recent: Recent,
     /// Whether traffic is taken.
     pub readiness: Readiness,
     /// SHA-256 of the operator's token.

@@ -176,13 +176,13 @@ An event is done when the server has answered 2xx. While the server is away even
 also when this command is not running; one that is refused comes again, some times. Under another
 --name everything is brought once more.")]
     Listen(RemoteWith<listen::Listen>),
-    /// Erase all data of a chat, a person or an instance, for good.
+    /// Erase all data of a chat, a person or an instance, for good. Counts first.
     #[command(after_help = "\
 Examples:
-  zapbus erase chat shop 5511999990001@s.whatsapp.net
+  zapbus erase chat shop 5511999990001@s.whatsapp.net --dry-run
   zapbus erase person '+55 11 99999-0001'
   zapbus erase instance shop")]
-    Erase(Remote<erase::Erase>),
+    Erase(RemoteWith<erase::Erase>),
     /// Say what is slow, failing, lagging or misconfigured, and what to do about it.
     #[command(after_help = "\
 Examples:
@@ -389,8 +389,8 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::CheckConfig(check) => check.run(out),
         Command::Migrate(migrate) => migrate.run(out),
         Command::Healthcheck(healthcheck) => healthcheck.run(out),
-        Command::Account(remote) => remote.command.run(&remote.connection, out),
-        Command::Instance(remote) => remote.command.run(&remote.connection, out),
+        Command::Account(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Instance(remote) => remote.command.run(&remote.connection, out, err),
         Command::Credential(remote) => remote.command.run(&remote.connection, out),
         Command::Destination(remote) => remote.command.run(&remote.connection, out, err),
         Command::Resume(remote) => remote.command.run(&remote.connection, out, err),
@@ -398,7 +398,7 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Replay(remote) => remote.command.run(&remote.connection, out, err),
         Command::Tail(remote) => remote.command.run(&remote.connection, out, err),
         Command::Listen(remote) => remote.command.run(&remote.connection, out, err),
-        Command::Erase(remote) => remote.command.run(&remote.connection, out),
+        Command::Erase(remote) => remote.command.run(&remote.connection, out, err),
         Command::Doctor(remote) => remote.command.run(&remote.connection, out),
         Command::Cluster(remote) => remote.command.run(&remote.connection, out),
         Command::Backup(remote) => remote.command.run(&remote.connection, out, err),

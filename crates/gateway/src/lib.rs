@@ -51,7 +51,7 @@ use zapbus_channel as channel;
 use zapbus_store::Clock;
 
 use crate::{
-    api::{Guesses, body::Bodies},
+    api::{Guesses, Recent, Refusals, body::Bodies},
     app::{App, Inner},
     backups::Backups,
     config::{Config, Secret},
@@ -59,13 +59,16 @@ use crate::{
     ingest::Ingest,
     lane::Lanes,
     realtime::Realtime,
-    server::{Front, Server, tls::Tls},
+    server::{Front, Server, answers::Answers, tls::Tls},
     telemetry::{Telemetry, readiness::Readiness},
     traces::Exporter,
 };
 
 /// Bytes of large request bodies that are read at one time; further ones are answered 503.
 const ROOM_FOR_BODIES: usize = 48 << 20;
+
+/// The same for bodies of which it is not known yet who sent them.
+const ROOM_FOR_STRANGERS: usize = 24 << 20;
 
 /// Where a gateway takes connections. Bound by the caller: a test binds port 0.
 #[derive(Debug)]
@@ -267,6 +270,7 @@ impl Running {
             directory,
             bodies: Bodies::new(
                 ROOM_FOR_BODIES.max(config.ingest.max_body_bytes),
+                ROOM_FOR_STRANGERS.max(config.ingest.max_event_bytes),
                 config.http.body_patience(),
             ),
             admin_token_hash: admin.hash,
@@ -281,6 +285,8 @@ impl Running {
             egress,
             opening,
             guesses: Guesses::default(),
+            refusals: Refusals::default(),
+            recent: Recent::default(),
             readiness,
         });
 
@@ -376,7 +382,8 @@ impl Running {
 
 fn front(app: &App, inherited: bool) -> Front {
     let routes = api::router(app.clone()).merge(telemetry::routes::router(app.clone()));
-    let mut router = server::counted(routes, app.telemetry.clone());
+    let answers = Answers::new(app.config.http.answer_patience());
+    let mut router = server::counted(routes, app.telemetry.clone(), answers);
     if let Some(cors) = app.config.cors.layer() {
         router = router.layer(cors);
     }

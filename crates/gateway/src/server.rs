@@ -1,6 +1,8 @@
 //! The listener: accepts connections, secures them, hands requests to the router, drains.
 
+pub mod answers;
 pub mod cors;
+mod pace;
 pub mod proxy;
 pub mod tls;
 
@@ -39,6 +41,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use self::{
+    answers::Answers,
+    pace::{Lenience, Paced},
     proxy::{Peer, peer_of},
     tls::Tls,
 };
@@ -62,6 +66,8 @@ pub struct Config {
     pub body_idle_s: u64,
     /// Seconds a request's body may take in all.
     pub body_timeout_s: u64,
+    /// Seconds in which nothing of an answer is taken, after which it is given up.
+    pub answer_idle_s: u64,
     /// Bytes of a request's line and headers.
     pub max_header_bytes: usize,
     /// Requests at once on one HTTP/2 connection.
@@ -75,6 +81,7 @@ impl Default for Config {
             header_timeout_s: 60,
             body_idle_s: 10,
             body_timeout_s: 30,
+            answer_idle_s: 60,
             max_header_bytes: 64 << 10,
             http2_max_streams: 256,
         }
@@ -90,6 +97,11 @@ impl Config {
         }
     }
 
+    /// How long answers may stand still.
+    pub fn answer_patience(&self) -> Duration {
+        Duration::from_secs(self.answer_idle_s)
+    }
+
     /// What is wrong with it, by key.
     pub fn check(&self) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
@@ -100,6 +112,7 @@ impl Config {
             ("header_timeout_s", self.header_timeout_s),
             ("body_idle_s", self.body_idle_s),
             ("body_timeout_s", self.body_timeout_s),
+            ("answer_idle_s", self.answer_idle_s),
         ] {
             if seconds == 0 {
                 wrong.push((key, "found 0, expected at least 1 second".to_owned()));
@@ -152,6 +165,7 @@ impl Server {
             front,
             builder: Arc::new(connection_builder(config)),
             patience: Duration::from_secs(config.header_timeout_s),
+            answer_patience: config.answer_patience(),
             slots: Arc::new(Semaphore::new(config.max_connections)),
             closing: server.closing.clone(),
             connections: server.connections.clone(),
@@ -206,6 +220,7 @@ struct Acceptor {
     front: Front,
     builder: Arc<auto::Builder<TokioExecutor>>,
     patience: Duration,
+    answer_patience: Duration,
     slots: Arc<Semaphore>,
     closing: CancellationToken,
     connections: TaskTracker,
@@ -251,12 +266,14 @@ impl Acceptor {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(event = "http.nodelay_failed", %error, %address, "answers may wait");
         }
+        let lenience = Lenience::default();
+        let stream = Paced::new(stream, self.answer_patience, lenience.clone());
         match tls {
-            None => self.serve_stream(stream, address, false).await,
+            None => self.serve_stream(stream, lenience, address, false).await,
             Some(tls) => {
                 let handshake = tokio::time::timeout(self.patience, tls.acceptor().accept(stream));
                 match handshake.await {
-                    Ok(Ok(stream)) => self.serve_stream(stream, address, true).await,
+                    Ok(Ok(stream)) => self.serve_stream(stream, lenience, address, true).await,
                     Ok(Err(error)) => {
                         tracing::debug!(event = "tls.handshake_failed", %error, %address, "no TLS");
                     }
@@ -270,7 +287,7 @@ impl Acceptor {
         drop(slot);
     }
 
-    async fn serve_stream<S>(self, stream: S, address: SocketAddr, secure: bool)
+    async fn serve_stream<S>(self, stream: S, lenience: Lenience, address: SocketAddr, secure: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -282,7 +299,9 @@ impl Acceptor {
             if !asked.swap(true, Ordering::Relaxed) {
                 first.notify_one();
             }
-            self.front.clone().answer(request, address, secure, self.requests.clone())
+            let answer = self.front.clone().answer(request, address, secure, self.requests.clone());
+            let lenience = lenience.clone();
+            async move { answer.await.inspect(|response| lenience.answering(response)) }
         });
         let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
@@ -378,18 +397,23 @@ fn draining(version: Version, path: &str) -> Response {
     response
 }
 
-/// Counts every answer of `router` under its route's template.
-pub fn counted(router: Router, telemetry: Arc<Telemetry>) -> Router {
-    router.layer(from_fn_with_state(telemetry, count))
+/// Counts every answer of `router` under its route's template, and holds room for the large ones.
+pub fn counted(router: Router, telemetry: Arc<Telemetry>, answers: Answers) -> Router {
+    router.layer(from_fn_with_state((telemetry, answers), count))
 }
 
-async fn count(State(telemetry): State<Arc<Telemetry>>, request: Request, next: Next) -> Response {
+async fn count(
+    State((telemetry, answers)): State<(Arc<Telemetry>, Answers)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let peer = request.extensions().get::<Peer>().copied();
     let response = next.run(request).await;
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let response = answers.hold(route, response);
     let took = started.elapsed();
     let status = response.status().as_u16();
     telemetry.answered(&method, route, status, took);

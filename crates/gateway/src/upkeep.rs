@@ -47,6 +47,7 @@ async fn put_in_order(app: &App, stop: &CancellationToken) {
 /// Writes what only this node has counted. Pruning, which may take long, does not hold it up.
 async fn tell_others(app: &App, stop: &CancellationToken) {
     while waited(TOLD_EVERY, stop).await {
+        app.recent.look(&app.store.metrics(), (app.clock)());
         if let Some(lag) = app.telemetry.worst_lag() {
             app.store.report_lag(lag);
         }

@@ -375,6 +375,17 @@ impl Store {
         }
     }
 
+    /// How many events [`Store::erase`] would take. Nothing is written.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or there is no such instance.
+    pub async fn erasable(&self, what: Erase) -> Result<u64> {
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::erase::erasable(engine, what).await,
+            Engine::Postgres(engine) => engine.erasable(what).await,
+        }
+    }
+
     /// Erases, in steps. What was asked for is in no row any more when it returns; on SQLite it is
     /// gone from database, log file and blob folder too. A server keeps deleted rows until it
     /// vacuums, and its log and backups for as long as it is told to.

@@ -338,7 +338,8 @@ async fn a_key_is_changed_while_several_nodes_are_up() {
     let refused = Store::open(with("old", &[&old])).await.unwrap_err();
     assert!(refused.to_string().contains(&new.id()), "{refused}");
     let after = open(with("after", &[&new])).await;
-    assert_eq!(after.instance(shop).await.unwrap().unwrap().token, "token of shop");
+    let token = after.instance(shop).await.unwrap().unwrap().token;
+    assert!(token.starts_with("token of shop"), "{token}");
     after.close().await;
 }
 

@@ -122,11 +122,12 @@ pub enum ApiError {
         /// The name.
         name: String,
     },
-    /// The body is not what the route reads: not JSON, an unknown member, a wrong type.
+    /// The body is no JSON.
     Malformed(Vec<Fault>),
     /// The query string is not what the route reads.
     InvalidQuery(Vec<Fault>),
-    /// The body reads well but asks for something impossible.
+    /// The body is JSON, but not what the route reads (an unknown member, a wrong type), or asks
+    /// for something impossible.
     Invalid(Vec<Fault>),
     /// An event type outside the catalog.
     UnknownEventType {
@@ -360,8 +361,8 @@ impl ApiError {
                                nothing of this request was stored."
                 .into(),
             Self::IdempotencyKeyReused => {
-                "The same Idempotency-Key came with another request before. Use a new key for a \
-                 new request."
+                "The same Idempotency-Key, or the event's own id, came with another request \
+                 before. Nothing was stored; use a new key for a new request."
                     .into()
             }
             Self::EventExpired => {
@@ -536,6 +537,12 @@ impl From<StoreError> for ApiError {
                 _ => What::Instance,
             }),
             StoreError::Exists { what, name } => Self::Exists { what, name },
+            StoreError::TokenTaken => Self::Conflict {
+                code: "token_taken",
+                reason: "This token or secret is in use already. Choose another, or leave it out \
+                         to have one made."
+                    .to_owned(),
+            },
             StoreError::EventExpired => Self::EventExpired,
             StoreError::Refused { reason } => Self::Conflict { code: "refused", reason },
             StoreError::Sealed { what } => Self::Conflict {
@@ -674,6 +681,7 @@ fn examples() -> Vec<ApiError> {
         conflict("reserved_account", "The account `default` keeps its name."),
         conflict("phone_number_id_taken", "Another instance has that phone_number_id."),
         conflict("too_many_sources", "1000 Meta apps have an app-level source already."),
+        conflict("token_taken", "This token or secret is in use already. Choose another."),
         conflict("run_ended", "This replay has ended; start a new one."),
         conflict("destination_deleted", "The destination of this delivery was deleted."),
         conflict("refused", "The account still has instances."),

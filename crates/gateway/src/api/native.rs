@@ -23,6 +23,7 @@ mod tickets;
 
 use std::future::Future;
 
+pub use health::Recent;
 pub(super) use ingest::hops;
 
 use utoipa_axum::{router::OpenApiRouter, routes};

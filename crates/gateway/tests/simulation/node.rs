@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use zapbus_channel::{Opening, egress::Guard, simulation::World as ChannelWorld};
 use zapbus_event::Timestamp;
 use zapbus_gateway::{
-    api::{self, Guesses, body::Bodies},
+    api::{self, Guesses, Recent, Refusals, body::Bodies},
     app::{App, Inner},
     backups::Backups,
     config::Config,
@@ -144,9 +144,11 @@ impl Node {
             realtime,
             started: std::time::Instant::now(),
             guesses: Guesses::default(),
+            recent: Recent::default(),
+            refusals: Refusals::default(),
             public_url: "http://simulation.example".to_owned(),
             directory,
-            bodies: Bodies::new(48 << 20, config.http.body_patience()),
+            bodies: Bodies::new(48 << 20, 24 << 20, config.http.body_patience()),
             admin_token_hash: token_hash(TOKEN),
             clock,
             config,

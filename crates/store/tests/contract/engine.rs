@@ -325,11 +325,12 @@ pub(crate) fn actor() -> Actor {
 
 pub(crate) fn new_instance(account: AccountId, name: &str) -> Instance {
     let at = Timestamp::from_millis(BEGIN);
+    let id = InstanceId::new(at, unique().into());
     Instance {
-        id: InstanceId::new(at, unique().into()),
+        id,
         account,
         name: name.to_owned(),
-        token: format!("token of {name}"),
+        token: format!("token of {name}, {id}"),
         source: None,
         route: None,
         settings: json!({}),
