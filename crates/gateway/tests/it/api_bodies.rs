@@ -92,7 +92,7 @@ async fn what_is_only_announced_takes_no_room() {
 
 #[tokio::test]
 async fn readiness_sees_that_there_is_no_room_and_that_it_is_back() {
-    let gateway = Gateway::start(|config| config.http.body_idle_s = 2).await;
+    let gateway = Gateway::start(|config| config.http.body_idle_s = 6).await;
     gateway.create_instance("shop").await;
     assert_eq!(readiness(&gateway).await, None);
     let head = "content-length: 16777216";

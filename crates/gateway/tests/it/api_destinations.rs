@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Caller, expect_fault, expect_problem, text},
+    lane::impatient,
     receiver::{Receiver, Reply},
     server::{Gateway, eventually, expect_json, text_message},
 };
@@ -181,8 +182,14 @@ async fn everything_that_is_wrong_is_said_at_once() {
 
 #[tokio::test]
 async fn a_change_merges_and_what_waits_is_sent_by_it() {
-    let (gateway, mut receiver) = start().await;
-    let channel = json!({ "channel": { "headers": { "x-a": "1", "x-b": "2" }, "authorization": "Bearer hush" } });
+    // However long the changes take, it is tried again soon after the last one.
+    let gateway = Gateway::start(impatient).await;
+    gateway.create_instance("shop").await;
+    let mut receiver = Receiver::start().await;
+    let channel = json!({
+        "channel": { "headers": { "x-a": "1", "x-b": "2" }, "authorization": "Bearer hush" },
+        "retry": { "waits_s": [1], "max_attempts": 50 },
+    });
     let made = gateway.create_webhook("shop", &receiver.url("/old"), channel).await;
     let id = text(&made, "id");
     receiver.go_down();

@@ -1,14 +1,7 @@
 //! A batch goes into a transaction, and its callers are answered.
 
-#[cfg(feature = "simulation")]
-use rusqlite::Connection;
-
 use super::transaction::Tx;
-use crate::{
-    AppendError,
-    fault::{Fault, Result},
-    sqlite::queue::Batch,
-};
+use crate::{AppendError, fault::Result, sqlite::queue::Batch};
 
 /// Writes the batch: settlements first, they are bounded by the windows of their lanes.
 pub(super) fn fill(tx: &mut Tx<'_>, batch: &mut Batch, careful: bool) -> Result<()> {
@@ -64,8 +57,11 @@ pub(super) fn answer_too_early(batch: &mut Batch) {
 
 /// What a disk that fails leaves behind.
 #[cfg(feature = "simulation")]
-pub(super) fn simulated_failure(conn: &Connection, failure: crate::simulation::Failure) -> Fault {
-    use crate::simulation::Failure;
+pub(super) fn simulated_failure(
+    conn: &rusqlite::Connection,
+    failure: crate::simulation::Failure,
+) -> crate::fault::Fault {
+    use crate::{fault::Fault, simulation::Failure};
 
     if failure == Failure::Unknown
         && let Err(error) = conn.execute_batch("COMMIT")
