@@ -241,7 +241,7 @@ impl Telemetry {
             self.in_flight.clone(),
         );
         all.register(
-            "read_ahead_bytes",
+            "read_ahead_used_bytes",
             "Bytes of events that lanes have read and not sent",
             self.read_ahead.clone(),
         );

@@ -300,12 +300,12 @@ async fn what_comes_between_two_erasures_is_sent() {
     let id = hook(&gateway, &receiver.url("/"), json!({ "max_in_flight": 1 })).await;
     post(&gateway, &[("1", "a"), ("1", "b")]).await;
     receiver.wait_for(1).await;
-    let chat = |chat: &str| json!({ "type": "chat", "instance": "shop", "chat": chat });
+    let chat = json!({ "type": "chat", "instance": "shop", "chat": "1@s.whatsapp.net" });
     for n in 0..5 {
-        expect_json(gateway.post("/v1/erasures", &chat("1")).await, 200).await;
+        expect_json(gateway.post("/v1/erasures", &chat).await, 200).await;
         post(&gateway, &[("2", &format!("c{n}"))]).await;
     }
-    expect_json(gateway.post("/v1/erasures", &chat("1")).await, 200).await;
+    expect_json(gateway.post("/v1/erasures", &chat).await, 200).await;
     receiver.wait_for(6).await;
     shows(&gateway, &id, "everything is settled", |it| it["status"]["in_flight"] == 0).await;
     assert_eq!(ids(&receiver.received()), ["a", "c0", "c1", "c2", "c3", "c4"]);
