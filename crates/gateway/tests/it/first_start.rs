@@ -30,15 +30,18 @@ async fn the_printed_example_works_as_it_stands() {
     let stdout = served.stdout();
     let example = &stdout[stdout.find("# 1.").expect("there is an example")..];
 
-    let script = format!("{example}\nsleep 3\nkill %1\n");
+    // A receiver that is slow to start is tried again after some seconds.
+    let arrived = "for n in {1..150}; do grep -q arrived: said && break; sleep 0.1; done";
+    let script = format!("exec > said\n{example}\n{arrived}\nkill %1\n");
     let output = Command::new("bash")
         .arg("-c")
         .arg(&script)
+        .current_dir(folder.path())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(Duration::from_secs(30), output).await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said = std::fs::read_to_string(folder.path().join("said")).unwrap();
     assert!(
         said.contains("arrived:") && said.contains("Hello from Zapbus"),
         "{script}\n{said}\n{}",
