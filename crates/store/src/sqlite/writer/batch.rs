@@ -4,11 +4,9 @@
 use rusqlite::Connection;
 
 use super::transaction::Tx;
-use crate::{
-    AppendError,
-    fault::{Fault, Result},
-    sqlite::queue::Batch,
-};
+#[cfg(feature = "simulation")]
+use crate::fault::Fault;
+use crate::{AppendError, fault::Result, sqlite::queue::Batch};
 
 /// Writes the batch: settlements first, they are bounded by the windows of their lanes.
 pub(super) fn fill(tx: &mut Tx<'_>, batch: &mut Batch, careful: bool) -> Result<()> {
