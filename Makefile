@@ -7,7 +7,7 @@ IMAGE ?= zapbus:latest
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test postgres lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail faults vices outage soak fuzz fuzz-corpus image
+.PHONY: help run demo build test postgres lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,11 @@ crash-can-fail: ## Show that the crash test fails when events are answered befor
 		echo "The crash test did not notice that events were answered too early: it proves nothing."; \
 		exit 1; }
 	@echo "Good: the crash test noticed."
+
+streams: ## 200 subscribers that come and go while the gateway is killed 20 times (ZAPBUS_STREAMS_SUBSCRIBERS, _KILLS, _SEED)
+	ZAPBUS_STREAMS_SUBSCRIBERS=$${ZAPBUS_STREAMS_SUBSCRIBERS:-200} \
+	ZAPBUS_STREAMS_KILLS=$${ZAPBUS_STREAMS_KILLS:-20} \
+		$(CARGO) test --locked --package zapbus --test streams -- --nocapture
 
 # Unoptimised builds only say in their requests by which right they were sent.
 CHAOS = $(CARGO) test --locked --package zapbus --test chaos -- --nocapture three_nodes

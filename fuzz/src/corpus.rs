@@ -4,9 +4,16 @@ use std::{fs, io, path::Path};
 
 use zapbus_fuzz::fuzzing::TARGETS;
 
-/// A folder of fixtures, and the targets whose corpus they are part of.
-const FIXTURES: &str = "../crates/event/fixtures/cloud-api";
-const FED: [&str; 3] = ["cloud_api", "native_event", "binaries"];
+/// Folders of fixtures, and the targets whose corpus they are part of.
+const FIXTURES: &str = "../crates/event/fixtures";
+const FED: [(&str, &str); 6] = [
+    ("cloud_api", "cloud-api"),
+    ("native_event", "cloud-api"),
+    ("binaries", "cloud-api"),
+    ("evolution", "evolution"),
+    ("wuzapi", "wuzapi"),
+    ("waha", "waha"),
+];
 
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -16,8 +23,8 @@ fn main() -> io::Result<()> {
         for (number, seed) in target.seeds.iter().enumerate() {
             fs::write(folder.join(format!("seed-{number}")), seed)?;
         }
-        if FED.contains(&target.name) {
-            for file in fs::read_dir(here.join(FIXTURES))? {
+        for (_, fixtures) in FED.iter().filter(|(fed, _)| *fed == target.name) {
+            for file in fs::read_dir(here.join(FIXTURES).join(fixtures))? {
                 let file = file?;
                 fs::copy(file.path(), folder.join(file.file_name()))?;
             }

@@ -24,7 +24,7 @@ pub mod webhook;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize, de};
 use serde_json::Value;
 use utoipa::{
@@ -46,6 +46,9 @@ pub struct Message {
     pub event_name: String,
     /// The rendered body.
     pub body: Bytes,
+    /// What the dialect's own product says in headers, besides ours. Headers of the destination's
+    /// own win over these.
+    pub headers: Vec<(HeaderName, String)>,
     /// Messages with equal keys must not overtake each other.
     pub ordering_key: String,
     /// When this attempt starts; signed.

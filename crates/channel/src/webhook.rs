@@ -356,6 +356,11 @@ impl Webhook {
         let signers = std::iter::once(&self.signer).chain(previous.map(|(signer, _)| signer));
         let signature =
             signature::sign(signers, message.id.as_bytes(), timestamp.as_bytes(), &message.body);
+        for (name, value) in &message.headers {
+            if !headers.contains_key(name) {
+                headers.insert(name, HeaderValue::try_from(value)?);
+            }
+        }
         headers.insert(ID, HeaderValue::try_from(&message.id)?);
         headers.insert(TIMESTAMP, timestamp);
         headers.insert(SIGNATURE, HeaderValue::try_from(signature)?);

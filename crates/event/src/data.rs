@@ -208,29 +208,29 @@ impl Data {
 
     /// The second half of its ordering key ([`Kind::ordered_by`]).
     pub fn partition(&self) -> Cow<'_, str> {
-        let id = match self {
-            Self::MessageReceived(data) => &data.chat.id,
-            Self::MessageSent(data) => &data.chat.id,
-            Self::MessageEdited(data) => &data.chat.id,
-            Self::MessageDeleted(data) => &data.chat.id,
-            Self::MessageReaction(data) => &data.chat.id,
-            Self::MessageVote(data) => &data.chat.id,
-            Self::MessageStatus(data) => &data.chat.id,
-            Self::MessageUndecryptable(data) => &data.chat.id,
-            Self::MessageFlagged(data) => &data.chat.id,
-            Self::PresenceUser(data) => &data.user.id,
-            Self::PresenceChat(data) => &data.chat.id,
-            Self::ChatUpdated(data) => &data.chat.id,
-            Self::ChatDeleted(data) => &data.chat.id,
-            Self::ContactUpdated(data) => &data.contact.id,
-            Self::GroupUpdated(data) => &data.group.id,
-            Self::GroupParticipants(data) => &data.group.id,
-            Self::GroupLifecycle(data) => &data.group.id,
-            Self::NewsletterUpdated(data) => &data.newsletter.id,
-            Self::CallUpdated(data) => &data.call_id,
-            Self::LabelAssociation(data) => &data.chat.id,
+        let address = match self {
+            Self::MessageReceived(data) => &data.chat,
+            Self::MessageSent(data) => &data.chat,
+            Self::MessageEdited(data) => &data.chat,
+            Self::MessageDeleted(data) => &data.chat,
+            Self::MessageReaction(data) => &data.chat,
+            Self::MessageVote(data) => &data.chat,
+            Self::MessageStatus(data) => &data.chat,
+            Self::MessageUndecryptable(data) => &data.chat,
+            Self::MessageFlagged(data) => &data.chat,
+            Self::PresenceUser(data) => &data.user,
+            Self::PresenceChat(data) => &data.chat,
+            Self::ChatUpdated(data) => &data.chat,
+            Self::ChatDeleted(data) => &data.chat,
+            Self::ContactUpdated(data) => &data.contact,
+            Self::GroupUpdated(data) => &data.group,
+            Self::GroupParticipants(data) => &data.group,
+            Self::GroupLifecycle(data) => &data.group,
+            Self::NewsletterUpdated(data) => &data.newsletter,
+            Self::CallUpdated(data) => return Cow::Borrowed(&data.call_id),
+            Self::LabelAssociation(data) => &data.chat,
             Self::BotSession(data) => match &data.chat {
-                Some(chat) => &chat.id,
+                Some(chat) => chat,
                 None => return INSTANCE.into(),
             },
             Self::LabelUpdated(_)
@@ -260,6 +260,6 @@ impl Data {
                 return format!("_destination/{}", data.destination).into();
             }
         };
-        id.into()
+        address.ordering_id()
     }
 }

@@ -1,6 +1,9 @@
 //! How an event is written for whoever gets it: one vocabulary of envelope and names per dialect.
 
+pub mod evolution;
 pub mod native;
+pub mod ryze;
+pub mod vzaps;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -16,6 +19,8 @@ pub enum Dialect {
     /// Our own: the canonical envelope.
     #[default]
     Native,
+    /// That of VZaps: `Message`, `ReadReceipt`, and bodies in the shape of whatsmeow's events.
+    Vzaps,
 }
 
 /// What is known beside the event.
@@ -37,6 +42,9 @@ pub struct Options {
     /// Put the keys that decrypt media into the message body, where the dialect has a place for
     /// them.
     pub media_key: bool,
+    /// Written for a live connection instead of being posted, where the dialect makes a
+    /// difference.
+    pub live: bool,
 }
 
 /// What becomes of an event for which a dialect has no name.
@@ -73,12 +81,13 @@ pub struct RenderError {
 
 impl Dialect {
     /// Every dialect.
-    pub const ALL: &'static [Self] = &[Self::Native];
+    pub const ALL: &'static [Self] = &[Self::Native, Self::Vzaps];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Vzaps => "vzaps",
         }
     }
 
@@ -95,6 +104,7 @@ impl Dialect {
     ) -> Result<Vec<Part>, RenderError> {
         match self {
             Self::Native => Ok(vec![native::encode(event, context, options)]),
+            Self::Vzaps => Ok(vzaps::encode(event, context, options)?.into_iter().collect()),
         }
     }
 }
@@ -107,7 +117,7 @@ impl fmt::Display for Dialect {
 
 /// Text that names no dialect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown dialect {name:?}; there is {}", known())]
+#[error("unknown dialect {name:?}; there are {}", known())]
 pub struct DialectError {
     /// The name that was given.
     pub name: String,

@@ -119,12 +119,18 @@ id!(
     /// One line of the audit log.
     AuditId, "aud_"
 );
+id!(
+    /// A named subscriber. Not made of a time but of whose it is, its name and what it asks for:
+    /// who asks for the same again is the same subscriber.
+    SubscriberId, "sub_"
+);
 
 parse_prefixed!(EventId);
 parse_prefixed!(AccountId);
 parse_prefixed!(DestinationId);
 parse_prefixed!(CredentialId);
 parse_prefixed!(AuditId);
+parse_prefixed!(SubscriberId);
 
 impl InstanceId {
     /// The form VZaps clients expect.

@@ -46,7 +46,9 @@ pub use dialect::{Dialect, DialectError};
 pub use draft::NativeError;
 pub use event::{Alias, Draft, Event, Position, Raw, Source, SourceKind};
 pub use filter::{Filter, FilterError};
-pub use ids::{AccountId, AuditId, CredentialId, DestinationId, EventId, IdError, InstanceId};
+pub use ids::{
+    AccountId, AuditId, CredentialId, DestinationId, EventId, IdError, InstanceId, SubscriberId,
+};
 pub use instance_state::{Connection, InstanceState, PairCode, Qr};
 pub use kind::{Kind, OrderedBy, UnknownKind};
 pub use sample::sample;

@@ -6,9 +6,20 @@
 pub mod cloud_api;
 mod compound;
 mod delivery;
+pub mod evolution;
+mod members;
+mod people;
+mod placed;
 mod scalar;
+pub mod signature;
+pub mod waha;
+mod web_message;
+pub mod wuzapi;
 
-use crate::Draft;
+use serde_json::value::RawValue;
+
+pub(crate) use self::members::Members;
+use crate::{Draft, SourceKind};
 
 /// What an upstream's body says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,4 +40,18 @@ pub struct Routed {
     pub waba_id: Option<String>,
     /// The event.
     pub draft: Draft,
+}
+
+/// What decrypts the file of a message, taken from the upstream's element: pairs of a member's
+/// name, as Baileys has it, and its value. Empty where the upstream hands on no such keys.
+pub(crate) fn media_keys(kind: SourceKind, raw: &[u8]) -> Vec<(&'static str, String)> {
+    let path: &[&str] = match kind {
+        SourceKind::Wuzapi => &["event", "Message"],
+        SourceKind::Waha => &["payload", "_data", "message"],
+        _ => return Vec::new(),
+    };
+    let whole = serde_json::from_slice::<&RawValue>(raw).ok().and_then(Members::of);
+    let Some(whole) = whole else { return Vec::new() };
+    let message = path.iter().try_fold(whole, |at, name| at.object(name));
+    message.map(|message| web_message::media_keys(&message)).unwrap_or_default()
 }

@@ -13,10 +13,12 @@ pub mod page;
 mod root;
 mod sources;
 pub mod token;
+pub mod vzaps;
 
-pub(crate) use native::MAX_POSITION;
+pub(crate) use auth::Standing;
+pub use native::Recent;
 pub use openapi::document;
-pub use sources::Guesses;
+pub use sources::{Guesses, Refusals};
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,7 +28,10 @@ use crate::app::App;
 
 /// Everything that is served but operations.
 pub fn router(app: App) -> Router {
-    let (router, _) = routes().split_for_parts();
+    let (mut router, _) = routes().split_for_parts();
+    if app.config.vzaps.enabled {
+        router = router.merge(vzaps::router(app.clone()));
+    }
     router
         .merge(openapi::router())
         .merge(root::router())

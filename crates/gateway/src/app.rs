@@ -6,12 +6,13 @@ use zapbus_channel as channel;
 use zapbus_store::{Clock, Store};
 
 use crate::{
-    api::{Guesses, body::Bodies},
+    api::{Guesses, Recent, Refusals, body::Bodies},
     backups::Backups,
     config::Config,
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
+    realtime::Realtime,
     telemetry::{Telemetry, readiness::Readiness},
 };
 
@@ -33,6 +34,8 @@ pub struct Inner {
     pub ingest: Ingest,
     /// All lanes of this node.
     pub lanes: Lanes,
+    /// All live connections of this node.
+    pub realtime: Realtime,
     /// Cached look-ups of instances and credentials.
     pub directory: Directory,
     /// The clock.
@@ -47,6 +50,10 @@ pub struct Inner {
     pub bodies: Bodies,
     /// What strangers may cost at the URL that all apps share.
     pub guesses: Guesses,
+    /// When sources were last said to refuse something.
+    pub refusals: Refusals,
+    /// What went wrong of late.
+    pub recent: Recent,
     /// Whether traffic is taken.
     pub readiness: Readiness,
     /// SHA-256 of the operator's token.

@@ -16,6 +16,8 @@ mod erase;
 mod exit;
 mod healthcheck;
 mod instance;
+mod listen;
+mod live;
 mod manual;
 mod migrate;
 mod output;
@@ -27,6 +29,7 @@ mod resume;
 mod serve;
 mod signals;
 mod simulate;
+mod tail;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -154,13 +157,32 @@ Examples:
   zapbus replay cancel dst_01ARZ3NDEKTSV4RRFFQ69G5FAV 1"
     )]
     Replay(RemoteWith<replay::Replay>),
-    /// Erase all data of a chat, a person or an instance, for good.
+    /// Follow events as they come.
     #[command(after_help = "\
 Examples:
-  zapbus erase chat shop 5511999990001@s.whatsapp.net
+  zapbus tail
+  zapbus tail shop --types 'message.*'
+  zapbus tail shop --since 15m --ndjson
+
+Leaves nothing behind. When the connection breaks it goes on where it was.")]
+    Tail(RemoteWith<tail::Tail>),
+    /// Bring events to a server on this machine, as a webhook would.
+    #[command(after_help = "\
+Examples:
+  zapbus listen shop --forward-to http://localhost:3000/hook
+  zapbus listen shop --forward-to http://localhost:5678/webhook/x --types 'message.*' --name n8n
+
+An event is done when the server has answered 2xx. While the server is away events wait at the gateway,
+also when this command is not running; one that is refused comes again, some times. Under another
+--name everything is brought once more.")]
+    Listen(RemoteWith<listen::Listen>),
+    /// Erase all data of a chat, a person or an instance, for good. Counts first.
+    #[command(after_help = "\
+Examples:
+  zapbus erase chat shop 5511999990001@s.whatsapp.net --dry-run
   zapbus erase person '+55 11 99999-0001'
   zapbus erase instance shop")]
-    Erase(Remote<erase::Erase>),
+    Erase(RemoteWith<erase::Erase>),
     /// Say what is slow, failing, lagging or misconfigured, and what to do about it.
     #[command(after_help = "\
 Examples:
@@ -367,14 +389,16 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::CheckConfig(check) => check.run(out),
         Command::Migrate(migrate) => migrate.run(out),
         Command::Healthcheck(healthcheck) => healthcheck.run(out),
-        Command::Account(remote) => remote.command.run(&remote.connection, out),
-        Command::Instance(remote) => remote.command.run(&remote.connection, out),
+        Command::Account(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Instance(remote) => remote.command.run(&remote.connection, out, err),
         Command::Credential(remote) => remote.command.run(&remote.connection, out),
         Command::Destination(remote) => remote.command.run(&remote.connection, out, err),
         Command::Resume(remote) => remote.command.run(&remote.connection, out, err),
         Command::Deliveries(remote) => remote.command.run(&remote.connection, out, err),
         Command::Replay(remote) => remote.command.run(&remote.connection, out, err),
-        Command::Erase(remote) => remote.command.run(&remote.connection, out),
+        Command::Tail(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Listen(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Erase(remote) => remote.command.run(&remote.connection, out, err),
         Command::Doctor(remote) => remote.command.run(&remote.connection, out),
         Command::Cluster(remote) => remote.command.run(&remote.connection, out),
         Command::Backup(remote) => remote.command.run(&remote.connection, out, err),

@@ -24,7 +24,8 @@ pub use self::{
     secret::Secret,
 };
 use crate::{
-    backups, lane, server,
+    api::vzaps,
+    backups, lane, realtime, server,
     telemetry::{self, logs},
     traces,
 };
@@ -73,6 +74,10 @@ pub struct Config {
     pub backup: backups::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
+    /// Live connections.
+    pub realtime: realtime::Config,
+    /// The API of VZaps.
+    pub vzaps: vzaps::Config,
     /// Logs.
     pub log: logs::Config,
     /// Metrics.
@@ -105,6 +110,8 @@ impl Default for Config {
             retention: Retention::default(),
             backup: backups::Config::default(),
             lanes: lane::Config::default(),
+            realtime: realtime::Config::default(),
+            vzaps: vzaps::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
             traces: traces::Config::default(),
@@ -413,6 +420,8 @@ impl Config {
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
             ("lanes", self.lanes.check()),
+            ("realtime", self.realtime.check()),
+            ("vzaps", self.vzaps.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),
             ("traces", self.traces.check()),

@@ -1,13 +1,13 @@
 //! What must exist before the first request: the operator's token, the credential from the
 //! environment, the event that says that we are here.
 
-use base64::Engine as _;
 use serde_json::Value;
 use zapbus_event::{CredentialId, Data, Draft, Timestamp, data::SystemStarted};
 use zapbus_store::{Actor, Append, Credential, DEFAULT_ACCOUNT, NewEvent, Role, Store, StoreError};
 
 use crate::{
     RunError,
+    api::token,
     app::App,
     config::{Bootstrap, Secret},
     directory::token_hash,
@@ -36,7 +36,7 @@ pub async fn admin_token(
     if let Some(hash) = kept.as_ref().and_then(read_hash) {
         return Ok(AdminToken { hash, made: None });
     }
-    let token = make_token("zb_admin_")?;
+    let token = Secret::new(token::make(token::ADMIN_PREFIX)?);
     let hash = token_hash(token.expose());
     // Of several nodes that start on an empty database, one has made it.
     let kept = store.set_setting_once(ADMIN_TOKEN_SETTING, Value::from(hex::encode(hash))).await?;
@@ -50,13 +50,6 @@ fn read_hash(value: &Value) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
     hex::decode_to_slice(value.as_str()?, &mut hash).ok()?;
     Some(hash)
-}
-
-fn make_token(prefix: &str) -> Result<Secret, getrandom::Error> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)?;
-    let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
-    Ok(Secret::new(format!("{prefix}{text}")))
 }
 
 /// Makes the credential of the default account that the environment names, or gives it the secret

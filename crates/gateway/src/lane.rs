@@ -39,21 +39,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zapbus_channel::{Message, Opening, Report};
 use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Kind, Position, Timestamp};
 use zapbus_store::{
-    Activity, Actor, Clock, Destination, DestinationHead, Health, LaneId, Settlement, ShardId,
-    Store, StoreError, Urgency,
+    Activity, Actor, Clock, DeliveryId, Destination, DestinationHead, Health, LaneId, Settlement,
+    ShardId, Store, StoreError, Urgency,
 };
 
 pub use self::config::Config;
+pub(crate) use self::send::{dialect_headers, render_options};
 use self::{
     announce::Voice,
     gate::{Memory, Patience},
     loading::Known,
     roster::{Command, Mode, Rest, Roster, live},
-    send::render_options,
 };
 use crate::{
     rendering::Rendering,
-    spec::Spec,
+    spec::{Retry, Spec},
     telemetry::{self, Telemetry},
     traces::Tracer,
 };
@@ -124,7 +124,7 @@ pub(crate) struct Shared {
     config: Config,
     telemetry: Arc<Telemetry>,
     tracer: Option<Tracer>,
-    rendering: Rendering,
+    rendering: Arc<Rendering>,
     /// The node's cap on sends.
     sends: Arc<Semaphore>,
     /// Read-ahead of all lanes, in KiB.
@@ -161,7 +161,7 @@ impl Lanes {
             parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            rendering: Rendering::new(store.clone()),
+            rendering: Arc::new(Rendering::new(store.clone())),
             sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),
             read_ahead: Arc::new(Semaphore::new(read_ahead)),
             roster: Mutex::default(),
@@ -248,9 +248,11 @@ impl Lanes {
     ///
     /// When the store cannot write.
     pub async fn write_cursor(&self, id: DestinationId) -> Result<(), StoreError> {
+        let Some(tenure) = self.shared.roster().tenure_of(id) else { return Ok(()) };
         let Some(status) = self.own_status(id).await else { return Ok(()) };
         let settlement = |(shard, cursor)| Settlement {
             lane: live(id),
+            epoch: Some(tenure.epoch),
             shard,
             cursor: Some(cursor),
             health: None,
@@ -286,7 +288,22 @@ impl Lanes {
 
     /// Events were erased: what lanes have read of them and not sent yet, they must not send.
     pub fn erased(&self) {
-        self.shared.forget_read();
+        self.shared.forget_read(None);
+    }
+
+    /// An account is gone, and its destinations with it: what is under way is finished.
+    pub fn account_deleted(&self, account: AccountId) {
+        let own: Vec<DestinationId> = {
+            let roster = self.shared.roster();
+            let own = roster.iter().filter(|(_, entry)| entry.head.account == account);
+            own.map(|(id, _)| *id).collect()
+        };
+        own.into_iter().for_each(|id| self.shared.drop_lane(id));
+    }
+
+    /// What renders events, for others who send them too.
+    pub(crate) fn rendering(&self) -> Arc<Rendering> {
+        Arc::clone(&self.shared.rendering)
     }
 
     /// An instance was renamed or is gone.
@@ -328,6 +345,20 @@ impl Lanes {
         }
     }
 
+    /// Whether a delivery is being sent, as far as this node knows: of a lane that another node runs
+    /// it knows nothing.
+    pub(crate) async fn is_sending(&self, id: DeliveryId) -> bool {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let roster = self.shared.roster();
+            match roster.get(id.lane.destination).map(|entry| &entry.mode) {
+                Some(Mode::Running(mail)) if mail.tell(Command::IsSending(id, sender)) => {}
+                _ => return false,
+            }
+        }
+        receiver.await.unwrap_or(false)
+    }
+
     /// Sends one event past the lane: nothing is logged and no cursor moves. One report for each
     /// part that was sent.
     pub async fn send_test(
@@ -348,6 +379,7 @@ impl Lanes {
                 if index == 0 { event.id.to_string() } else { format!("{}.{index}", event.id) };
             let message = Message {
                 id,
+                headers: dialect_headers(spec.dialect, event, &part.name, 1),
                 event_name: part.name,
                 body: part.body,
                 ordering_key: event.ordering_key(),
@@ -384,16 +416,24 @@ impl Lanes {
 }
 
 impl Shared {
-    /// Lanes that run read again what they have read and not sent.
-    pub(super) fn forget_read(&self) {
+    /// Lanes that run read again what they have read and not sent: all, or those that may have
+    /// events of this instance.
+    pub(super) fn forget_read(&self, of: Option<InstanceId>) {
         let roster = self.roster();
-        let mut lanes: Vec<_> = roster.iter().collect();
+        let mut lanes: Vec<_> = roster
+            .iter()
+            .filter(|(_, entry)| {
+                of.is_none() || entry.head.instance.is_none() || entry.head.instance == of
+            })
+            .filter_map(|(id, entry)| match &entry.mode {
+                Mode::Running(mail) => Some((id, mail)),
+                _ => None,
+            })
+            .collect();
         // In the order in which they were made, not in that of a hash.
         lanes.sort_unstable_by_key(|(id, _)| **id);
-        for (_, entry) in lanes {
-            if let Mode::Running(mail) = &entry.mode {
-                mail.tell(Command::Forget);
-            }
+        for (_, mail) in lanes {
+            mail.tell(Command::Forget);
         }
     }
 
@@ -451,6 +491,11 @@ impl Shared {
 /// Who changes destinations when nobody asked for it.
 pub(super) fn actor() -> Actor {
     Actor("gateway".to_owned())
+}
+
+/// How often an event is tried before it is dead.
+pub(crate) fn max_attempts(retry: &Retry) -> u32 {
+    schedule::Schedule::of(retry).max_attempts()
 }
 
 /// What the roster keeps of a destination.

@@ -6,6 +6,7 @@
 //! - [`config`]: what it can be told; [`app`]: what every handler gets
 //! - [`api`] and [`directory`]: the HTTP API and its cached look-ups
 //! - [`ingest`]: the door to the journal; [`lane`]: how events leave it again
+//! - [`realtime`]: events for whoever is connected
 //! - [`backups`]: copies of the running store
 //! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness;
 //!   [`traces`]: one event from its source to every destination
@@ -26,6 +27,8 @@ pub mod directory;
 pub mod first_start;
 pub mod ingest;
 pub mod lane;
+mod reading;
+pub mod realtime;
 mod rendering;
 pub mod server;
 mod simulator;
@@ -48,14 +51,15 @@ use zapbus_channel as channel;
 use zapbus_store::Clock;
 
 use crate::{
-    api::{Guesses, body::Bodies},
+    api::{Guesses, Recent, Refusals, body::Bodies},
     app::{App, Inner},
     backups::Backups,
     config::{Config, Secret},
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
-    server::{Front, Server, tls::Tls},
+    realtime::Realtime,
+    server::{Front, Server, answers::Answers, tls::Tls},
     telemetry::{Telemetry, readiness::Readiness},
     traces::Exporter,
 };
@@ -63,11 +67,17 @@ use crate::{
 /// Bytes of large request bodies that are read at one time; further ones are answered 503.
 const ROOM_FOR_BODIES: usize = 48 << 20;
 
+/// The same for bodies of which it is not known yet who sent them.
+const ROOM_FOR_STRANGERS: usize = 24 << 20;
+
 /// Where a gateway takes connections. Bound by the caller: a test binds port 0.
 #[derive(Debug)]
 pub struct Listeners {
     /// Serves everything.
     pub http: TcpListener,
+    /// Somebody keeps it open while we restart: nobody is refused, whoever connects meanwhile waits
+    /// for the next process.
+    pub inherited: bool,
 }
 
 /// What else a gateway takes from whoever runs it.
@@ -172,13 +182,14 @@ pub async fn run(
     let result = match Running::start(config, listeners, hooks, clock, opened, tls).await {
         Ok(running) => {
             shutdown.await;
-            running.stop().await;
-            Ok(())
+            Ok(running.stop().await)
         }
         Err(error) => Err(error),
     };
     store.close().await;
-    result
+    // Whoever is connected is told to come again when there is nothing left to wait for.
+    result?.leave().await;
+    Ok(())
 }
 
 /// How long connections may take to close when nothing is being answered on them any more.
@@ -191,6 +202,7 @@ const BODY_GRACE: Duration = Duration::from_secs(2);
 struct Running {
     app: App,
     server: Server,
+    inherited: bool,
     stopping: CancellationToken,
     upkeep: JoinHandle<()>,
     exporter: Option<Exporter>,
@@ -238,17 +250,27 @@ impl Running {
             config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups")),
             config.store.min_free_bytes,
         );
+        let inherited = listeners.inherited;
         let stopping = CancellationToken::new();
         // Before anything is kept in it.
         let changes = store.changes();
         let directory = Directory::new(store.clone());
         tokio::spawn(directory.clone().follow(changes, stopping.clone()));
+        let realtime = Realtime::start(realtime::Parts {
+            store: store.clone(),
+            directory: directory.clone(),
+            lanes: &lanes,
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            config: config.realtime.clone(),
+        });
         let app = App::new(Inner {
             started: Instant::now(),
             public_url: config.public_url(address),
             directory,
             bodies: Bodies::new(
                 ROOM_FOR_BODIES.max(config.ingest.max_body_bytes),
+                ROOM_FOR_STRANGERS.max(config.ingest.max_event_bytes),
                 config.http.body_patience(),
             ),
             admin_token_hash: admin.hash,
@@ -258,14 +280,18 @@ impl Running {
             store,
             ingest,
             lanes,
+            realtime,
             telemetry,
             egress,
             opening,
             guesses: Guesses::default(),
+            refusals: Refusals::default(),
+            recent: Recent::default(),
             readiness,
         });
 
-        let server = Server::start(listeners.http, front(&app), &app.config.http, tls);
+        let front = front(&app, inherited);
+        let server = Server::start(listeners.http, front, &app.config.http, tls);
         app.readiness.set_ready();
         tracing::info!(
             event = "gateway.started",
@@ -284,16 +310,20 @@ impl Running {
             loopback_targets,
             app: app.clone(),
         });
-        Ok(Self { app, server, stopping, upkeep, exporter })
+        Ok(Self { app, server, inherited, stopping, upkeep, exporter })
     }
 
     /// Nothing more is taken; what is being answered and what is being sent finishes; then the
-    /// rest.
-    async fn stop(self) {
+    /// rest. Live connections stay.
+    async fn stop(self) -> Leaving {
         let deadline = Instant::now() + self.app.config.shutdown_deadline();
         tracing::info!(event = "gateway.stopping", "nothing more is taken");
         self.app.readiness.set_draining();
         self.stopping.cancel();
+        self.app.realtime.release();
+        if self.inherited {
+            self.server.close();
+        }
         // One slow request does not use up the time that sends have to finish.
         let (answered, sent) = tokio::join!(
             self.finish_requests(deadline),
@@ -308,16 +338,30 @@ impl Running {
                 "sends were cut off; they are repeated at the next start"
             );
         }
-        // Every request is answered or cut off by now: this is for the last bytes of answers.
-        let last_bytes = Instant::now() + LAST_BYTES;
-        if !self.server.stop(last_bytes).await {
-            tracing::warn!(event = "gateway.connections_cut", "connections were still open");
-        }
+        self.app.realtime.freeze().await;
+        self.server.close();
         if let Some(exporter) = self.exporter {
             exporter.stop().await;
         }
         if let Err(error) = self.upkeep.await {
             tracing::error!(event = "upkeep.failed", %error, "upkeep ended early");
+        }
+        Leaving { server: self.server, realtime: self.app.realtime.clone() }
+    }
+}
+
+/// What is left when the store is closed: connections.
+struct Leaving {
+    server: Server,
+    realtime: Realtime,
+}
+
+impl Leaving {
+    async fn leave(self) {
+        self.realtime.close().await;
+        // Every request is answered or cut off by now: this is for the last bytes of answers.
+        if !self.server.closed(Instant::now() + LAST_BYTES).await {
+            tracing::warn!(event = "gateway.connections_cut", "connections were still open");
         }
         tracing::info!(event = "gateway.stopped", "everything accepted is in the store");
     }
@@ -336,9 +380,10 @@ impl Running {
     }
 }
 
-fn front(app: &App) -> Front {
+fn front(app: &App, inherited: bool) -> Front {
     let routes = api::router(app.clone()).merge(telemetry::routes::router(app.clone()));
-    let mut router = server::counted(routes, app.telemetry.clone());
+    let answers = Answers::new(app.config.http.answer_patience());
+    let mut router = server::counted(routes, app.telemetry.clone(), answers);
     if let Some(cors) = app.config.cors.layer() {
         router = router.layer(cors);
     }
@@ -346,6 +391,7 @@ fn front(app: &App) -> Front {
         router,
         trusted_proxies: app.config.trusted_proxies.clone().into(),
         readiness: app.readiness.clone(),
+        refuses: !inherited,
         telemetry: app.telemetry.clone(),
     }
 }

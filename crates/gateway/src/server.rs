@@ -1,6 +1,8 @@
 //! The listener: accepts connections, secures them, hands requests to the router, drains.
 
+pub mod answers;
 pub mod cors;
+mod pace;
 pub mod proxy;
 pub mod tls;
 
@@ -33,19 +35,24 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 use self::{
+    answers::Answers,
+    pace::{Lenience, Paced},
     proxy::{Peer, peer_of},
     tls::Tls,
 };
 use crate::{
-    api::{body::Patience, error::ApiError},
+    api::{body::Patience, error::ApiError, vzaps},
     telemetry::{Telemetry, readiness::Readiness},
 };
+
+/// How long a connection that was taken may bring its first request when nobody is to be refused.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +66,8 @@ pub struct Config {
     pub body_idle_s: u64,
     /// Seconds a request's body may take in all.
     pub body_timeout_s: u64,
+    /// Seconds in which nothing of an answer is taken, after which it is given up.
+    pub answer_idle_s: u64,
     /// Bytes of a request's line and headers.
     pub max_header_bytes: usize,
     /// Requests at once on one HTTP/2 connection.
@@ -72,6 +81,7 @@ impl Default for Config {
             header_timeout_s: 60,
             body_idle_s: 10,
             body_timeout_s: 30,
+            answer_idle_s: 60,
             max_header_bytes: 64 << 10,
             http2_max_streams: 256,
         }
@@ -87,6 +97,11 @@ impl Config {
         }
     }
 
+    /// How long answers may stand still.
+    pub fn answer_patience(&self) -> Duration {
+        Duration::from_secs(self.answer_idle_s)
+    }
+
     /// What is wrong with it, by key.
     pub fn check(&self) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
@@ -97,6 +112,7 @@ impl Config {
             ("header_timeout_s", self.header_timeout_s),
             ("body_idle_s", self.body_idle_s),
             ("body_timeout_s", self.body_timeout_s),
+            ("answer_idle_s", self.answer_idle_s),
         ] {
             if seconds == 0 {
                 wrong.push((key, "found 0, expected at least 1 second".to_owned()));
@@ -123,6 +139,9 @@ pub struct Front {
     pub trusted_proxies: Arc<[IpNet]>,
     /// Decides whether requests are taken at all.
     pub readiness: Readiness,
+    /// Whether requests that come while we drain are refused. Where the listener stays open, only
+    /// those come that were on their way, and they are answered.
+    pub refuses: bool,
     /// Counts connections.
     pub telemetry: Arc<Telemetry>,
 }
@@ -135,7 +154,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `front` on `listener` until [`Self::stop`].
+    /// Serves `front` on `listener` until [`Self::close`].
     pub fn start(listener: TcpListener, front: Front, config: &Config, tls: Option<Tls>) -> Self {
         let server = Self {
             closing: CancellationToken::new(),
@@ -146,6 +165,7 @@ impl Server {
             front,
             builder: Arc::new(connection_builder(config)),
             patience: Duration::from_secs(config.header_timeout_s),
+            answer_patience: config.answer_patience(),
             slots: Arc::new(Semaphore::new(config.max_connections)),
             closing: server.closing.clone(),
             connections: server.connections.clone(),
@@ -166,9 +186,13 @@ impl Server {
     }
 
     /// Closes the listener, then every connection after the answer it is writing.
-    pub async fn stop(&self, deadline: Instant) -> bool {
+    pub fn close(&self) {
         self.closing.cancel();
         self.connections.close();
+    }
+
+    /// Waits for them.
+    pub async fn closed(&self, deadline: Instant) -> bool {
         tokio::time::timeout_at(deadline.into(), self.connections.wait()).await.is_ok()
     }
 }
@@ -196,6 +220,7 @@ struct Acceptor {
     front: Front,
     builder: Arc<auto::Builder<TokioExecutor>>,
     patience: Duration,
+    answer_patience: Duration,
     slots: Arc<Semaphore>,
     closing: CancellationToken,
     connections: TaskTracker,
@@ -241,12 +266,14 @@ impl Acceptor {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(event = "http.nodelay_failed", %error, %address, "answers may wait");
         }
+        let lenience = Lenience::default();
+        let stream = Paced::new(stream, self.answer_patience, lenience.clone());
         match tls {
-            None => self.serve_stream(stream, address, false).await,
+            None => self.serve_stream(stream, lenience, address, false).await,
             Some(tls) => {
                 let handshake = tokio::time::timeout(self.patience, tls.acceptor().accept(stream));
                 match handshake.await {
-                    Ok(Ok(stream)) => self.serve_stream(stream, address, true).await,
+                    Ok(Ok(stream)) => self.serve_stream(stream, lenience, address, true).await,
                     Ok(Err(error)) => {
                         tracing::debug!(event = "tls.handshake_failed", %error, %address, "no TLS");
                     }
@@ -260,21 +287,29 @@ impl Acceptor {
         drop(slot);
     }
 
-    async fn serve_stream<S>(self, stream: S, address: SocketAddr, secure: bool)
+    async fn serve_stream<S>(self, stream: S, lenience: Lenience, address: SocketAddr, secure: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let asked = AtomicBool::new(false);
+        let first = Notify::new();
+        // Where nobody is to be refused, a connection that was taken is owed an answer.
+        let mut owed = (!self.front.refuses).then(|| self.requests.token());
         let service = service_fn(|request| {
-            asked.store(true, Ordering::Relaxed);
-            self.front.clone().answer(request, address, secure, self.requests.clone())
+            if !asked.swap(true, Ordering::Relaxed) {
+                first.notify_one();
+            }
+            let answer = self.front.clone().answer(request, address, secure, self.requests.clone());
+            let lenience = lenience.clone();
+            async move { answer.await.inspect(|response| lenience.answering(response)) }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         // hyper's own patience begins with the first byte it can tell the version from.
         let mut silence = pin!(tokio::time::sleep(self.patience));
         let mut listening = true;
         let mut closing = false;
+        let mut grace = pin!(tokio::time::sleep(FIRST_REQUEST));
         loop {
             tokio::select! {
                 result = connection.as_mut() => {
@@ -290,9 +325,23 @@ impl Acceptor {
                     }
                     listening = false;
                 }
+                () = first.notified(), if owed.is_some() => {
+                    // The request counts by itself from here on.
+                    owed = None;
+                    if closing {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
                 () = self.closing.cancelled(), if !closing => {
-                    connection.as_mut().graceful_shutdown();
                     closing = true;
+                    if owed.is_none() {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    grace.as_mut().reset(tokio::time::Instant::now() + FIRST_REQUEST);
+                }
+                () = grace.as_mut(), if closing && owed.is_some() => {
+                    owed = None;
+                    connection.as_mut().graceful_shutdown();
                 }
             }
         }
@@ -311,8 +360,8 @@ impl Front {
         if !is_operational(request.uri().path()) {
             // Counted before the question, so that a drain either waits for it or refuses it.
             let counted = requests.token();
-            if self.readiness.is_draining() {
-                return Ok(draining(request.version()));
+            if self.refuses && self.readiness.is_draining() {
+                return Ok(draining(request.version(), request.uri().path()));
             }
             self.place(&mut request, address, secure);
             let response = self.router.call(request).await;
@@ -336,8 +385,11 @@ fn is_operational(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/metrics")
 }
 
-fn draining(version: Version) -> Response {
-    let mut response = ApiError::Draining.into_response();
+fn draining(version: Version, path: &str) -> Response {
+    let mut response = match vzaps::is_path(path) {
+        true => vzaps::refusal(ApiError::Draining),
+        false => ApiError::Draining.into_response(),
+    };
     // HTTP/2 has no such header; its connections get GOAWAY.
     if version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -345,18 +397,23 @@ fn draining(version: Version) -> Response {
     response
 }
 
-/// Counts every answer of `router` under its route's template.
-pub fn counted(router: Router, telemetry: Arc<Telemetry>) -> Router {
-    router.layer(from_fn_with_state(telemetry, count))
+/// Counts every answer of `router` under its route's template, and holds room for the large ones.
+pub fn counted(router: Router, telemetry: Arc<Telemetry>, answers: Answers) -> Router {
+    router.layer(from_fn_with_state((telemetry, answers), count))
 }
 
-async fn count(State(telemetry): State<Arc<Telemetry>>, request: Request, next: Next) -> Response {
+async fn count(
+    State((telemetry, answers)): State<(Arc<Telemetry>, Answers)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let peer = request.extensions().get::<Peer>().copied();
     let response = next.run(request).await;
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let response = answers.hold(route, response);
     let took = started.elapsed();
     let status = response.status().as_u16();
     telemetry.answered(&method, route, status, took);

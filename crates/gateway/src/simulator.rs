@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use zapbus_event::traffic::{Plan, Simulated, Traffic};
 
 use self::door::{Answer, Door};
-pub(crate) use self::door::{Entry, Form, Meta, Refusal};
+pub(crate) use self::door::{Entry, Form, Meta, Refusal, chain};
 
 /// Events that go into one request at most.
 const BATCH: usize = 500;

@@ -10,6 +10,7 @@ mod lanes;
 pub mod logs;
 mod process;
 pub mod readiness;
+mod realtime;
 pub mod routes;
 mod spans;
 mod store;
@@ -32,7 +33,7 @@ use zapbus_store::{Sizes, Store};
 use self::{
     cluster::ClusterCollector, lag::Board, process::Process, spans::Spans, store::StoreCollector,
 };
-pub use self::{config::Config, lanes::Meter};
+pub use self::{config::Config, lanes::Meter, realtime::Realtime};
 
 use crate::traces::Counts;
 
@@ -82,6 +83,11 @@ struct ChannelLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProtocolLabels {
+    protocol: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
 }
@@ -125,14 +131,29 @@ pub struct Telemetry {
     board: Board,
     /// Sends whose settlement is not durable yet.
     pub in_flight: Gauge,
+    /// Bytes of events that lanes have read and not sent yet.
+    pub read_ahead: Gauge,
     /// Connections open on the listener.
     pub connections: Gauge,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Histograms<RouteLabels>,
+    realtime: RealtimeFamilies,
     disk: DiskGauges,
     ready: Gauge,
     /// What became of spans.
     pub spans: Arc<Counts>,
+}
+
+/// Of live connections, by protocol.
+#[derive(Debug, Default)]
+struct RealtimeFamilies {
+    connections: Family<ProtocolLabels, Gauge>,
+    frames: Family<ProtocolLabels, Counter>,
+    unacked: Family<ProtocolLabels, Gauge>,
+    behind: Family<ProtocolLabels, Gauge>,
+    redelivered: Family<ProtocolLabels, Counter>,
+    dead: Family<ProtocolLabels, Counter>,
+    gaps: Family<ProtocolLabels, Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -169,9 +190,11 @@ impl Telemetry {
             skipped: Counter::default(),
             board: Board::default(),
             in_flight: Gauge::default(),
+            read_ahead: Gauge::default(),
             connections: Gauge::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(latency_histogram),
+            realtime: RealtimeFamilies::default(),
             disk: DiskGauges::default(),
             ready: Gauge::default(),
             spans: Arc::default(),
@@ -217,6 +240,11 @@ impl Telemetry {
             "Sends whose settlement is not durable yet",
             self.in_flight.clone(),
         );
+        all.register(
+            "read_ahead_bytes",
+            "Bytes of events that lanes have read and not sent",
+            self.read_ahead.clone(),
+        );
         all.register("http_connections", "Open inbound connections", self.connections.clone());
         all.register("http_requests", "Requests answered", self.requests.clone());
         all.register(
@@ -224,6 +252,46 @@ impl Telemetry {
             "Seconds until the answer's headers were ready",
             self.request_seconds.clone(),
         );
+        for protocol in ["websocket", "sse"] {
+            self.figures_of(protocol);
+        }
+        let all = &mut self.registry;
+        let realtime = &self.realtime;
+        for (name, help, gauge) in [
+            ("realtime_connections", "Live connections open", &realtime.connections),
+            (
+                "realtime_unacked",
+                "Events sent to live connections and not acknowledged",
+                &realtime.unacked,
+            ),
+            (
+                "realtime_behind",
+                "Live connections that have not been sent all there is",
+                &realtime.behind,
+            ),
+        ] {
+            all.register(name, help, gauge.clone());
+        }
+        for (name, help, counter) in [
+            ("realtime_frames", "Frames sent to live connections", &realtime.frames),
+            (
+                "realtime_redelivered",
+                "Events sent again because they were not acknowledged",
+                &realtime.redelivered,
+            ),
+            (
+                "realtime_dead",
+                "Events given up for a subscriber, however often they were sent",
+                &realtime.dead,
+            ),
+            (
+                "realtime_gaps",
+                "Times that a subscription had missed events past their retention",
+                &realtime.gaps,
+            ),
+        ] {
+            all.register(name, help, counter.clone());
+        }
         for (name, help, gauge) in [
             ("store_database_bytes", "Size of the database file", &self.disk.database),
             ("store_used_bytes", "What of the database file holds data", &self.disk.used),

@@ -8,7 +8,7 @@ use zapbus_store::{
     Actor, Budget, DestinationScope, Instance, LIVE, LaneId, Limit, Reader, StoreError,
 };
 
-use crate::{api::MAX_POSITION, app::App};
+use crate::{app::App, reading::MAX_POSITION};
 
 /// How old figures may be that another node is asked for, and how much of them a killed process
 /// takes with it.
@@ -47,6 +47,7 @@ async fn put_in_order(app: &App, stop: &CancellationToken) {
 /// Writes what only this node has counted. Pruning, which may take long, does not hold it up.
 async fn tell_others(app: &App, stop: &CancellationToken) {
     while waited(TOLD_EVERY, stop).await {
+        app.recent.look(&app.store.metrics(), (app.clock)());
         if let Some(lag) = app.telemetry.worst_lag() {
             app.store.report_lag(lag);
         }
@@ -91,8 +92,13 @@ async fn prune(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Drops the instances whose last event has gone out, or that have had their time.
-async fn put_away_deleted(app: &App) -> Result<(), StoreError> {
+/// Drops the instances whose last event has gone out, or that have had their time: what [`run`] does
+/// each round.
+///
+/// # Errors
+///
+/// When the store cannot be read or written: the rest is for the next round.
+pub async fn put_away_deleted(app: &App) -> Result<(), StoreError> {
     for instance in app.store.deleted_instances().await? {
         let Some(deleted_at) = instance.deleted_at else {
             continue;

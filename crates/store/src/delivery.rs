@@ -190,6 +190,11 @@ pub enum Health {
 pub struct Settlement {
     /// Whose.
     pub lane: LaneId,
+    /// The lease of its home shard that the lane was started under (see [`crate::Lease::epoch`]): a
+    /// settlement is refused with [`crate::StoreError::LeaseLost`] if the shard was lost since, even
+    /// if this node has it again. `None`: it says nothing of a lane that runs, so that any lease of
+    /// this node will do. Of no meaning on SQLite, where there is one for ever.
+    pub epoch: Option<u64>,
     /// In which shard its positions are, for a destination of a whole account. A destination of one
     /// instance has no choice, and the store finds it by itself.
     pub shard: ShardId,

@@ -58,6 +58,9 @@ pub enum StoreError {
         /// The name that is taken.
         name: String,
     },
+    /// Somebody is known by this token or secret already. Whose it is is nobody's business.
+    #[error("this token or secret is in use already")]
+    TokenTaken,
     /// The event is no longer stored.
     #[error("the event is no longer stored")]
     EventExpired,

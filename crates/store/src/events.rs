@@ -242,6 +242,17 @@ impl Store {
         }
     }
 
+    /// [`Store::first_position_of`] in one shard: also of what an account has there.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn first_position_in(&self, shard: ShardId, of: Reader) -> Result<Position> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(move |view| read::pruned_upto(view, of)).await,
+            Engine::Postgres(engine) => engine.first_position(of, shard).await,
+        }
+    }
+
     /// Whether a reader that has seen everything up to this position goes on with a gap: events
     /// with full retention were pruned after it, or it has the position from a store of which this
     /// one is a copy, restored since. Never for [`Position::START`].

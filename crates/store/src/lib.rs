@@ -14,6 +14,7 @@
 //! - [`lag`]: how far destinations are behind ([`Store::behind`])
 //! - [`retention`]: how long what is kept ([`Store::prune`])
 //! - [`statistics`]: the last hour and day ([`Store::statistics`])
+//! - [`subscriber`]: consumers that come and go ([`Store::open_subscriber`])
 //! - [`upkeep`]: health, backups, erasure
 //! - [`copy`]: from one machine to many ([`Store::copy`])
 //!
@@ -34,6 +35,7 @@ pub mod retention;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod statistics;
+pub mod subscriber;
 pub mod upkeep;
 
 mod blob;
@@ -59,6 +61,7 @@ mod cluster;
 mod deliveries;
 mod events;
 mod records;
+mod subscribers;
 
 use std::{path::Path, sync::Arc};
 
@@ -84,6 +87,7 @@ pub use registry::{
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
 pub use shard::{Change, Cluster, Lease, Leases, Node, NodeId, Shard, ShardId};
 pub use statistics::{Figures, Statistics, Subject, Window};
+pub use subscriber::{Advance, OpenEvent, PARKED, Place, Progress, Subscriber, SubscriberQuery};
 pub use upkeep::{
     Appends, BackupReport, Dropped, Erase, Erased, MigrationPlan, Rekeyed, Restore, Restored,
     ServerFacts, Sizes, StoreHealth,
@@ -368,6 +372,17 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => (engine.shared.clock)(),
             Engine::Postgres(engine) => engine.shared.now(),
+        }
+    }
+
+    /// How many events [`Store::erase`] would take. Nothing is written.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or there is no such instance.
+    pub async fn erasable(&self, what: Erase) -> Result<u64> {
+        match &self.engine {
+            Engine::Sqlite(engine) => sqlite::erase::erasable(engine, what).await,
+            Engine::Postgres(engine) => engine.erasable(what).await,
         }
     }
 

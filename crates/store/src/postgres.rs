@@ -30,6 +30,7 @@ mod secrets;
 mod settle;
 mod state;
 mod statistics;
+mod subscribers;
 mod tx;
 
 use std::{

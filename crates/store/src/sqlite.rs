@@ -29,6 +29,7 @@ pub(crate) mod secrets;
 mod settle;
 mod space;
 pub(crate) mod statistics;
+pub(crate) mod subscribers;
 mod writer;
 
 use std::{

@@ -23,7 +23,7 @@ use engine::{actor, keyed, message, new_destination};
 use nodes::{Database, SOON, eventually, instance, lane, options, say, settlement, until_held};
 use zapbus_event::{Position, Timestamp};
 use zapbus_store::{
-    Append, AppendError, Change, InstancePatch, Key, LIVE, LaneId, Lease, Limit, NewEvent,
+    Append, AppendError, Change, Erase, InstancePatch, Key, LIVE, LaneId, Lease, Limit, NewEvent,
     Postgres, Reader, Settlement, ShardId, Start, Store, StoreError, Urgency,
 };
 
@@ -178,6 +178,86 @@ async fn a_node_that_lost_a_shard_moves_nothing_there() {
 }
 
 #[tokio::test]
+async fn a_lane_from_before_a_shard_was_lost_moves_nothing_when_the_node_has_it_again() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let (lane, shard) = (lane(&a, shop).await, a.shard_of(shop));
+    let first = say(&a, shop, "1").await.unwrap();
+    let second = say(&a, shop, "2").await.unwrap();
+    until_held(&a, 4).await;
+    let before: Lease = a.leases().borrow()[&shard];
+    let under = |epoch, cursor| Settlement { epoch, ..settlement(lane, cursor) };
+    a.settle(vec![under(Some(before.epoch), first)], Urgency::Now).await.unwrap();
+    // Somebody else had it in between, and gave it away again.
+    let client = database.server.connect(&database.name).await;
+    client
+        .execute(
+            "UPDATE lease SET owner = NULL, epoch = epoch + 1, expires_at = '-infinity' \
+             WHERE shard = $1",
+            &[&i32::from(shard.0)],
+        )
+        .await
+        .unwrap();
+    let mut leases = a.leases();
+    let again = leases.wait_for(|held| held.get(&shard).is_some_and(|it| it.epoch > before.epoch));
+    let now = tokio::time::timeout(SOON, again).await.unwrap().unwrap()[&shard];
+    assert!(a.holds(shard, now.epoch));
+    let refused = a.settle(vec![under(Some(before.epoch), second)], Urgency::Now).await;
+    assert!(
+        matches!(&refused, Err(StoreError::LeaseLost { shard: lost }) if *lost == shard),
+        "{refused:?}"
+    );
+    assert_eq!(a.lane(lane).await.unwrap().unwrap().cursor, first);
+    // Only that lane is refused: beside it and afterwards those of today are settled.
+    assert!(a.holds(shard, now.epoch));
+    let (old, new) = tokio::join!(
+        a.settle(vec![under(Some(before.epoch), second)], Urgency::CanRide),
+        a.settle(vec![under(Some(now.epoch), second)], Urgency::CanRide),
+    );
+    assert!(matches!(old, Err(StoreError::LeaseLost { .. })), "{old:?}");
+    new.unwrap();
+    assert_eq!(a.lane(lane).await.unwrap().unwrap().cursor, second);
+    a.settle(vec![under(None, second)], Urgency::Now).await.unwrap();
+    a.close().await;
+}
+
+#[tokio::test]
+async fn an_erasure_takes_nothing_from_memory_that_is_still_in_the_journal() {
+    let database = Database::new().await;
+    let (a, b) = (database.node("a").await, database.node("b").await);
+    let shop = instance(&a, "shop").await;
+    let of = Reader::Instance(shop);
+    let read = async |store: &Store, after| {
+        let page = store.read_after(of, after, Limit::default()).await.unwrap();
+        (page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), page.upto)
+    };
+    let shard = a.shard_of(shop);
+    let start = *a.head_in(shard).borrow();
+    let (mut changes_of_a, mut changes_of_b) = (a.changes(), b.changes());
+    let to_be_erased = say(&a, shop, "1").await.unwrap();
+    // Both follow the journal in memory.
+    for store in [&a, &b] {
+        eventually(SOON, async || (read(store, start).await.0 == [to_be_erased]).then_some(()))
+            .await;
+    }
+    a.erase(Erase::Instance(shop), &actor()).await.unwrap();
+    let kept = say(&a, shop, "2").await.unwrap();
+    for (store, changes) in [(&a, &mut changes_of_a), (&b, &mut changes_of_b)] {
+        let erased = async { while changes.recv().await.unwrap() != Change::Erased(shop) {} };
+        tokio::time::timeout(SOON, erased).await.expect("every node hears of it");
+        let found = eventually(SOON, async || {
+            let (found, upto) = read(store, start).await;
+            (upto >= kept).then_some(found)
+        })
+        .await;
+        assert_eq!(found, [kept], "what came after the erasure is there, and nothing else");
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
 async fn a_node_that_died_is_taken_over() {
     let database = Database::new().await;
     let a = database.node("a").await;
@@ -256,6 +336,45 @@ async fn whoever_reads_a_whole_account_misses_nothing_of_an_instance_made_elsewh
         })
         .await;
         assert!(found.contains(&theirs), "{n}: {theirs} is missing in {found:?}");
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_erased_stays_in_sight_of_all_nodes() {
+    let database = Database::new().await;
+    let (a, b) = (database.node("a").await, database.node("b").await);
+    let shop = instance(&a, "shop").await;
+    let mut changes: Vec<_> = [&a, &b].map(Store::changes).into();
+    let append = async |text: &str| {
+        let events = vec![NewEvent { instance: shop, draft: message(text) }];
+        a.append(Append { events, body: None }).await.unwrap()[0].seq
+    };
+    let read = async |store: &Store| {
+        let limit = Limit { events: 100, bytes: 1 << 20 };
+        let shard = store.shard_of(shop);
+        // As lanes do: from memory if it is there.
+        let of = Reader::Instance(shop);
+        let page = match store.tail_after_in(shard, of, Position::START, limit) {
+            Some(page) => page,
+            None => store.read_after_in(shard, of, Position::START, limit).await.unwrap(),
+        };
+        page.events.iter().map(|event| event.seq).collect::<Vec<_>>()
+    };
+    let gone = append("from 5511999990001@s.whatsapp.net").await;
+    let stays = append("from 5511999990002@s.whatsapp.net").await;
+    for store in [&a, &b] {
+        eventually(SOON, async || read(store).await.contains(&stays).then_some(())).await;
+    }
+    let chat = "5511999990001@s.whatsapp.net".to_owned();
+    let erased = a.erase(Erase::Chat { instance: shop, chat }, &actor()).await.unwrap();
+    assert_eq!(erased.events, 1);
+    for (store, changes) in [&a, &b].into_iter().zip(&mut changes) {
+        let told = async { while changes.recv().await.unwrap() != Change::Erased(shop) {} };
+        tokio::time::timeout(SOON, told).await.expect("it hears of it");
+        let found = read(store).await;
+        assert!(found.contains(&stays) && !found.contains(&gone), "{found:?}");
     }
     a.close().await;
     b.close().await;

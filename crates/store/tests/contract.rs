@@ -51,3 +51,5 @@ mod scale;
 mod server;
 #[path = "contract/statistics.rs"]
 mod statistics;
+#[path = "contract/subscribers.rs"]
+mod subscribers;

@@ -18,11 +18,12 @@ use bytes::Bytes;
 use engine::*;
 use serde_json::json;
 use server::Server;
-use zapbus_event::{Alias, CredentialId, InstanceId, Kind, Position, Raw};
+use zapbus_event::{Alias, CredentialId, InstanceId, Kind, Position, Raw, SubscriberId};
 use zapbus_store::{
     Activity, Append, Copied, CopyError, CopyOptions, Credential, DeadReason, Delivery,
-    DeliveryQuery, Health, Key, LIVE, LaneId, Limit, NewEvent, OpenError, Options, Postgres,
-    Reader, Remember, Role, RunState, Settlement, ShardId, Start, State, Store, Subject, Urgency,
+    DeliveryQuery, Health, Key, LIVE, LaneId, Limit, NewEvent, OpenError, OpenEvent, Options,
+    Postgres, Progress, Reader, Remember, Role, RunState, Settlement, ShardId, Start, State, Store,
+    Subject, Subscriber, Urgency,
 };
 
 /// A database to copy into.
@@ -169,6 +170,7 @@ async fn fill(source: &Engine, events: usize) -> Contents {
     let probing = Health::Probing { since: source.now(), probes: 3, next: source.now() + MINUTE };
     let settlement = Settlement {
         lane: global,
+        epoch: None,
         shard: ShardId::default(),
         cursor: Some(middle),
         health: Some(probing),
@@ -204,6 +206,29 @@ async fn fill(source: &Engine, events: usize) -> Contents {
         .await
         .unwrap();
     store.set_setting("colour", json!("green")).await.unwrap();
+    for (n, instance) in [(1, Some(shops[0])), (2, None)] {
+        let open = OpenEvent {
+            shard: ShardId::default(),
+            seq: seen[1],
+            deliveries: 2,
+            sent_at: source.now(),
+            parked: n == 2,
+        };
+        let sent = [(ShardId::default(), seen[2])].into();
+        let subscriber = Subscriber {
+            id: SubscriberId::from_bytes([n; 16]),
+            account: Some(account),
+            instance,
+            owner: "admin".to_owned(),
+            name: "crm".to_owned(),
+            dialect: "native".to_owned(),
+            filter: filter(&["message.*"]),
+            progress: Progress { sent, open: vec![open] },
+            created_at: source.now(),
+            used_at: source.now(),
+        };
+        store.open_subscriber(subscriber).await.unwrap();
+    }
     store.write_statistics().await.unwrap();
     Contents { shops, own, global, replay: run.lane, media, body: sha(BODY) }
 }
@@ -288,6 +313,23 @@ async fn compare(source: &Engine, from: &Store, to: &Store, contents: &Contents)
     beyond.sort_unstable();
     assert_eq!(beyond, before.beyond);
     assert_eq!(health, Some(before.health));
+
+    // A subscriber goes on in the shard of its instance; one of an account in all of them.
+    for (n, instance) in [(1, Some(contents.shops[0])), (2, None)] {
+        let id = SubscriberId::from_bytes([n; 16]);
+        let before = from.subscriber(id).await.unwrap().unwrap();
+        let after = to.subscriber(id).await.unwrap().unwrap();
+        let (sent, open) = (before.progress.sent[&ShardId(0)], before.progress.open[0]);
+        let shards: Vec<ShardId> = match instance {
+            Some(instance) => vec![to.shard_of(instance)],
+            None => (0..4).map(ShardId).collect(),
+        };
+        assert_eq!(after.progress.sent, shards.iter().map(|shard| (*shard, sent)).collect());
+        let expected: Vec<_> =
+            shards.iter().map(|shard| OpenEvent { shard: *shard, ..open }).collect();
+        assert_eq!(after.progress.open, expected);
+        assert_eq!(Subscriber { progress: before.progress.clone(), ..after }, before);
+    }
 
     let credential = to.credential_by_hash(SECRET, source.now()).await.unwrap().unwrap();
     assert_eq!(credential.public_id.as_deref(), Some("client"));

@@ -99,10 +99,10 @@ async fn a_schema_of_an_older_version_is_brought_up_while_its_nodes_run() {
     let old = database.node("old").await;
     let shop = instance(&old, "shop").await;
     let client = database.server.connect(&database.name).await;
-    // As the version left it that did not know the last three steps.
+    // As the version left it that did not know the last four steps.
     client
         .batch_execute(
-            "ALTER TABLE node DROP COLUMN key, DROP COLUMN lag_ms; DROP TABLE refusal; \
+            "ALTER TABLE node DROP COLUMN key, DROP COLUMN lag_ms; DROP TABLE refusal, subscriber, ticket; \
              DROP FUNCTION zapbus_go_beyond; \
              DO $$ BEGIN EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc \
              WHERE proname = 'zapbus_append' AND pronargs = 25); END $$; \
@@ -119,7 +119,7 @@ async fn a_schema_of_an_older_version_is_brought_up_while_its_nodes_run() {
     assert!(!new.is_finished());
     reader.batch_execute("COMMIT").await.unwrap();
     let new = new.await.unwrap().unwrap();
-    assert_eq!(new.migrated.len(), 3);
+    assert_eq!(new.migrated.len(), 4);
     assert!(!new.first_start);
     say(&new.store, shop, "on the new one").await.unwrap();
     let said = async || say(&old, shop, "on the old one").await.ok();
@@ -269,6 +269,7 @@ async fn sending_much_again_and_settling_it_do_not_stand_in_each_others_way() {
     };
     let settled = |order: &[Position]| Settlement {
         lane,
+        epoch: None,
         shard: ShardId::default(),
         cursor: None,
         health: None,
@@ -340,7 +341,8 @@ async fn a_key_is_changed_while_several_nodes_are_up() {
     let refused = Store::open(with("old", &[&old])).await.unwrap_err();
     assert!(refused.to_string().contains(&new.id()), "{refused}");
     let after = open(with("after", &[&new])).await;
-    assert_eq!(after.instance(shop).await.unwrap().unwrap().token, "token of shop");
+    let token = after.instance(shop).await.unwrap().unwrap().token;
+    assert!(token.starts_with("token of shop"), "{token}");
     after.close().await;
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn message(id: &str) -> Message {
         hops: 1,
         replay: None,
         traceparent: None,
+        headers: Vec::new(),
         warrant: None,
     }
 }

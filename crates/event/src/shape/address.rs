@@ -1,5 +1,7 @@
 //! Who and where: people, groups, channels.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +131,20 @@ impl Address {
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
+    }
+
+    /// The form by phone number, `…@s.whatsapp.net`, as far as the number is known.
+    pub fn phone_id(&self) -> Option<String> {
+        self.phone.as_ref().map(|phone| format!("{phone}@s.whatsapp.net"))
+    }
+
+    /// Under which its events are kept in order: a person named by a privacy id whose number is
+    /// known shares the order of that number.
+    pub fn ordering_id(&self) -> Cow<'_, str> {
+        match self.phone_id() {
+            Some(phone) if self.kind == AddressKind::Lid => phone.into(),
+            _ => Cow::Borrowed(&self.id),
+        }
     }
 
     /// Taken literally: nothing is derived from the id.

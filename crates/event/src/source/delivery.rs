@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Decoded, Routed};
 use crate::{
-    Data, Draft, Raw, Source, SourceKind, Timestamp,
+    Alias, Data, Draft, Raw, Source, SourceKind, Timestamp,
     bounds::{self, is_composed, is_key},
     data::{EventUnknown, UnknownReason},
 };
@@ -29,6 +29,12 @@ pub(super) struct Delivery<'a> {
     /// Places of events that have no key unless the body is unique.
     timeless: Vec<usize>,
     is_full: bool,
+    /// What was not understood has no key unless the body is unique: this upstream's words have
+    /// nothing that tells two days apart.
+    pub(super) unknown_is_news: bool,
+    /// The upstream's version and its id of this delivery, when it says them.
+    pub(super) version: Option<String>,
+    pub(super) delivery_id: Option<String>,
     /// Whose the next elements are.
     pub(super) phone_number_id: Option<String>,
     pub(super) waba_id: Option<String>,
@@ -40,17 +46,23 @@ pub(super) struct Understood {
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) key: Key,
     pub(super) history: bool,
+    /// Pairs of addresses of one person that it shows.
+    pub(super) aliases: Vec<Alias>,
 }
 
 /// By what a repetition of an element is recognised.
 pub(super) enum Key {
     /// Ids of its own.
     Composed(String),
+    /// The same, once for each form of the addresses in it; the first as reported.
+    Forms(Vec<String>),
     /// Its place in the body, which recognises the same body only.
     Place,
     /// Its place, if anything in the body has an id or a time. Otherwise nothing: the same words
     /// on another day are news.
     Timeless,
+    /// Nothing: a state that is reported twice was twice the case.
+    Never,
 }
 
 /// An element that was not.
@@ -78,6 +90,9 @@ impl<'a> Delivery<'a> {
             is_unique: false,
             timeless: Vec::new(),
             is_full: false,
+            unknown_is_news: false,
+            version: None,
+            delivery_id: None,
             phone_number_id: None,
             waba_id: None,
         }
@@ -114,26 +129,31 @@ impl<'a> Delivery<'a> {
         let fit = is_key(&partition)
             && match &element.key {
                 Key::Composed(key) => is_composed(key),
-                Key::Place | Key::Timeless => true,
+                Key::Forms(keys) => keys.iter().all(|key| is_composed(key)),
+                Key::Place | Key::Timeless | Key::Never => true,
             };
         // Ids that cannot be indexed are not ids: the element is kept, and not understood.
         if !fit {
             return self.unknown(name, raw, UnknownReason::SchemaMismatch);
         }
-        self.is_unique |= element.occurred_at.is_some() || matches!(element.key, Key::Composed(_));
-        let key = match element.key {
-            Key::Composed(key) => Some(key),
-            Key::Place => Some(self.transport_key(self.events.len())),
+        self.is_unique |= element.occurred_at.is_some()
+            || matches!(element.key, Key::Composed(_) | Key::Forms(_));
+        let keys = match element.key {
+            Key::Composed(key) => vec![key],
+            Key::Forms(keys) => keys,
+            Key::Place => vec![self.transport_key(self.events.len())],
             Key::Timeless => {
                 self.timeless.push(self.events.len());
-                None
+                Vec::new()
             }
+            Key::Never => Vec::new(),
         };
         let mut draft = Draft::from_data(&element.data, self.source(name));
         draft.raw = Raw::Bytes(Bytes::copy_from_slice(raw.get().as_bytes()));
         draft.occurred_at = element.occurred_at;
         draft.history = element.history;
-        draft.keys.extend(key);
+        draft.keys = keys;
+        draft.aliases = element.aliases;
         self.add(draft);
     }
 
@@ -147,13 +167,23 @@ impl<'a> Delivery<'a> {
         self.keep_body |= part;
         let body_ref = part.then(|| self.body_ref());
         let raw = Raw::Bytes(Bytes::copy_from_slice(bytes));
-        self.add(self.unknown_draft(name, raw, reason, body_ref));
+        let draft = self.unknown_draft(name, raw, reason, body_ref);
+        self.add_unknown(draft);
     }
 
     /// Adds the whole body as not understood.
     pub(super) fn unknown_body(&mut self, name: &str, reason: UnknownReason) {
         let raw = Raw::Bytes(Bytes::copy_from_slice(self.body));
-        self.add(self.unknown_draft(name, raw, reason, None));
+        let draft = self.unknown_draft(name, raw, reason, None);
+        self.add_unknown(draft);
+    }
+
+    fn add_unknown(&mut self, mut draft: Draft) {
+        if self.unknown_is_news {
+            draft.keys.clear();
+            self.timeless.push(self.events.len());
+        }
+        self.add(draft);
     }
 
     /// Ends the body; its rest, if not all was taken, is known by this name.
@@ -215,8 +245,8 @@ impl<'a> Delivery<'a> {
         Source {
             kind: self.kind,
             event: bounds::name(name),
-            version: None,
-            delivery_id: None,
+            version: self.version.as_deref().map(bounds::name),
+            delivery_id: self.delivery_id.as_deref().map(bounds::name),
             index: self.index(),
         }
     }

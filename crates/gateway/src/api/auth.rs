@@ -7,14 +7,15 @@ use std::{str::FromStr, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, header, request::Parts};
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zapbus_event::{AccountId, CredentialId, DestinationId, InstanceId};
-use zapbus_store::{Account, Actor, DEFAULT_ACCOUNT, Destination, Role};
+use zapbus_store::{Account, Actor, Credential, DEFAULT_ACCOUNT, Destination, Instance, Role};
 
 use super::error::{ApiError, What};
 use crate::{
     app::App,
-    directory::{Known, Named, token_hash},
+    directory::{Holder, Known, Named, token_hash},
 };
 
 /// Names the account an admin acts in: an id or a name.
@@ -31,6 +32,27 @@ pub struct Caller {
     pub instance: Option<InstanceId>,
     /// Its credential, unless the token is the operator's or an instance's own.
     credential: Option<CredentialId>,
+    /// What its token is found by; none for the operator's, which nobody revokes.
+    token: Option<[u8; 32]>,
+}
+
+/// What decides whether somebody who was let in may stay.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// What the token is found by, unless it is the operator's.
+    pub(crate) token: Option<[u8; 32]>,
+    /// The instance that it is all about, if it is one.
+    pub(crate) instance: Option<InstanceId>,
+}
+
+/// What a ticket lets its bearer do: what whoever asked for it may, in one instance or all.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Pass {
+    role: Role,
+    account: Option<AccountId>,
+    instance: Option<InstanceId>,
+    credential: Option<CredentialId>,
+    token: Option<[u8; 32]>,
 }
 
 impl FromRequestParts<App> for Caller {
@@ -44,21 +66,25 @@ impl FromRequestParts<App> for Caller {
 impl Caller {
     /// Who these headers belong to.
     pub async fn identify(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let hash = token_hash(bearer(headers)?);
+        Self::of_token(app, bearer(headers)?, headers).await
+    }
+
+    /// Who this token belongs to, with the account that the headers name.
+    pub(crate) async fn of_token(
+        app: &App,
+        token: &str,
+        headers: &HeaderMap,
+    ) -> Result<Self, ApiError> {
+        let hash = token_hash(token);
         let mut caller = if bool::from(hash.ct_eq(&app.admin_token_hash)) {
-            Self { role: Role::Admin, account: None, instance: None, credential: None }
+            Self { role: Role::Admin, account: None, instance: None, credential: None, token: None }
         } else {
             let holder = app
                 .directory
                 .holder(hash, (app.clock)())
                 .await?
                 .ok_or(ApiError::Unauthenticated { reason: "The token is not known" })?;
-            Self {
-                role: holder.role,
-                account: holder.account,
-                instance: holder.instance,
-                credential: holder.credential,
-            }
+            Self::holding(&holder, hash)
         };
         if let Some(account) = headers.get(ACCOUNT_HEADER) {
             let account = account.to_str().map_err(|_| ApiError::NotFound(What::Account))?;
@@ -72,6 +98,28 @@ impl Caller {
         Ok(caller)
     }
 
+    /// Whoever holds the token with this hash.
+    pub(super) fn holding(holder: &Holder, token: [u8; 32]) -> Self {
+        Self {
+            role: holder.role,
+            account: holder.account,
+            instance: holder.instance,
+            credential: holder.credential,
+            token: Some(token),
+        }
+    }
+
+    /// Whoever shows something that was given for this credential.
+    pub(super) fn using(credential: &Credential) -> Self {
+        Self {
+            role: credential.role,
+            account: credential.account,
+            instance: credential.instance,
+            credential: Some(credential.id),
+            token: None,
+        }
+    }
+
     /// Whose name stands in the audit log, and whose idempotency keys these are.
     pub fn actor(&self) -> Actor {
         Actor(match (self.role, self.credential, self.instance) {
@@ -79,6 +127,38 @@ impl Caller {
             (Role::Instance, None, Some(instance)) => instance.to_string(),
             _ => "admin".to_owned(),
         })
+    }
+
+    /// What decides whether it may stay connected to what it reads.
+    pub(crate) fn standing(&self, instance: Option<InstanceId>) -> Standing {
+        Standing { token: self.token, instance }
+    }
+
+    /// What a ticket of this caller lets its bearer do.
+    pub(crate) fn pass(&self, instance: Option<&Instance>) -> Pass {
+        let Self { role, account, credential, token, .. } = *self;
+        match instance {
+            Some(of) => Pass {
+                role: Role::Instance,
+                account: Some(of.account),
+                instance: Some(of.id),
+                credential,
+                token,
+            },
+            None => Pass { role, account, instance: self.instance, credential, token },
+        }
+    }
+
+    /// The bearer of a ticket. In a moment the token that it came from may be revoked: it is looked
+    /// at as with the token itself.
+    pub(crate) async fn of_pass(app: &App, pass: Pass) -> Result<Self, ApiError> {
+        let Pass { role, account, instance, credential, token } = pass;
+        if let Some(hash) = token
+            && app.directory.holder(hash, (app.clock)()).await?.is_none()
+        {
+            return Err(ApiError::Unauthenticated { reason: "The token is not known" });
+        }
+        Ok(Self { role, account, instance, credential, token })
     }
 
     /// The same caller, acting in this account.

@@ -165,8 +165,12 @@ impl<'de> serde::Deserializer<'de> for Text {
     }
 }
 
-/// Bytes of a body that needs no room of its own: whoever has a connection may send that much.
+/// Bytes up to which a body is a small one. Small and large ones have rooms of their own: a few
+/// large ones do not keep out the many small ones that events are.
 const SMALL: usize = 64 << 10;
+
+/// Room for small bodies.
+const ROOM_FOR_SMALL: usize = 32 << 20;
 
 /// How long a body may take.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +185,8 @@ pub struct Patience {
 /// not take more memory than there is room for, nor for longer than our patience.
 #[derive(Debug, Clone)]
 pub struct Bodies {
-    room: Room,
+    known: Rooms,
+    strangers: Rooms,
     patience: Patience,
     giving_up: CancellationToken,
 }
@@ -196,9 +201,11 @@ pub struct Read {
 }
 
 impl Bodies {
-    /// Room for so many bytes of large bodies together.
-    pub fn new(room: usize, patience: Patience) -> Self {
-        Self { room: Room::new(room), patience, giving_up: CancellationToken::new() }
+    /// Room for so many bytes of large bodies together: of callers that have shown who they are,
+    /// and of those that can only do so with the body.
+    pub fn new(known: usize, strangers: usize, patience: Patience) -> Self {
+        let (known, strangers) = (Rooms::new(known), Rooms::new(strangers));
+        Self { known, strangers, patience, giving_up: CancellationToken::new() }
     }
 
     /// Waits no longer for bodies, those being read included: the gateway is going down.
@@ -206,14 +213,35 @@ impl Bodies {
         self.giving_up.cancel();
     }
 
-    /// A body of so many bytes would be refused now.
+    /// A body of so many bytes would be refused now, if a known caller sent it.
     pub fn lacks_room_for(&self, bytes: usize) -> bool {
-        self.room.lacks(bytes)
+        self.known.lack(bytes)
     }
 
-    /// Reads the whole body, unless it has more than `limit` bytes.
+    /// Reads the whole body of a known caller, unless it has more than `limit` bytes.
     pub async fn read(
         &self,
+        request: Request,
+        limit: usize,
+        what: &'static str,
+    ) -> Result<Read, ApiError> {
+        self.read_into(&self.known, request, limit, what).await
+    }
+
+    /// [`Self::read`] for a body that says itself whose it is, by a signature or a secret in it:
+    /// strangers may fill the room for these, and no other.
+    pub async fn read_of_stranger(
+        &self,
+        request: Request,
+        limit: usize,
+        what: &'static str,
+    ) -> Result<Read, ApiError> {
+        self.read_into(&self.strangers, request, limit, what).await
+    }
+
+    async fn read_into(
+        &self,
+        rooms: &Rooms,
         request: Request,
         limit: usize,
         what: &'static str,
@@ -224,10 +252,10 @@ impl Bodies {
         if announced > limit {
             return Err(ApiError::TooLarge { what, limit });
         }
-        if announced > SMALL && self.room.lacks(announced) {
+        if rooms.lack(announced) {
             return Err(ApiError::Busy);
         }
-        let mut held = Held { room: &self.room, permit: None };
+        let mut held = Held { rooms, large: false, permit: None };
         let end = Instant::now() + self.patience.total;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
@@ -274,7 +302,25 @@ impl Bodies {
     }
 }
 
-/// The node's room for large bodies that are being read or decoded.
+/// The node's room for bodies that are being read or decoded.
+#[derive(Debug, Clone)]
+struct Rooms {
+    small: Room,
+    large: Room,
+}
+
+impl Rooms {
+    fn new(large: usize) -> Self {
+        Self { small: Room::new(ROOM_FOR_SMALL), large: Room::new(large) }
+    }
+
+    /// A body of so many bytes would find no room.
+    fn lack(&self, bytes: usize) -> bool {
+        if bytes > SMALL { self.large.lacks(bytes) } else { self.small.lacks(bytes) }
+    }
+}
+
+/// Room for so many bytes.
 #[derive(Debug, Clone)]
 struct Room {
     /// One permit for each KiB.
@@ -289,25 +335,37 @@ impl Room {
     fn lacks(&self, bytes: usize) -> bool {
         self.free.available_permits() < bytes.div_ceil(1 << 10)
     }
+
+    fn take(&self, kib: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        self.free.clone().try_acquire_many_owned(kib).map_err(|_| ApiError::Busy)
+    }
 }
 
 /// The room that one body takes, growing with it: what is only announced takes none.
 struct Held<'a> {
-    room: &'a Room,
+    rooms: &'a Rooms,
+    /// It takes room for large ones.
+    large: bool,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Held<'_> {
     /// Takes room for a body of so many bytes in all; there being none is the caller's 503.
     fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
-        if bytes <= SMALL {
+        if bytes > SMALL && !self.large {
+            // What it took of the other room is given back once there is room here.
+            self.permit = Some(self.rooms.large.take(bytes.div_ceil(1 << 10))?);
+            self.large = true;
             return Ok(());
         }
         let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = bytes.div_ceil(1 << 10).saturating_sub(held);
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let more =
-            self.room.free.clone().try_acquire_many_owned(more).map_err(|_| ApiError::Busy)?;
+        if more == 0 {
+            return Ok(());
+        }
+        let room = if self.large { &self.rooms.large } else { &self.rooms.small };
+        let more = room.take(more)?;
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             None => self.permit = Some(more),
@@ -437,19 +495,36 @@ mod tests {
 
     #[test]
     fn large_bodies_share_the_room_there_is() {
-        let room = Room::new(1 << 20);
-        let mut first = Held { room: &room, permit: None };
-        let mut second = Held { room: &room, permit: None };
+        let rooms = Rooms::new(1 << 20);
+        let body = || Held { rooms: &rooms, large: false, permit: None };
+        let (mut first, mut second) = (body(), body());
         for bytes in [SMALL, 100 << 10, 600 << 10] {
             first.grow(bytes).unwrap();
         }
+        assert!(!rooms.small.lacks(ROOM_FOR_SMALL), "a body takes room once");
         assert!(matches!(second.grow(600 << 10), Err(ApiError::Busy)));
         second.grow(SMALL).unwrap();
-        assert!(second.permit.is_none(), "small ones need none");
         second.grow(424 << 10).unwrap();
-        assert!(room.lacks(1));
+        assert!(rooms.lack(SMALL + 1) && !rooms.lack(SMALL));
         drop(first);
         second.grow(600 << 10).unwrap();
+        drop(second);
+        assert!(!rooms.large.lacks(1 << 20), "all of it is given back");
+    }
+
+    #[test]
+    fn small_bodies_are_counted_too() {
+        let rooms = Rooms::new(1 << 20);
+        let body = |bytes| {
+            let mut held = Held { rooms: &rooms, large: false, permit: None };
+            held.grow(bytes).map(|()| held)
+        };
+        let held: Vec<_> = (0..ROOM_FOR_SMALL / SMALL).map(|_| body(SMALL).unwrap()).collect();
+        assert!(matches!(body(1), Err(ApiError::Busy)));
+        let large = body(SMALL + 1).unwrap();
+        drop(held);
+        body(1).unwrap();
+        drop(large);
     }
 
     #[test]

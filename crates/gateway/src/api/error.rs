@@ -52,6 +52,8 @@ pub enum What {
     Credential,
     /// A backup.
     Backup,
+    /// A named subscriber.
+    Subscriber,
     /// A path of the API.
     Route,
 }
@@ -68,6 +70,7 @@ impl What {
             Self::Run => "run",
             Self::Credential => "credential",
             Self::Backup => "backup",
+            Self::Subscriber => "subscriber",
             Self::Route => "route",
         }
     }
@@ -83,6 +86,7 @@ impl What {
             Self::Run => "run_not_found",
             Self::Credential => "credential_not_found",
             Self::Backup => "backup_not_found",
+            Self::Subscriber => "subscriber_not_found",
             Self::Route => "route_not_found",
         }
     }
@@ -118,11 +122,12 @@ pub enum ApiError {
         /// The name.
         name: String,
     },
-    /// The body is not what the route reads: not JSON, an unknown member, a wrong type.
+    /// The body is no JSON.
     Malformed(Vec<Fault>),
     /// The query string is not what the route reads.
     InvalidQuery(Vec<Fault>),
-    /// The body reads well but asks for something impossible.
+    /// The body is JSON, but not what the route reads (an unknown member, a wrong type), or asks
+    /// for something impossible.
     Invalid(Vec<Fault>),
     /// An event type outside the catalog.
     UnknownEventType {
@@ -175,6 +180,13 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// A stream was asked for in a way that is none.
+    UpgradeRequired,
+    /// As many live connections as there may be.
+    TooManyConnections {
+        /// Of the account; else of the whole node.
+        of_account: bool,
+    },
     /// Too much is waiting for the disk.
     Busy,
     /// The store cannot do it at the moment.
@@ -226,9 +238,12 @@ impl ApiError {
             | Self::IdempotencyKeyReused
             | Self::SourceNotAvailable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyHops { .. } => StatusCode::LOOP_DETECTED,
-            Self::Busy | Self::Draining | Self::Unavailable { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::TooManyConnections { of_account: true } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy
+            | Self::Draining
+            | Self::TooManyConnections { of_account: false }
+            | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -257,6 +272,8 @@ impl ApiError {
             Self::SourceNotAvailable { .. } => "source_not_available",
             Self::WrongSignature { .. } => "wrong_signature",
             Self::Conflict { code, .. } => code,
+            Self::UpgradeRequired => "upgrade_required",
+            Self::TooManyConnections { .. } => "too_many_connections",
             Self::Busy => "busy",
             Self::Unavailable { .. } => "unavailable",
             Self::Internal { .. } => "internal",
@@ -287,6 +304,8 @@ impl ApiError {
             Self::SourceNotAvailable { .. } => "That source is not available in this version",
             Self::WrongSignature { .. } => "The signature is missing or wrong",
             Self::Conflict { .. } => "Not possible in this state",
+            Self::UpgradeRequired => "This is a stream",
+            Self::TooManyConnections { .. } => "Too many live connections",
             Self::Busy => "Too busy",
             Self::Unavailable { .. } => "The store is not available at the moment",
             Self::Internal { .. } => "A fault of the gateway",
@@ -342,8 +361,8 @@ impl ApiError {
                                nothing of this request was stored."
                 .into(),
             Self::IdempotencyKeyReused => {
-                "The same Idempotency-Key came with another request before. Use a new key for a \
-                 new request."
+                "The same Idempotency-Key, or the event's own id, came with another request \
+                 before. Nothing was stored; use a new key for a new request."
                     .into()
             }
             Self::EventExpired => {
@@ -365,6 +384,20 @@ impl ApiError {
             )
             .into(),
             Self::Conflict { reason, .. } => reason.as_str().into(),
+            Self::UpgradeRequired => "Open a WebSocket here, or ask for server-sent events with \
+                                      `Accept: text/event-stream`. Pages of events are at \
+                                      `/events`."
+                .into(),
+            Self::TooManyConnections { of_account: true } => {
+                "The account has as many live connections as it may have. Close some, or ask the \
+                 operator to raise `realtime.max_connections_per_account`."
+                    .into()
+            }
+            Self::TooManyConnections { of_account: false } => {
+                "This gateway has as many live connections as it may have. Connect to another \
+                 one, or try again after `Retry-After`."
+                    .into()
+            }
             Self::Busy => "More is waiting for the disk than the gateway takes. Nothing was \
                            stored; try again after `Retry-After`."
                 .into(),
@@ -472,8 +505,11 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match status {
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            }
+            StatusCode::UPGRADE_REQUIRED => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
             StatusCode::UNAUTHORIZED if !matches!(self, Self::WrongSignature { .. }) => {
                 headers.insert(
@@ -501,6 +537,12 @@ impl From<StoreError> for ApiError {
                 _ => What::Instance,
             }),
             StoreError::Exists { what, name } => Self::Exists { what, name },
+            StoreError::TokenTaken => Self::Conflict {
+                code: "token_taken",
+                reason: "This token or secret is in use already. Choose another, or leave it out \
+                         to have one made."
+                    .to_owned(),
+            },
             StoreError::EventExpired => Self::EventExpired,
             StoreError::Refused { reason } => Self::Conflict { code: "refused", reason },
             StoreError::Sealed { what } => Self::Conflict {
@@ -549,6 +591,8 @@ problem_sets! {
     Changing: 400 401 403 404 408 409 413 422 500 503;
     /// [`Changing`], and that of events that go in circles.
     Ingesting: 400 401 403 404 408 409 413 422 500 503 508;
+    /// [`Named`], and those of streams.
+    Streaming: 400 401 403 404 409 426 429 500 503;
     /// Those of a source's handshake.
     Greeting: 403 404 409 500 503;
     /// Those of a source.
@@ -589,7 +633,10 @@ fn document(status: u16, errors: &[ApiError]) -> (String, openapi::RefOr<openapi
     let mut response = openapi::ResponseBuilder::new()
         .description(codes.join(", "))
         .content("application/problem+json", content);
-    if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+    if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS]
+        .map(|it| it.as_u16())
+        .contains(&status)
+    {
         response = response.header(
             "Retry-After",
             openapi::HeaderBuilder::new()
@@ -622,6 +669,7 @@ fn examples() -> Vec<ApiError> {
         ApiError::NotFound(What::Run),
         ApiError::NotFound(What::Credential),
         ApiError::NotFound(What::Backup),
+        ApiError::NotFound(What::Subscriber),
         ApiError::NotFound(What::Route),
         ApiError::MethodNotAllowed,
         ApiError::SlowBody,
@@ -633,6 +681,7 @@ fn examples() -> Vec<ApiError> {
         conflict("reserved_account", "The account `default` keeps its name."),
         conflict("phone_number_id_taken", "Another instance has that phone_number_id."),
         conflict("too_many_sources", "1000 Meta apps have an app-level source already."),
+        conflict("token_taken", "This token or secret is in use already. Choose another."),
         conflict("run_ended", "This replay has ended; start a new one."),
         conflict("destination_deleted", "The destination of this delivery was deleted."),
         conflict("refused", "The account still has instances."),
@@ -648,6 +697,9 @@ fn examples() -> Vec<ApiError> {
         ApiError::invalid("channel.url", "expected an absolute http or https URL"),
         ApiError::IdempotencyKeyReused,
         ApiError::SourceNotAvailable { kind: "waha".to_owned() },
+        ApiError::UpgradeRequired,
+        ApiError::TooManyConnections { of_account: true },
+        ApiError::TooManyConnections { of_account: false },
         ApiError::Busy,
         ApiError::Draining,
         ApiError::Internal { cause: String::new() },

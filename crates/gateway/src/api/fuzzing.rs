@@ -7,9 +7,9 @@ use zapbus_channel::{egress, signature, webhook};
 use zapbus_event::{
     AccountId, Data, DestinationId, Dialect, Draft, Event, EventId, Filter, InstanceId, Kind,
     Position, Raw, Timestamp,
-    dialect::{Context, Options, native},
+    dialect::{Context, Fallback, Options, Part, evolution as evolution_dialect, native, ryze},
     shape::Address,
-    source::cloud_api,
+    source::{Decoded, cloud_api, evolution, signature as bridge, waha, wuzapi},
 };
 use zapbus_store::{DeliveryId, Key};
 
@@ -34,6 +34,10 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "cloud_api", run: decode_cloud_api, seeds: CLOUD_API },
+    Target { name: "evolution", run: decode_evolution, seeds: EVOLUTION },
+    Target { name: "wuzapi", run: decode_wuzapi, seeds: WUZAPI },
+    Target { name: "waha", run: decode_waha, seeds: WAHA },
+    Target { name: "bridge_signature", run: read_bridge_signature, seeds: BRIDGE_SIGNATURE },
     Target { name: "native_event", run: read_native_event, seeds: NATIVE_EVENT },
     Target { name: "native_batch", run: split_native_batch, seeds: NATIVE_BATCH },
     Target { name: "native_envelope", run: read_native_envelope, seeds: NATIVE_ENVELOPE },
@@ -74,12 +78,64 @@ const CLOUD_API: &[&str] = &[
 
 /// Any body is at least one event, each of which is whole and reads back in the native dialect.
 fn decode_cloud_api(bytes: &[u8]) {
-    let decoded = cloud_api::decode(bytes);
+    expect_decoded(bytes, cloud_api::decode);
+}
+
+fn expect_decoded(bytes: &[u8], decode: impl Fn(&[u8]) -> Decoded) {
+    let decoded = decode(bytes);
     assert!(!decoded.events.is_empty());
-    assert_eq!(decoded, cloud_api::decode(bytes));
+    assert_eq!(decoded, decode(bytes));
     for routed in decoded.events {
         expect_whole(routed.draft);
     }
+}
+
+const EVOLUTION: &[&str] = &[
+    r#"{"event":"messages.upsert","data":{"key":{"remoteJid":"5511@s.whatsapp.net","fromMe":false,"id":"A"},"message":{"viewOnceMessage":{"message":{"imageMessage":{"url":"u","fileSha256":{"0":1},"contextInfo":{"stanzaId":"B","quotedMessage":{"conversation":"x"}}}}}},"messageTimestamp":{"low":1767225601,"high":0}},"date_time":"x","sender":"55@s.whatsapp.net"}"#,
+    r#"{"event":"contacts.upsert","data":[{"remoteJid":"5511@s.whatsapp.net","pushName":"Ana"},{"id":"9@lid"}],"date_time":"x"}"#,
+    r#"{"event":"messages.update","data":{"keyId":"A","remoteJid":"1@g.us","fromMe":true,"pollUpdates":[{"name":"a","voters":["5@s.whatsapp.net"]}]}}"#,
+    r#"{"event":"presence.update","data":{"id":"5@s.whatsapp.net","presences":{"5@s.whatsapp.net":{"lastKnownPresence":"composing"}}}}"#,
+];
+
+fn decode_evolution(bytes: &[u8]) {
+    expect_decoded(bytes, |bytes| evolution::decode(bytes, None));
+}
+
+const WUZAPI: &[&str] = &[
+    r#"{"type":"Message","event":{"Info":{"Chat":"5511@s.whatsapp.net","Sender":"5511:2@s.whatsapp.net","SenderAlt":"9@lid","ID":"A","IsFromMe":false,"Timestamp":"2026-01-01T09:00:00Z"},"Message":{"reactionMessage":{"key":{"remoteJID":"5@s.whatsapp.net","fromMe":true,"ID":"B"},"text":"x"}}},"base64":"AQID"}"#,
+    r#"{"type":"GroupInfo","event":{"JID":"1@g.us","Timestamp":"2026-01-01T09:00:00Z","Name":{"Name":"x"},"Join":["5@s.whatsapp.net"],"Delete":{"Deleted":true}}}"#,
+    "userID=1&jsonData=%7B%22type%22%3A%22ReadReceipt%22%2C%22event%22%3A%7B%22Chat%22%3A%225%40s.whatsapp.net%22%2C%22Sender%22%3A%225%40s.whatsapp.net%22%2C%22MessageIDs%22%3A%5B%22A%22%5D%7D%7D",
+    "--B\r\nContent-Disposition: form-data; name=\"jsonData\"\r\n\r\n{\"type\":\"Connected\",\"event\":{}}\r\n--B--\r\n",
+];
+
+fn decode_wuzapi(bytes: &[u8]) {
+    for header in [None, Some("multipart/form-data; boundary=B")] {
+        expect_decoded(bytes, |bytes| wuzapi::decode(bytes, header));
+    }
+}
+
+const WAHA: &[&str] = &[
+    r#"{"id":"evt_1","timestamp":1767225601000,"event":"message","me":{"id":"55@c.us"},"payload":{"id":"false_5511@c.us_A","fromMe":false,"body":"x","hasMedia":true,"media":{"url":"u","mimetype":"audio/ogg"},"replyTo":{"id":"true_5511@c.us_B"},"_data":{"message":{"conversation":"x"}}}}"#,
+    r#"{"event":"presence.update","payload":{"id":"1@g.us","presences":[{"participant":"5@c.us","lastKnownPresence":"typing"}]}}"#,
+    r#"{"id":"evt_2","event":"message.ack","payload":{"id":"true_1@g.us_A_5@c.us","ack":3,"fromMe":true}}"#,
+];
+
+fn decode_waha(bytes: &[u8]) {
+    expect_decoded(bytes, waha::decode);
+}
+
+const BRIDGE_SIGNATURE: &[&str] = &[
+    "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843\nmultipart/form-data; boundary=B\n--B\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n<\r\n--B--",
+    "\n\n",
+];
+
+/// Signature, content type and body, one a line. Nobody guesses a signature.
+fn read_bridge_signature(bytes: &[u8]) {
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (signature, header, body) = (text(next()), text(next()), next());
+    assert!(!bridge::wuzapi(b"a key that nobody has", body, Some(&header), &signature));
+    assert!(!bridge::waha(b"a key that nobody has", body, &signature));
 }
 
 fn expect_whole(draft: Draft) {
@@ -110,9 +166,37 @@ fn expect_whole(draft: Draft) {
     let options = Options { include_raw: raw, ..Options::default() };
     let envelope = native::envelope(&event, &context, &options);
     native::parse(&envelope).expect("an envelope reads back");
-    for part in Dialect::Native.encode(&event, &context, &options).expect("it has a form") {
+    let mut parts = foreign_parts(&event);
+    for dialect in Dialect::ALL {
+        for fallback in [Fallback::Skip, Fallback::Extended, Fallback::Native] {
+            for live in [false, true] {
+                let options = Options { fallback, live, media_key: live, ..options };
+                parts.extend(dialect.encode(&event, &context, &options).expect("it has a form"));
+            }
+        }
+    }
+    for part in parts {
         assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&part.body).is_ok());
     }
+}
+
+/// The same event in the words of other products.
+fn foreign_parts(event: &Event) -> Vec<Part> {
+    let (instance_name, token) = ("shop", "token");
+    let context = evolution_dialect::Context {
+        instance_name,
+        sender: None,
+        server_url: None,
+        apikey: Some(token),
+        form: evolution_dialect::Form::Queue,
+    };
+    let encoded =
+        evolution_dialect::encode(event, &context, &evolution_dialect::Options::default());
+    let mut parts = encoded.expect("it has a form");
+    let context = ryze::Context { instance_name, base_url: "https://x.invalid", token };
+    let encoded = ryze::encode(event, &context, &ryze::Options::default());
+    parts.extend(encoded.expect("it has a form"));
+    parts
 }
 
 const NATIVE_EVENT: &[&str] = &[

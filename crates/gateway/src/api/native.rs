@@ -9,18 +9,21 @@ pub(super) mod deliveries;
 pub(super) mod destinations;
 mod erasures;
 mod event_types;
-mod events;
+pub(super) mod events;
 mod health;
 pub(super) mod ingest;
-mod instances;
+pub(super) mod instances;
 mod runs;
 mod shards;
 pub(super) mod source;
 mod statistics;
+mod stream;
+mod subscribers;
+mod tickets;
 
 use std::future::Future;
 
-pub(crate) use events::MAX_POSITION;
+pub use health::Recent;
 pub(super) use ingest::hops;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -48,6 +51,11 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(events::list_instance_events, ingest::post_events))
         .routes(routes!(events::list_events))
         .routes(routes!(events::show_event))
+        .routes(routes!(stream::stream_instance))
+        .routes(routes!(stream::stream_all))
+        .routes(routes!(tickets::create_ticket))
+        .routes(routes!(subscribers::list_subscribers))
+        .routes(routes!(subscribers::show_subscriber, subscribers::delete_subscriber))
         .routes(routes!(event_types::list_event_types))
         .routes(routes!(
             destinations::list_instance_destinations,
@@ -84,7 +92,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 
 /// Runs a change to its end even if the caller hangs up: what the store has committed must
 /// reach the directory and the lanes.
-async fn complete<T: Send + 'static>(
+pub(super) async fn complete<T: Send + 'static>(
     change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::spawn(change).await.map_err(ApiError::internal)?
@@ -94,7 +102,7 @@ async fn complete<T: Send + 'static>(
 const MAX_NAME: usize = 120;
 
 /// What is wrong with the name of an account or an instance, if anything is.
-fn name_fault(path: &str, name: &str) -> Option<Fault> {
+pub(super) fn name_fault(path: &str, name: &str) -> Option<Fault> {
     let length = name.chars().count();
     let fits = (1..=MAX_NAME).contains(&length)
         && name.trim() == name

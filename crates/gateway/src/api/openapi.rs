@@ -47,6 +47,7 @@ use crate::app::App;
         (name = "instances", description = "WhatsApp numbers and sessions."),
         (name = "sources", description = "Where events enter."),
         (name = "events", description = "Storing events and reading the journal."),
+        (name = "realtime", description = "Events as they happen, over a connection that stays open."),
         (name = "destinations", description = "Push targets, and replays to them."),
         (name = "deliveries", description = "The delivery log, and sending again."),
         (name = "operations", description = "Audit, erasure, backups, health."),

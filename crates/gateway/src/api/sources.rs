@@ -2,7 +2,7 @@
 
 pub(super) mod cloud_api;
 
-pub use cloud_api::Guesses;
+pub use cloud_api::{Guesses, Refusals};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::app::App;

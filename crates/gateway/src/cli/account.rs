@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     Failure,
     client::{Call, Connection},
+    question::Sure,
 };
 
 /// Commands on accounts.
@@ -53,11 +54,18 @@ Examples:
     Delete {
         /// Its id or name.
         account: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 
 impl Account {
-    pub(super) fn run(self, to: &Connection, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        to: &Connection,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(), Failure> {
         match self {
             Self::List => to.list(&["v1", "accounts"], &["id", "name", "created_at"], out),
             Self::Create { name } => {
@@ -68,7 +76,10 @@ impl Account {
                 let call = Call::patch(&["v1", "accounts", &account], json!({ "name": name }));
                 to.show(call, out)
             }
-            Self::Delete { account } => to.show(Call::delete(&["v1", "accounts", &account]), out),
+            Self::Delete { account, sure } => {
+                sure.confirm(&format!("Delete the account {account}, with its credentials?"), err)?;
+                to.show(Call::delete(&["v1", "accounts", &account]), out)
+            }
         }
     }
 }

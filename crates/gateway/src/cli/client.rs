@@ -14,6 +14,7 @@ use super::{
     Exit, Failure,
     output::{write_fields, write_json, write_table},
 };
+use crate::simulator::chain;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,13 +67,14 @@ pub(super) struct Call {
     path: Vec<String>,
     query: Vec<(&'static str, String)>,
     body: Option<Value>,
+    patience: Option<Duration>,
 }
 
 impl Call {
     /// `path` in segments, which are escaped.
     pub(super) fn new(method: Method, path: &[&str]) -> Self {
         let path = path.iter().map(|segment| (*segment).to_owned()).collect();
-        Self { method, path, query: Vec::new(), body: None }
+        Self { method, path, query: Vec::new(), body: None, patience: Some(PATIENCE) }
     }
 
     pub(super) fn get(path: &[&str]) -> Self {
@@ -93,6 +95,11 @@ impl Call {
 
     pub(super) fn delete(path: &[&str]) -> Self {
         Self::new(Method::DELETE, path)
+    }
+
+    /// Its answer may take as long as it takes.
+    pub(super) fn patient(self) -> Self {
+        Self { patience: None, ..self }
     }
 
     pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -224,11 +231,15 @@ impl Connection {
 
     /// [`Connection::ask`] where something else is waited for beside it.
     pub(super) async fn answer(&self, call: Call) -> Result<Value, Failure> {
+        let patience = call.patience;
         let request = self.request(call)?;
-        let (status, body) = tokio::time::timeout(PATIENCE, send(request))
-            .await
-            .map_err(|_| self.unreachable("no answer within a minute"))?
-            .map_err(|error| self.unreachable(&error))?;
+        let answer = match patience {
+            Some(patience) => tokio::time::timeout(patience, send(request))
+                .await
+                .map_err(|_| self.unreachable("no answer within a minute"))?,
+            None => send(request).await,
+        };
+        let (status, body) = answer.map_err(|error| self.unreachable(&error))?;
         let answer = match body.as_slice() {
             [] => Value::Null,
             body => serde_json::from_slice(body)
@@ -309,18 +320,6 @@ async fn send(request: Request<Full<bytes::Bytes>>) -> Result<(StatusCode, Vec<u
     let status = response.status();
     let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
     Ok((status, body.to_bytes().to_vec()))
-}
-
-/// An error with its causes: the outermost alone says only that connecting failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// What the problem document says, and its exit code.

@@ -9,6 +9,7 @@ use super::{
     Exit, Failure,
     client::{Call, Connection},
     instance::text_or_file,
+    question::Sure,
     resume::Resume,
 };
 
@@ -78,6 +79,8 @@ Examples:
     Delete {
         /// Its id.
         destination: String,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Send it a sample event and show the answer.
     #[command(after_help = "\
@@ -214,7 +217,13 @@ impl Destination {
                 let call = Call::patch(&["v1", "destinations", &destination], Value::Object(body));
                 to.show(call, out)
             }
-            Self::Delete { destination } => {
+            Self::Delete { destination, sure } => {
+                sure.confirm(
+                    &format!(
+                        "Delete the destination {destination}, with what it still has to send?"
+                    ),
+                    err,
+                )?;
                 to.show(Call::delete(&["v1", "destinations", &destination]), out)
             }
             Self::Test { destination, kind } => {

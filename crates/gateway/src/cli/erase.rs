@@ -2,17 +2,31 @@
 
 use std::io::Write;
 
-use clap::Subcommand;
-use serde_json::json;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::{
     Failure,
     client::{Call, Connection},
+    question::confirm,
 };
+
+/// Flags of `erase`.
+#[derive(Debug, Args)]
+pub(super) struct Erase {
+    #[command(subcommand)]
+    what: What,
+    /// Only count.
+    #[arg(long, global = true)]
+    dry_run: bool,
+    /// Erase them without asking.
+    #[arg(long, short = 'y', global = true)]
+    yes: bool,
+}
 
 /// Commands that erase: from journal, delivery log and files, for good.
 #[derive(Debug, Subcommand)]
-pub(super) enum Erase {
+enum What {
     /// Every event of an instance that concerns a chat.
     #[command(after_help = "\
 Examples:
@@ -42,14 +56,30 @@ Examples:
 }
 
 impl Erase {
-    pub(super) fn run(self, to: &Connection, out: &mut dyn Write) -> Result<(), Failure> {
-        let body = match self {
-            Self::Chat { instance, chat } => {
+    pub(super) fn run(
+        self,
+        to: &Connection,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let body = match self.what {
+            What::Chat { instance, chat } => {
                 json!({ "type": "chat", "instance": instance, "chat": chat })
             }
-            Self::Person { address } => json!({ "type": "person", "address": address }),
-            Self::Instance { instance } => json!({ "type": "instance", "instance": instance }),
+            What::Person { address } => json!({ "type": "person", "address": address }),
+            What::Instance { instance } => json!({ "type": "instance", "instance": instance }),
         };
-        to.show(Call::post(&["v1", "erasures"], body), out)
+        let path = ["v1", "erasures"];
+        let mut counting = body.clone();
+        counting["dry_run"] = Value::from(true);
+        // A large journal is looked through to its end.
+        let count = to.ask(Call::post(&path, counting).patient())?;
+        if self.dry_run {
+            return to.say(&count, out);
+        }
+        // What names somebody besides events, such as a body that brought none, goes too.
+        writeln!(err, "{} events, and what else there is of it, go for good.", count["events"])?;
+        confirm("Erase them?", self.yes, err)?;
+        to.show(Call::post(&path, body).patient(), out)
     }
 }

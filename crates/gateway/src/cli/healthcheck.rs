@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::json;
 
 use super::{Exit, Failure, Local};
 
@@ -24,6 +25,9 @@ pub(super) struct Healthcheck {
     /// Ask whether it takes events, not only whether it runs.
     #[arg(long)]
     ready: bool,
+    /// Print one JSON object, whatever is known.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Healthcheck {
@@ -36,7 +40,12 @@ impl Healthcheck {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(unreachable)?;
         if config.tls.is_on() {
             // Its certificate names a host and not this address: that it listens must do.
-            writeln!(out, "listening with TLS on {address}")?;
+            if self.json {
+                let answer = json!({ "status": "listening", "address": address.to_string() });
+                writeln!(out, "{answer}")?;
+            } else {
+                writeln!(out, "listening with TLS on {address}")?;
+            }
             return Ok(());
         }
         stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Exit, Failure,
     client::{Call, Connection},
+    question::Sure,
 };
 
 /// Commands on instances.
@@ -57,6 +58,8 @@ Examples:
     Delete {
         /// Its id or name.
         instance: String,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Where its events come from.
     #[command(after_help = "\
@@ -108,7 +111,12 @@ Examples:
 }
 
 impl Instance {
-    pub(super) fn run(self, to: &Connection, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        to: &Connection,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(), Failure> {
         let path = ["v1", "instances"];
         match self {
             Self::List => {
@@ -131,7 +139,13 @@ impl Instance {
                 }
                 to.show(Call::patch(&["v1", "instances", &instance], Value::Object(change)), out)
             }
-            Self::Delete { instance } => {
+            Self::Delete { instance, sure } => {
+                sure.confirm(
+                    &format!(
+                        "Delete the instance {instance}, with all its destinations and events?"
+                    ),
+                    err,
+                )?;
                 to.show(Call::delete(&["v1", "instances", &instance]), out)
             }
             Self::Source(Source::Set { instance, kind }) => {

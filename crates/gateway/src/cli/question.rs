@@ -2,7 +2,24 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write};
 
+use clap::Args;
+
 use super::{Exit, Failure};
+
+/// The flag of commands that take something away.
+#[derive(Debug, Args)]
+pub(super) struct Sure {
+    /// Do it without asking.
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+impl Sure {
+    /// [`confirm`], unless the flag was given.
+    pub(super) fn confirm(&self, question: &str, err: &mut dyn Write) -> Result<(), Failure> {
+        confirm(question, self.yes, err)
+    }
+}
 
 /// Goes on after a yes, with `--yes`, or where there is nobody to ask.
 pub(super) fn confirm(question: &str, yes: bool, err: &mut dyn Write) -> Result<(), Failure> {

@@ -32,7 +32,10 @@ impl Serve {
 
 async fn serve(config: Config, take_back: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let signals = Signals::watch()?;
-    let http = bind(config.listen).await?;
+    let (http, inherited) = match inherited()? {
+        Some(listener) => (listener, true),
+        None => (bind(config.listen).await?, false),
+    };
     let (started, on_start) = oneshot::channel();
     let hooks = Hooks {
         // Nobody listens any more only when we are going down already.
@@ -41,7 +44,7 @@ async fn serve(config: Config, take_back: bool, out: &mut dyn Write) -> Result<(
         ..Hooks::default()
     };
     let stop = signals.first.cancelled();
-    let mut gateway = pin!(run(config, Listeners { http }, hooks, stop));
+    let mut gateway = pin!(run(config, Listeners { http, inherited }, hooks, stop));
     let mut on_start = pin!(on_start);
     let mut greeted = false;
     loop {
@@ -73,6 +76,28 @@ fn raise_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(event = "process.open_files", %error, current = limit.current, "the limit stays");
     }
+}
+
+/// A listener that whoever started us has opened (systemd's socket activation: `LISTEN_FDS`). It
+/// stays open while we restart.
+fn inherited() -> Result<Option<TcpListener>, Failure> {
+    let unusable = |error: std::io::Error| {
+        let message = format!("the socket given in LISTEN_FDS cannot be used: {error}");
+        Failure::new(Exit::Failure, message)
+    };
+    let mut given = listenfd::ListenFd::from_env();
+    let Some(listener) = given.take_tcp_listener(0).map_err(unusable)? else {
+        return Ok(None);
+    };
+    if given.len() > 1 {
+        tracing::warn!(
+            event = "http.sockets_unused",
+            given = given.len(),
+            "only the first socket of LISTEN_FDS is used"
+        );
+    }
+    listener.set_nonblocking(true).map_err(unusable)?;
+    TcpListener::from_std(listener).map(Some).map_err(unusable)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

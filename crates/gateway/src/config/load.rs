@@ -397,12 +397,35 @@ impl Layers {
             .into_iter()
             .map(|(key, value)| Setting {
                 origin: self.origins.get(&key).cloned().unwrap_or(Origin::Default),
-                value: value.to_string(),
+                value: shown(&value),
                 key,
             })
             .collect();
         Loaded { config, settings, mistakes: self.mistakes, notes: self.notes, file }
     }
+}
+
+/// A value as it may be printed. A URL's user and query are often a token; secrets themselves
+/// print as such.
+fn shown(value: &Value) -> String {
+    let Some(mut url) = value.as_str().and_then(|text| text.parse::<url::Url>().ok()) else {
+        return value.to_string();
+    };
+    if !url.has_host() {
+        return value.to_string();
+    }
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if !has_user && url.query().is_none() && url.fragment().is_none() {
+        return value.to_string();
+    }
+    if has_user && (url.set_username("***").is_err() || url.set_password(None).is_err()) {
+        return "\"***\"".to_owned();
+    }
+    if url.query().is_some() {
+        url.set_query(Some("***"));
+    }
+    url.set_fragment(None);
+    Value::from(url.to_string()).to_string()
 }
 
 fn default_tree() -> Value {

@@ -162,8 +162,12 @@ pub(crate) fn gateway(out: &mut dyn Write) -> Result<(), DemoError> {
             started: Box::new(move |facts| drop(started.send(facts))),
             ..Hooks::default()
         };
-        let mut running =
-            std::pin::pin!(run(config, Listeners { http }, hooks, stop.cancelled_owned()));
+        let mut running = std::pin::pin!(run(
+            config,
+            Listeners { http, inherited: false },
+            hooks,
+            stop.cancelled_owned()
+        ));
         tokio::select! {
             ended = running.as_mut() => return ended.map_err(DemoError::from),
             facts = on_start => drop(facts),

@@ -31,7 +31,10 @@ use super::{
     scene::{Phase, Power, Scene},
     watch::{ask_after, rows},
 };
-use crate::simulator::{self, Simulator, Stopped, Storms, Tally};
+use crate::{
+    api::token,
+    simulator::{self, Simulator, Stopped, Storms, Tally},
+};
 
 /// A gateway that is being started.
 pub(super) type Starting = Pin<Box<dyn Future<Output = Result<Gateway, DemoError>> + Send>>;
@@ -192,10 +195,8 @@ fn free_address() -> io::Result<SocketAddr> {
 }
 
 fn random_token() -> Result<String, DemoError> {
-    let mut bytes = [0; 24];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| DemoError::Gateway(format!("the system has no randomness: {error}")))?;
-    Ok(format!("zb_demo_{}", hex::encode(bytes)))
+    token::make("zb_demo_")
+        .map_err(|error| DemoError::Gateway(format!("the system has no randomness: {error}")))
 }
 
 #[cfg(test)]

@@ -199,6 +199,8 @@ impl Shared {
         let draft = announce::draft(id, &destination.label, change);
         let settlement = Settlement {
             lane: live(id),
+            // No lane's word: whoever holds the shard may tell of its destinations.
+            epoch: None,
             // Events find theirs by themselves.
             shard: ShardId::default(),
             cursor: None,

@@ -138,7 +138,8 @@ struct Holding {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unwritten {
     pub(crate) id: DestinationId,
-    pub(crate) home: ShardId,
+    /// Under which this node knows that it stands there.
+    pub(crate) tenure: Tenure,
     pub(crate) shard: ShardId,
     pub(crate) at: Position,
 }
@@ -189,6 +190,12 @@ impl Roster {
 
     pub(crate) fn holds(&self, shard: ShardId) -> bool {
         self.held.contains_key(&shard)
+    }
+
+    /// Under which the lane of a destination runs here, even if it is about to leave.
+    pub(crate) fn tenure_of(&self, id: DestinationId) -> Option<Tenure> {
+        let home = self.get(id)?.home;
+        self.held.get(&home).map(|holding| Tenure { home, epoch: holding.epoch })
     }
 
     /// What is held, by shard.
@@ -326,9 +333,10 @@ impl Roster {
         };
         let mut unwritten = Vec::new();
         for (id, entry) in self.entries.iter().filter(|(_, entry)| wanted(entry)) {
-            let home = entry.home;
+            let Some(Holding { epoch, .. }) = self.held.get(&entry.home) else { continue };
+            let tenure = Tenure { home: entry.home, epoch: *epoch };
             let cursors = entry.cursors.unwritten();
-            unwritten.extend(cursors.map(|(shard, at)| Unwritten { id: *id, home, shard, at }));
+            unwritten.extend(cursors.map(|(shard, at)| Unwritten { id: *id, tenure, shard, at }));
         }
         unwritten
     }

@@ -12,7 +12,7 @@ mod waiting;
 mod writing;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -20,6 +20,7 @@ use std::{
 };
 
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::Instant,
@@ -84,6 +85,12 @@ enum Read {
     Held { run: u32, starts: Result<Option<Vec<ShardStart>>, StoreError> },
 }
 
+/// A result, and in which era of the lane it was asked for.
+struct Asked {
+    era: u64,
+    read: Read,
+}
+
 /// What a write carried, to be confirmed or repeated.
 struct Write {
     parts: Vec<WritePart>,
@@ -96,6 +103,32 @@ struct WritePart {
     rows: Vec<Row>,
     cursor: Option<Position>,
     events: Vec<NewEvent>,
+}
+
+/// A lane's part of what is read ahead on the node, for whoever watches; gone with the lane.
+struct Shown {
+    gauge: Gauge,
+    bytes: i64,
+}
+
+impl Shown {
+    fn new(gauge: Gauge) -> Self {
+        Self { gauge, bytes: 0 }
+    }
+
+    fn set(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if bytes != self.bytes {
+            self.gauge.inc_by(bytes - self.bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.gauge.dec_by(self.bytes);
+    }
 }
 
 /// What the lane is doing with itself.
@@ -136,14 +169,17 @@ pub(super) struct Lane {
     /// The live run first.
     tracks: Vec<Track>,
     sends: FuturesUnordered<Boxed<Sent>>,
-    reads: FuturesUnordered<Boxed<Read>>,
+    reads: FuturesUnordered<Boxed<Asked>>,
     /// What came of them while the lane waited for something else.
     finished: VecDeque<Sent>,
-    answers: VecDeque<Read>,
+    answers: VecDeque<Asked>,
+    written: VecDeque<Write>,
+    /// Grows when what was read is to be forgotten: an answer to an earlier question is of no use.
+    era: u64,
     /// Runs that are to be looked at as soon as the store answers again.
     missed_runs: HashSet<u32>,
-    /// Runs (and shards) with a journal read under way, and runs with a look for rows under way.
-    paging: HashSet<(u32, ShardId)>,
+    /// Runs (and shards) with a journal read under way and how many bytes it may bring, and runs with a look for rows under way.
+    paging: HashMap<(u32, ShardId), usize>,
     looking: HashSet<u32>,
     /// Under way, in their order.
     writes: FuturesOrdered<Boxed<Write>>,
@@ -158,6 +194,7 @@ pub(super) struct Lane {
     /// Nothing is unsettled: there is nothing to probe with.
     nothing_to_probe: bool,
     read_ahead: Option<OwnedSemaphorePermit>,
+    read_ahead_shown: Shown,
     permit: Option<OwnedSemaphorePermit>,
     permit_wait: Option<Boxed<Option<OwnedSemaphorePermit>>>,
     phase: Phase,
@@ -214,6 +251,7 @@ impl Lane {
             self.permit_wait = None;
         }
         self.mail.show(self.tracks[0].reaches(), self.gate.is_probing());
+        self.read_ahead_shown.set(self.queued_bytes());
         self.write(now);
     }
 
@@ -246,6 +284,10 @@ impl Lane {
                 return;
             }
         }
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.tracks.iter().map(Track::queued_bytes).sum()
     }
 
     fn has_work(&self) -> bool {
@@ -344,7 +386,7 @@ impl Lane {
 
     /// Whether a page of the journal is on its way to a run.
     fn is_paging(&self, run: u32) -> bool {
-        self.paging.iter().any(|(other, _)| *other == run)
+        self.paging.keys().any(|(other, _)| *other == run)
     }
 
     fn track(&mut self, run: u32) -> Option<&mut Track> {

@@ -34,6 +34,11 @@ impl Schedule {
         Self { waits, max_attempts, floor }
     }
 
+    /// Attempts in all, the first included.
+    pub(crate) fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
     /// The wait before the next attempt, or `None` when `attempts` have used the schedule up.
     /// `random` is uniform in 0..1.
     pub(crate) fn wait_after(&self, attempts: u32, random: f64) -> Option<Duration> {

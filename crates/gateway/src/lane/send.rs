@@ -6,9 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderName;
 use tokio::sync::OwnedSemaphorePermit;
 use zapbus_channel::{Channel, Message, Outcome, Report, Warrant};
-use zapbus_event::{DestinationId, Timestamp, dialect::Options};
+use zapbus_event::{DestinationId, Dialect, Event, Timestamp, dialect::Options};
 use zapbus_store::LIVE;
 
 use super::{
@@ -132,6 +133,7 @@ impl Outlet {
             };
             let message = Message {
                 id,
+                headers: dialect_headers(self.spec.dialect, event, &part.name, task.attempts + 1),
                 event_name: part.name.clone(),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
@@ -158,7 +160,35 @@ impl Outlet {
 
 /// What the dialect is asked for, by this destination.
 pub(crate) fn render_options(spec: &Spec) -> Options {
-    Options { include_raw: spec.include_raw, fallback: spec.fallback, media_key: spec.media_key }
+    Options {
+        include_raw: spec.include_raw,
+        fallback: spec.fallback,
+        media_key: spec.media_key,
+        live: false,
+    }
+}
+
+const INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
+const EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
+const EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
+const DELIVERY_ATTEMPT: HeaderName = HeaderName::from_static("x-delivery-attempt");
+
+/// What the dialect's own product says in headers, for attempt number `attempt`.
+pub(crate) fn dialect_headers(
+    dialect: Dialect,
+    event: &Event,
+    name: &str,
+    attempt: u32,
+) -> Vec<(HeaderName, String)> {
+    match dialect {
+        Dialect::Native => Vec::new(),
+        Dialect::Vzaps => vec![
+            (INSTANCE_ID, event.instance.to_vzaps()),
+            (EVENT_ID, event.id.to_string()),
+            (EVENT_TYPE, name.to_owned()),
+            (DELIVERY_ATTEMPT, attempt.to_string()),
+        ],
+    }
 }
 
 /// A channel gives one report for each message; should it ever not, the event is tried again.

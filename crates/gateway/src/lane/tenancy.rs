@@ -134,7 +134,11 @@ pub(super) async fn heed_changes(shared: Arc<Shared>, mut changes: broadcast::Re
     loop {
         match changes.recv().await {
             Ok(Change::Destination(id)) => shared.refresh(id).await,
-            Ok(Change::Instance(id) | Change::Erased(id)) => shared.rendering.forget(id),
+            Ok(Change::Instance(id)) => shared.rendering.forget(id),
+            Ok(Change::Erased(id)) => {
+                shared.rendering.forget(id);
+                shared.forget_read(Some(id));
+            }
             Ok(Change::Account(_) | Change::Credential(_)) => {}
             Ok(Change::Everything) | Err(broadcast::error::RecvError::Lagged(_)) => {
                 shared.refresh_all().await;

@@ -208,7 +208,8 @@ impl Track {
         self.reaches.iter().any(|reach| reach.is_unwritten(key))
     }
 
-    fn is_busy(&self, place: Place) -> bool {
+    /// It is being sent, or what came of it is being written.
+    pub(crate) fn is_busy(&self, place: Place) -> bool {
         self.reach(place.shard).is_some_and(|reach| reach.is_busy(place.seq))
     }
 
@@ -390,9 +391,13 @@ impl Track {
 
     /// Takes a new selection; call [`Self::rewind`] with it.
     pub(crate) fn select(&mut self, selection: Selection, starts: &[ShardStart]) {
+        // Or will turn out to have been, when that was to be counted anyway.
+        let held_before = self.rows.recount || !self.rows.holds.is_empty();
         self.rows.hold(&held_in(starts), selection.ordering);
-        // What is on its way now may still change what is held.
-        let holds = selection.ordering == Ordering::Strict || !self.rows.holds.is_empty();
+        // What is on its way now may still change what is held: rows that were not in the store yet
+        // when it was asked, whichever of the two orders they are of.
+        let strict = [self.selection.ordering, selection.ordering].contains(&Ordering::Strict);
+        let holds = strict || held_before || !self.rows.holds.is_empty();
         self.rows.recount = holds && !self.is_still();
         self.selection = selection;
     }

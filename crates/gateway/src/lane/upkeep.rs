@@ -24,8 +24,8 @@ impl Shared {
     pub(super) async fn write_cursors(&self, home: Option<ShardId>) -> Result<(), StoreError> {
         let mut unwritten = self.roster().unwritten(home);
         // A commit is of one home: what another node runs by now keeps nobody else from writing.
-        unwritten.sort_unstable_by_key(|cursor| (cursor.home, cursor.id, cursor.shard));
-        for of_home in unwritten.chunk_by(|one, next| one.home == next.home) {
+        unwritten.sort_unstable_by_key(|cursor| (cursor.tenure.home, cursor.id, cursor.shard));
+        for of_home in unwritten.chunk_by(|one, next| one.tenure == next.tenure) {
             for step in of_home.chunks(FLUSH_STEP) {
                 let settlements = step.iter().map(|cursor| settlement_of(*cursor)).collect();
                 match self.store.settle(settlements, Urgency::CanRide).await {
@@ -39,9 +39,10 @@ impl Shared {
     }
 }
 
-fn settlement_of(Unwritten { id, shard, at, .. }: Unwritten) -> Settlement {
+fn settlement_of(Unwritten { id, tenure, shard, at }: Unwritten) -> Settlement {
     Settlement {
         lane: live(id),
+        epoch: Some(tenure.epoch),
         shard,
         cursor: Some(at),
         health: None,

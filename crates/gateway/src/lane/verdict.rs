@@ -25,6 +25,8 @@ pub(crate) struct Tried {
     pub(crate) ephemeral_since: Option<Timestamp>,
     /// The peer's answer code.
     pub(crate) code: Option<u16>,
+    /// A person asked for it.
+    pub(crate) manual: bool,
 }
 
 /// What the lane knows of the outage it may be in.
@@ -92,7 +94,11 @@ pub(crate) fn judge(
     let verdict = if tried.probe && !own_time {
         Verdict::Retry { due: tried.due.unwrap_or(now), counted: false }
     } else {
-        let attempts = tried.attempts + 1;
+        let attempts = match preset {
+            // VZaps begins its schedule again for what a person sends again.
+            Preset::Vzaps if tried.manual => tried.attempts % schedule.max_attempts() + 1,
+            _ => tried.attempts + 1,
+        };
         match schedule.wait_after(attempts, random) {
             Some(wait) => {
                 Verdict::Retry { due: now + wait.max(after.unwrap_or_default()), counted: true }
@@ -136,7 +142,7 @@ mod tests {
 
     fn tried(attempts: u32) -> Tried {
         let due = (attempts > 0).then(|| at(0));
-        Tried { attempts, due, probe: false, ephemeral_since: None, code: Some(500) }
+        Tried { attempts, due, probe: false, ephemeral_since: None, code: Some(500), manual: false }
     }
 
     fn retry(after_s: Option<u64>) -> Outcome {
@@ -184,6 +190,20 @@ mod tests {
         assert_eq!(gone(Preset::Vzaps), Verdict::Disable);
         assert_eq!(gone(Preset::Ryze), Verdict::Dead(DeadReason::Refused));
         assert_eq!(gone(Preset::Evolution), Verdict::Retry { due: at(5), counted: true });
+    }
+
+    #[test]
+    fn what_a_person_sends_again_has_vzapss_whole_schedule_before_it() {
+        let after = |attempts, manual, preset| {
+            verdict(&retry(None), Tried { manual, ..tried(attempts) }, CALM, preset)
+        };
+        let dead = Verdict::Dead(DeadReason::Attempts);
+        let first = Verdict::Retry { due: at(1), counted: true };
+        assert_eq!(after(10, true, Preset::Vzaps), first);
+        assert_eq!(after(19, true, Preset::Vzaps), dead);
+        assert_eq!(after(20, true, Preset::Vzaps), first);
+        assert_eq!(after(10, false, Preset::Vzaps), dead);
+        assert_eq!(after(11, true, Preset::Native), dead);
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn detail(problem: &serde_json::Value) -> String {
 }
 
 /// An error with its causes: the outermost alone says only that connecting failed.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +14,8 @@ pub struct Config {
     /// One JSON object per line, or text for people.
     pub format: Format,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,zapbus_gateway=debug`.
+    /// More than `info` is told by our own crates only, whatever stands here: others log what
+    /// passes through them.
     pub level: String,
 }
 
@@ -47,11 +51,23 @@ impl Config {
     }
 }
 
+/// Whether a line may be written at all. A database's driver tells every statement with its
+/// parameters at `debug`, and those are messages and telephone numbers; an HTTP library tells
+/// headers.
+fn may_be_told(metadata: &tracing::Metadata<'_>) -> bool {
+    *metadata.level() <= tracing::Level::INFO || is_ours(metadata.target())
+}
+
+fn is_ours(target: &str) -> bool {
+    let name = target.split("::").next().unwrap_or(target);
+    name == "zapbus" || name.starts_with("zapbus_")
+}
+
 /// Starts logging for the whole process: for `main` only.
 pub fn start(config: &Config) {
     // Checked when the configuration was read.
     let filter = EnvFilter::builder().parse_lossy(&config.level);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(may_be_told));
     match config.format {
         Format::Text => {
             let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -67,5 +83,20 @@ pub fn start(config: &Config) {
                     .with_writer(std::io::stderr),
             )
             .init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_crates_are_ours() {
+        for ours in ["zapbus", "zapbus_gateway", "zapbus_store::postgres::pool"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for other in ["tokio_postgres::prepare", "log", "h2", "zapbusy", "hyper::zapbus", ""] {
+            assert!(!is_ours(other), "{other}");
+        }
     }
 }

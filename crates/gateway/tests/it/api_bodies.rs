@@ -92,7 +92,7 @@ async fn what_is_only_announced_takes_no_room() {
 
 #[tokio::test]
 async fn readiness_sees_that_there_is_no_room_and_that_it_is_back() {
-    let gateway = Gateway::start(|config| config.http.body_idle_s = 2).await;
+    let gateway = Gateway::start(|config| config.http.body_idle_s = 6).await;
     gateway.create_instance("shop").await;
     assert_eq!(readiness(&gateway).await, None);
     let head = "content-length: 16777216";
@@ -106,6 +106,50 @@ async fn readiness_sees_that_there_is_no_room_and_that_it_is_back() {
     .await;
     eventually("it is ready again", async || readiness(&gateway).await.is_none().then_some(()))
         .await;
+    drop(waiting);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_do_not_take_the_room_of_others() {
+    let gateway = Gateway::start(|config| config.http.body_idle_s = 20).await;
+    gateway.create_instance("shop").await;
+    let stranger = async |bytes: usize| {
+        let address = gateway.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /sources/cloud-api HTTP/1.1\r\nhost: {address}\r\nx-hub-signature-256: sha256={}\r\n\
+             content-length: 3000000\r\n\r\n",
+            "0".repeat(64)
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Refused on the way, it cannot be written to its end.
+        let _ = stream.write_all(&vec![b' '; bytes]).await;
+        stream
+    };
+    // Nobody has an app here: nothing is read at all.
+    let answered = answer(stranger(0).await).await;
+    assert!(answered.starts_with("HTTP/1.1 404"), "{answered}");
+
+    let app = json!({ "type": "cloud-api", "app_secret": "app-secret", "verify_token": "v" });
+    let put = gateway.request(reqwest::Method::PUT, "/v1/source").json(&app);
+    expect_json(put.send().await.unwrap(), 200).await;
+    // More than their room, and than what is left of the others' room for an event.
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        waiting.push(stranger(2_999_999).await);
+    }
+    let refused = async || {
+        let metrics = format!("{}/metrics", gateway.url);
+        let text = gateway.client.get(metrics).send().await.unwrap().text().await.unwrap();
+        let busy = text.lines().any(|line| {
+            line.contains("route=\"/sources/cloud-api\"") && line.contains("status=\"503\"")
+        });
+        busy.then_some(())
+    };
+    eventually("their room is full", refused).await;
+    assert_eq!(readiness(&gateway).await, None);
+    expect_json(gateway.post(PATH, &large_event("m1", 1 << 20)).await, 200).await;
     drop(waiting);
     gateway.stop().await;
 }

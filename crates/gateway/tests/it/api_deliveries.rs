@@ -84,7 +84,7 @@ async fn the_log_is_searched_by_everything() {
     assert_ne!(first["data"][0]["id"], rest["data"][0]["id"]);
     for (query, at) in [
         ("status=ded", "status"),
-        ("event_type=x", "types[0]"),
+        ("event_type=message.*,x", "event_type[1]"),
         ("event_id=x", "event_id"),
         ("http_status=x", "http_status"),
         ("from=x", "from"),
@@ -115,6 +115,7 @@ async fn a_delivery_shows_its_attempts_and_what_was_sent() {
     assert!(attempt["request_headers"].to_string().contains("webhook-id"));
     assert!(attempt["response_headers"].to_string().contains("x-why"));
     assert_eq!(detail["request"]["rendered_again"], true);
+    assert_eq!(detail["no_request"], Value::Null);
     let sent = receiver.received().into_iter().find(|it| it.json()["client_id"] == "bad").unwrap();
     assert_eq!(detail["request"]["parts"][0]["body"], sent.json());
     for id in ["dlv_01ARZ3NDEKTSV4RRFFQ69G5FAV_0_1", "nonsense"] {
@@ -176,6 +177,12 @@ async fn many_are_counted_then_sent_again() {
         (json!({ "status": ["dead"], "limit": 0 }), "limit"),
         (json!({ "status": ["dead"], "limit": 10_001 }), "limit"),
         (json!({ "stauts": ["dead"] }), "stauts"),
+        (json!({ "status": ["ded"] }), "status"),
+        (json!({ "event_type": ["message.*", "x"] }), "event_type[1]"),
+        (json!({ "event_id": "x" }), "event_id"),
+        (json!({ "from": "x" }), "from"),
+        (json!({ "to": "x" }), "to"),
+        (json!({ "status": ["dead"], "after": "x" }), "after"),
     ] {
         expect_fault(gateway.post(path, &body).await, 422, "invalid", at, "").await;
     }
@@ -192,6 +199,7 @@ async fn an_event_that_is_gone_cannot_be_sent_again() {
         .await;
     let detail = gateway.read(&path).await;
     assert_eq!((&detail["request"], &detail["delivery"]["event_id"]), (&Value::Null, &Value::Null));
+    assert_eq!(detail["no_request"], "event_expired");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Caller, expect_fault, expect_problem, text},
+    lane::impatient,
     receiver::{Receiver, Reply},
     server::{Gateway, eventually, expect_json, text_message},
 };
@@ -181,8 +182,14 @@ async fn everything_that_is_wrong_is_said_at_once() {
 
 #[tokio::test]
 async fn a_change_merges_and_what_waits_is_sent_by_it() {
-    let (gateway, mut receiver) = start().await;
-    let channel = json!({ "channel": { "headers": { "x-a": "1", "x-b": "2" }, "authorization": "Bearer hush" } });
+    // However long the changes take, it is tried again soon after the last one.
+    let gateway = Gateway::start(impatient).await;
+    gateway.create_instance("shop").await;
+    let mut receiver = Receiver::start().await;
+    let channel = json!({
+        "channel": { "headers": { "x-a": "1", "x-b": "2" }, "authorization": "Bearer hush" },
+        "retry": { "waits_s": [1], "max_attempts": 50 },
+    });
     let made = gateway.create_webhook("shop", &receiver.url("/old"), channel).await;
     let id = text(&made, "id");
     receiver.go_down();
@@ -222,9 +229,25 @@ async fn a_change_merges_and_what_waits_is_sent_by_it() {
     assert_eq!(received.header("authorization"), Some("Bearer hush"), "it was not given again");
     assert!(received.json()["raw"].is_object());
     // Another host does not get the old host's secret unasked.
-    let elsewhere = json!({ "channel": { "url": "https://example.com/" } });
-    let answer = patch(&gateway, &id, &elsewhere).await;
-    expect_fault(answer, 422, "invalid", "channel.authorization", "give the value itself").await;
+    // Neither does a proxy, or whoever an authority of somebody else's vouches for.
+    let authority = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap().cert.pem();
+    for elsewhere in [
+        json!({ "url": "https://example.com/" }),
+        json!({ "proxy": "http://127.0.0.1:9" }),
+        json!({ "ca_pem": authority }),
+    ] {
+        let answer = patch(&gateway, &id, &json!({ "channel": elsewhere })).await;
+        expect_fault(answer, 422, "invalid", "channel.authorization", "give the value itself")
+            .await;
+    }
+    // Given again, it is the owner who asks.
+    let given = json!({ "proxy": "http://user:word@127.0.0.1:9", "authorization": "Bearer hush" });
+    let proxied = expect_json(patch(&gateway, &id, &json!({ "channel": given })).await, 200).await;
+    // Shown and sent back as it is shown, it is the same proxy.
+    let same = json!({ "channel": { "proxy": proxied["channel"]["proxy"] } });
+    expect_json(patch(&gateway, &id, &same).await, 200).await;
+    let without = json!({ "channel": { "proxy": null } });
+    expect_json(patch(&gateway, &id, &without).await, 200).await;
 
     for (body, at, words) in [
         (json!({ "lable": "x" }), "lable", "did you mean `label`?"),

@@ -126,7 +126,14 @@ async fn what_is_erased_leaves_no_trace() {
         erase(json!({ "type": "person", "address": "5511999990002@s.whatsapp.net" })).await;
     assert_eq!(erased["events"], 1);
     gateway.post_event("shop", &text_message("1", "d", "x")).await;
+    let left = gateway.read("/v1/instances/shop/events?limit=1000").await["data"].clone();
+    let dry = json!({ "type": "instance", "instance": "shop", "dry_run": true });
+    let counted = erase(dry).await;
+    assert_eq!(counted["dry_run"], true);
+    assert_eq!(counted["events"], left.as_array().unwrap().len());
+    assert_eq!(gateway.read("/v1/instances/shop/events?limit=1000").await["data"], left);
     let erased = erase(json!({ "type": "instance", "instance": "shop" })).await;
+    assert_eq!((&erased["dry_run"], &erased["events"]), (&json!(false), &counted["events"]));
     assert!(erased["events"].as_u64().unwrap() >= 1);
     let left = gateway.read("/v1/instances/shop/events?types=message.*").await;
     assert_eq!(left["data"], json!([]));

@@ -312,10 +312,44 @@ async fn an_idempotency_key_with_another_event_is_refused() {
     assert_eq!(mixed["results"][1]["error"]["code"], "idempotency_key_reused");
     assert_eq!(stored(&gateway).await.len(), 3);
 
-    // With an id of its own the event is known by that, as before.
-    let named = |text| text_message("5511999990001", "named", text);
-    expect_json(post(&named("x")).await, 200).await;
-    assert_eq!(stored(&gateway).await.len(), 3, "the key is known");
+    // Neither does an id of its own make another event the first one.
+    let named = |id, text| text_message("5511999990001", id, text);
+    expect_problem(post(&named("named", "x")).await, 422, "idempotency_key_reused").await;
+    assert_eq!(stored(&gateway).await.len(), 3, "what was refused is not stored");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_never_swallows_an_event_with_an_id_of_its_own() {
+    let gateway = start().await;
+    let post = async |key: &str, body: &Value| {
+        let request = gateway.request(Method::POST, PATH).header("idempotency-key", key);
+        request.json(body).send().await.unwrap()
+    };
+    let named = |id: &str, text: &str| text_message("5511999990001", id, text);
+    let first = expect_json(post("k", &named("a", "x")).await, 200).await;
+    let again = expect_json(post("k", &named("a", "x")).await, 200).await;
+    assert_eq!(again["results"][0]["duplicate"], true);
+    assert_eq!(again["results"][0]["id"], first["results"][0]["id"]);
+    // The same words under another id are another event, and so are other words under this one.
+    for other in [named("b", "x"), named("b", "y"), named("a", "y")] {
+        expect_problem(post("k", &other).await, 422, "idempotency_key_reused").await;
+    }
+    for (member, value) in [("dedup_key", "d"), ("id", "b")] {
+        let mut renamed = named("a", "x");
+        renamed[member] = json!(value);
+        expect_problem(post("k", &renamed).await, 422, "idempotency_key_reused").await;
+    }
+    let batch =
+        expect_json(post("k2", &json!([named("c", "x"), named("d", "x")])).await, 200).await;
+    let swapped = json!([named("c", "x"), named("e", "x")]);
+    let mixed = expect_json(post("k2", &swapped).await, 200).await;
+    assert_eq!(mixed["results"][0]["id"], batch["results"][0]["id"]);
+    assert_eq!(mixed["results"][1]["error"]["code"], "idempotency_key_reused");
+    // With a new key it is taken.
+    let taken = expect_json(post("k3", &named("b", "x")).await, 200).await;
+    assert_eq!(taken["results"][0]["duplicate"], false);
+    assert_eq!(stored(&gateway).await.len(), 4);
     gateway.stop().await;
 }
 

@@ -370,3 +370,29 @@ async fn a_repeat_by_another_way_of_writing_the_url_is_a_repeat() {
     assert!(again.starts_with("HTTP/1.1 201") && again.contains("idempotency-replayed"), "{again}");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_token_that_somebody_has_is_refused() {
+    let gateway = Gateway::start(|_| {}).await;
+    let token = "a-token-of-my-own-0123456789";
+    let shop = json!({ "name": "shop", "token": token });
+    let made = expect_json(gateway.post("/v1/instances", &shop).await, 201).await;
+    expect_json(gateway.post("/v1/accounts", &json!({ "name": "other" })).await, 201).await;
+    let other = |method, path: &str, body: Value| {
+        gateway.request(method, path).header("zapbus-account", "other").json(&body).send()
+    };
+    let refused = other(Method::POST, "/v1/instances", shop).await.unwrap();
+    expect_problem(refused, 409, "token_taken").await;
+    let theirs = json!({ "name": "theirs", "token": "another-token-0123456789" });
+    let theirs = other(Method::POST, "/v1/instances", theirs).await.unwrap();
+    let theirs = text(&expect_json(theirs, 201).await, "id");
+    let path = format!("/v1/instances/{theirs}");
+    let refused = other(Method::PATCH, &path, json!({ "token": token })).await.unwrap();
+    expect_problem(refused, 409, "token_taken").await;
+    // It still acts for the first, and for the first only.
+    let asked = gateway.client.get(format!("{}/v1/instances", gateway.url)).bearer_auth(token);
+    let listed = expect_json(asked.send().await.unwrap(), 200).await;
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["data"][0]["id"], made["id"]);
+    gateway.stop().await;
+}

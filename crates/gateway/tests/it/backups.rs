@@ -296,6 +296,11 @@ async fn without_secrets_every_destination_says_what_it_lacks() {
     }
     let source = copy.read("/v1/instances/shop/source").await;
     assert_eq!(source["type"], "native", "{source}");
+    // What was sent cannot be told; what became of it can.
+    let log = copy.read(&format!("/v1/deliveries?destination={}", scene.destination)).await;
+    let delivery = log["data"][0]["id"].as_str().expect("there are deliveries");
+    let detail = copy.read(&format!("/v1/deliveries/{delivery}")).await;
+    assert_eq!((&detail["request"], &detail["no_request"]), (&Value::Null, &json!("no_channel")));
     for verb in ["resume", "test", "rotate-secret"] {
         let refused = copy.post(&format!("{path}/{verb}"), &json!({})).await;
         expect_problem(refused, 409, "no_channel").await;

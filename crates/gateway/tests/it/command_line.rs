@@ -177,7 +177,13 @@ async fn credentials_are_managed_and_data_is_erased() {
         gateway.post_event("shop", &event).await;
     };
     post("a").await;
-    let erased = asked(&gateway, &["erase", "chat", "shop", "+55 11 99999-0001"]).await;
+    let chat = ["erase", "chat", "shop", "+55 11 99999-0001"];
+    let counted = asked(&gateway, &[&chat[..], &["--dry-run"]].concat()).await;
+    assert_eq!((&counted["dry_run"], &counted["events"]), (&json!(true), &json!(1)));
+    // Nobody sits at the terminal; what goes is said all the same.
+    let said = zapbus(&gateway, &[&chat[..], &["--json", "--yes"]].concat()).await;
+    assert!(said.code == 0 && said.stderr.contains("1 events"), "{said:?}");
+    let erased: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(erased["events"], 1);
     post("b").await;
     let erased = asked(&gateway, &["erase", "person", "5511999990001@s.whatsapp.net"]).await;

@@ -13,12 +13,12 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream, rustls};
 use zapbus_gateway::server::{Front, Server, proxy::Peer};
 
-use crate::server::{Gateway, eventually};
+use crate::server::{Gateway, eventually, text_message};
 
 /// Writes a new certificate and its key, and returns the certificate.
 fn write_certificate(folder: &Path) -> CertificateDer<'static> {
@@ -130,6 +130,7 @@ async fn a_trusted_proxy_says_who_asks() {
             router: Router::new().route("/", echo),
             trusted_proxies: trusted.parse().into_iter().collect(),
             readiness: gateway.app.readiness.clone(),
+            refuses: true,
             telemetry: gateway.app.telemetry.clone(),
         };
         let server = Server::start(listener, front, &gateway.config.http, None);
@@ -139,7 +140,8 @@ async fn a_trusted_proxy_says_who_asks() {
             .header("x-forwarded-for", "6.6.6.6, 203.0.113.7")
             .header("x-forwarded-proto", "https");
         let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
-        server.stop(Instant::now() + Duration::from_secs(5)).await;
+        server.close();
+        server.closed(Instant::now() + Duration::from_secs(5)).await;
         answer
     };
     assert_eq!(told("127.0.0.0/8").await, json!({ "address": "203.0.113.7", "https": true }));
@@ -229,5 +231,43 @@ async fn only_the_configured_origins_may_call() {
         .header("origin", "https://app.example.com");
     let answer = request.send().await.unwrap();
     assert!(answer.headers().get("access-control-allow-origin").is_none());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_nothing_is_given_up() {
+    let gateway = Gateway::start(|config| config.http.answer_idle_s = 1).await;
+    gateway.create_instance("shop").await;
+    for n in 0..8 {
+        let event = text_message("1", &n.to_string(), &"x".repeat(1 << 20));
+        gateway.post_event("shop", &event).await;
+    }
+    let open = async || {
+        let metrics = gateway.client.get(format!("{}/metrics", gateway.url)).send().await.unwrap();
+        let text = metrics.text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with("zapbus_http_connections "));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = open().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(address_of(&gateway)).await.unwrap();
+    let ask = format!(
+        "GET /v1/instances/shop/events?limit=1000 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        gateway.token()
+    );
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    assert_eq!(open().await, before + 1);
+    eventually("it is given up", async || (open().await <= before).then_some(())).await;
+    let mut rest = Vec::new();
+    // An abrupt end is an end too.
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(rest.len() < 7 << 20, "{} bytes", rest.len());
+    // Whoever reads gets it all.
+    let page = gateway.read("/v1/instances/shop/events?types=message.*&limit=1000").await;
+    assert!(page["data"].as_array().unwrap().len() >= 7);
     gateway.stop().await;
 }

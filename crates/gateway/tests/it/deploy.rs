@@ -158,6 +158,26 @@ fn the_unit_is_hardened_and_gives_time_to_stop() {
     }
 }
 
+#[test]
+fn the_socket_unit_belongs_to_the_service() {
+    let text = read("deploy/systemd/zapbus.socket");
+    assert!(text.contains("\nListenStream=127.0.0.1:8080\n"), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("zapbus.socket");
+    std::fs::write(&socket, &text).unwrap();
+    let service = read("deploy/systemd/zapbus.service");
+    let program = env!("CARGO_BIN_EXE_zapbus");
+    let service = service.replace("/usr/local/bin/zapbus", program);
+    std::fs::write(folder.path().join("zapbus.service"), service).unwrap();
+    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&socket).output();
+    if let Ok(said) = verify {
+        let complaints = String::from_utf8_lossy(&said.stderr).into_owned();
+        let ours: Vec<&str> =
+            complaints.lines().filter(|line| line.contains("zapbus.socket")).collect();
+        assert!(ours.is_empty(), "{ours:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_health_check_asks_the_gateway_of_the_same_configuration() {
     let folder = tempfile::tempdir().unwrap();

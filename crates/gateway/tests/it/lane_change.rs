@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     api::{expect_problem, text},
@@ -291,4 +291,57 @@ async fn what_is_erased_while_it_waits_for_its_turn_is_not_sent() {
     receiver.wait_for(2).await;
     shows(&gateway, &id, "everything is settled", |it| it["status"]["in_flight"] == 0).await;
     assert_eq!(ids(&receiver.received()), ["a", "d"]);
+}
+
+#[tokio::test]
+async fn what_comes_between_two_erasures_is_sent() {
+    let gateway = start().await;
+    let receiver = slow_at_first().await;
+    let id = hook(&gateway, &receiver.url("/"), json!({ "max_in_flight": 1 })).await;
+    post(&gateway, &[("1", "a"), ("1", "b")]).await;
+    receiver.wait_for(1).await;
+    let chat = |chat: &str| json!({ "type": "chat", "instance": "shop", "chat": chat });
+    for n in 0..5 {
+        expect_json(gateway.post("/v1/erasures", &chat("1")).await, 200).await;
+        post(&gateway, &[("2", &format!("c{n}"))]).await;
+    }
+    expect_json(gateway.post("/v1/erasures", &chat("1")).await, 200).await;
+    receiver.wait_for(6).await;
+    shows(&gateway, &id, "everything is settled", |it| it["status"]["in_flight"] == 0).await;
+    assert_eq!(ids(&receiver.received()), ["a", "c0", "c1", "c2", "c3", "c4"]);
+}
+
+#[tokio::test]
+async fn the_destinations_of_a_deleted_account_are_not_sent_to() {
+    let gateway = start().await;
+    let mut receiver = Receiver::start().await;
+    expect_json(gateway.post("/v1/accounts", &json!({ "name": "acme" })).await, 201).await;
+    let ask = async |method: Method, path: &str, body: Value| {
+        let request = gateway.request(method, path).header("zapbus-account", "acme").json(&body);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        assert!(status < 300, "{path}: {status}");
+        response
+    };
+    let make = async |label: &str, events: &str| {
+        let body = json!({
+            "label": label,
+            "channel": { "type": "webhook", "url": receiver.url("/") },
+            "events": [events],
+            "retry": { "waits_s": [0.2], "max_attempts": 50 },
+        });
+        let made = ask(Method::POST, "/v1/destinations", body).await;
+        text(&made.json::<Value>().await.unwrap(), "id")
+    };
+    let watching = make("watching", "destination.*").await;
+    let other = make("other", "message.*").await;
+    receiver.go_down();
+    // The account's own events have no instance that anybody could delete first.
+    ask(Method::POST, &format!("/v1/destinations/{other}/pause"), json!({})).await;
+    is(&gateway, &watching, "probing").await;
+    let gone = gateway.request(Method::DELETE, "/v1/accounts/acme").send().await.unwrap();
+    assert_eq!(gone.status(), 204);
+    receiver.come_back().await;
+    receiver.stays_at(0).await;
+    gateway.stop().await;
 }

@@ -5,6 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+
+use crate::{
+    binary::Served,
+    engine::{Database, is_postgres},
+    server::{ADMIN_TOKEN, Receiver, Reply, expect_json, text_message},
+};
+
 /// One call of a macro that logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
@@ -136,6 +145,69 @@ fn no_line_has_a_field_that_could_hold_a_secret_or_a_message() {
                 ["token", "secret", "password", "key", "body", "text", "header", "url", "query"];
             let speaks = words.iter().find(|word| field.contains(**word));
             assert!(speaks.is_none(), "{name}: {field}");
+        }
+    }
+}
+
+/// Whatever the level: neither we nor the libraries we use tell what is in an event.
+#[tokio::test]
+async fn nothing_of_an_event_reaches_the_log() {
+    const TEXT: &str = "the-words-of-a-customer";
+    const PHONE: &str = "5511987650123";
+    for level in ["debug", "trace", "info,tokio_postgres=trace"] {
+        let folder = tempfile::tempdir().unwrap();
+        let database = if is_postgres() { Some(Database::make(true).await) } else { None };
+        let served = Served::start(folder.path(), |command| {
+            command.env("ZAPBUS_LOG_LEVEL", level).env("ZAPBUS_ADMIN_TOKEN", ADMIN_TOKEN);
+            if let Some(database) = &database {
+                command.env("ZAPBUS_DATABASE_URL", database.url());
+                command.env("ZAPBUS_ENCRYPTION_KEY", crate::postgres::KEY);
+            }
+        })
+        .await;
+        let client = reqwest::Client::new();
+        let send = async |method: Method,
+                          path: &str,
+                          change: &dyn Fn(RequestBuilder) -> RequestBuilder| {
+            let request = client.request(method, format!("{}{path}", served.url));
+            change(request.bearer_auth(ADMIN_TOKEN)).send().await.unwrap()
+        };
+        let shop = json!({ "name": "shop" });
+        let made = send(Method::POST, "/v1/instances", &|it| it.json(&shop)).await;
+        expect_json(made, 201).await;
+        // One that takes it, and one that does not.
+        let receiver =
+            Receiver::scripted(|it| if it.path == "/a" { Reply::ok() } else { Reply::status(400) })
+                .await;
+        for label in ["a", "b"] {
+            let body = json!({
+                "label": label,
+                "channel": { "type": "webhook", "url": receiver.url(&format!("/{label}")), "headers": { "x-mark": TEXT } },
+            });
+            let path = "/v1/instances/shop/destinations";
+            let made = send(Method::POST, path, &|it| it.json(&body)).await;
+            expect_json(made, 201).await;
+        }
+        let event = text_message(PHONE, "m1", TEXT);
+        for _ in 0..2 {
+            let path = "/v1/instances/shop/events";
+            let posted = send(Method::POST, path, &|it| it.json(&event)).await;
+            expect_json(posted, 200).await;
+        }
+        receiver.wait_for(2).await;
+        let read = send(Method::GET, "/v1/instances/shop/events?limit=10", &|it| it).await;
+        let read = expect_json(read, 200).await.to_string();
+        assert!(read.contains(TEXT) && read.contains(PHONE), "{read}");
+        let erasure = json!({ "type": "chat", "instance": "shop", "chat": PHONE });
+        let erased = send(Method::POST, "/v1/erasures", &|it| it.json(&erasure)).await;
+        assert!(erased.status().is_success(), "{}", erased.status());
+        served.kill().await;
+        let log = std::fs::read_to_string(folder.path().join("stderr.log")).unwrap();
+        assert!(log.contains("gateway.started"), "{log}");
+        assert_eq!(log.contains("http.request"), !level.starts_with("info"), "our own are told");
+        for secret in [TEXT, PHONE, ADMIN_TOKEN] {
+            let line = log.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "{level}");
         }
     }
 }

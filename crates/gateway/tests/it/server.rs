@@ -152,10 +152,15 @@ impl Gateway {
             ..Hooks::default()
         };
         let (shutdown, on_shutdown) = oneshot::channel();
-        let mut task = tokio::spawn(run(config.clone(), Listeners { http }, hooks, async move {
-            // A dropped gateway stops too.
-            let _ = on_shutdown.await;
-        }));
+        let mut task = tokio::spawn(run(
+            config.clone(),
+            Listeners { http, inherited: false },
+            hooks,
+            async move {
+                // A dropped gateway stops too.
+                let _ = on_shutdown.await;
+            },
+        ));
         let facts = tokio::select! {
             facts = &mut on_start => match facts {
                 Ok(facts) => facts,

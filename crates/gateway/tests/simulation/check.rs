@@ -21,6 +21,9 @@ use crate::{
     world::{Inner, Posted, Replay, Target, Will},
 };
 
+/// No event in the simulation is larger.
+const LARGEST: usize = 16 << 10;
+
 /// Looks until everything has drained, in the end.
 const LOOKS: u32 = 400;
 
@@ -48,6 +51,13 @@ impl Driver {
         // One append that is larger than the bound passes alone.
         if metrics.queue_bytes.get() > self.bounds.queue_bytes as u64 + (128 << 10) {
             wrong.push(format!("{} bytes wait to be written", metrics.queue_bytes.get()));
+        }
+        // Each lane that is awake may read so much without asking, and one event whatever its size.
+        let awake = self.world.lock().targets.len();
+        let allowed = self.bounds.lanes.read_ahead_bytes + awake * ((64 << 10) + LARGEST);
+        let read_ahead = node.app.telemetry.read_ahead.get();
+        if usize::try_from(read_ahead).is_ok_and(|bytes| bytes > allowed) || read_ahead < 0 {
+            wrong.push(format!("lanes have read {read_ahead} bytes ahead, {allowed} are allowed"));
         }
         if in_flight < 0 {
             wrong.push(format!("{in_flight} sends in flight"));
@@ -188,6 +198,7 @@ impl Driver {
             self.world.lock().violated(format!("{under_way} requests were never answered"));
             return;
         }
+        self.end_all(node).await;
         let count = self.world.lock().targets.len();
         for at in 0..count {
             if self.world.lock().targets[at].doubtful {

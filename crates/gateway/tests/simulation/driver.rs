@@ -26,6 +26,9 @@ const LEAPS: Duration = Duration::from_secs(20 * 24 * 3_600);
 /// Every so many seeds one also erases, and may have little room.
 const WIDE: u64 = 5;
 
+/// Others erase chats and people too, and delete instances.
+const MORTAL: u64 = 2;
+
 /// No life has as much to do as would take this long, in virtual time.
 const LONGEST_LIFE: Duration = Duration::from_secs(60 * 24 * 3_600);
 
@@ -57,6 +60,8 @@ pub(crate) struct Driver {
     pub(crate) policy: RetentionPolicy,
     /// Also erases.
     erases: bool,
+    /// Erases chats and people too, and deletes instances.
+    pub(crate) mortal: bool,
     /// Has little room.
     pub(crate) tight: bool,
     pub(crate) made: u64,
@@ -119,6 +124,7 @@ pub(crate) fn simulate(
         bounds,
         policy,
         erases: wide,
+        mortal: seed % WIDE == MORTAL,
         tight,
         made: 0,
         made_at: 0,
@@ -230,6 +236,14 @@ impl Driver {
             }
             if self.erases && self.chance.one_in(25) {
                 self.erase(node);
+            }
+            if self.mortal {
+                match self.chance.below(75) {
+                    0..3 => self.erase_some(node),
+                    3 => self.end_instance(node),
+                    4..7 => self.put_away(node).await,
+                    _ => {}
+                }
             }
             match self.chance.below(100) {
                 0..2 => {

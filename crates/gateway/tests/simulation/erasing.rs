@@ -10,7 +10,7 @@ use zapbus_store::{LIVE, RetentionPolicy, State, Status, WhenFull, simulation::C
 use crate::{
     driver::Driver,
     node::Node,
-    world::{Inner, Target},
+    world::{Inner, Posted, Target},
 };
 
 /// A policy under which what is owed gives way, or events are refused, when space runs out.
@@ -27,23 +27,73 @@ pub(crate) fn tight(policy: RetentionPolicy, chance: &mut Chance) -> RetentionPo
 /// A stretch of a run that its lane was moved past: run, first and last position.
 pub(crate) type Lost = (u32, u64, u64);
 
+/// What somebody has erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doomed {
+    Instance(usize),
+    Chat {
+        instance: usize,
+        chat: u64,
+    },
+    /// In whichever instance.
+    Person(u64),
+}
+
+impl Doomed {
+    pub(crate) fn concerns(self, event: &Posted) -> bool {
+        match self {
+            Self::Instance(instance) => event.instance == instance,
+            Self::Chat { instance, chat } => event.instance == instance && event.chat == chat,
+            Self::Person(person) => event.person == Some(person),
+        }
+    }
+}
+
 impl Driver {
     /// Everything of an instance is erased.
     pub(crate) fn erase(&mut self, node: &Node) {
+        let instances = self.world.lock().instances.len() as u64;
+        let instance = self.chance.below(instances) as usize;
+        self.erase_what(node, Doomed::Instance(instance));
+    }
+
+    /// Everything of a chat or about a person is erased.
+    pub(crate) fn erase_some(&mut self, node: &Node) {
+        let instances = self.world.lock().instances.len() as u64;
+        let instance = self.chance.below(instances) as usize;
+        let doomed = match self.chance.below(3) {
+            0 => Doomed::Person(self.chance.below(4)),
+            1 => Doomed::Chat { instance, chat: self.chance.below(4) },
+            _ => Doomed::Instance(instance),
+        };
+        self.erase_what(node, doomed);
+    }
+
+    fn erase_what(&self, node: &Node, doomed: Doomed) {
         let world = &mut *self.world.lock();
         let begun = world.tick();
-        let instance = self.chance.below(world.instances.len() as u64) as usize;
-        let body = json!({ "type": "instance", "instance": world.instances[instance] });
-        world.trace.note(&format!("erases instance {instance}"));
-        world.erasing.push(instance);
+        let body = match doomed {
+            Doomed::Instance(instance) => {
+                json!({ "type": "instance", "instance": world.instances[instance] })
+            }
+            Doomed::Chat { instance, chat } => {
+                let instance = &world.instances[instance];
+                json!({ "type": "chat", "instance": instance, "chat": format!("chat-{chat}") })
+            }
+            Doomed::Person(person) => {
+                json!({ "type": "person", "address": format!("person-{person}") })
+            }
+        };
+        world.trace.note(&format!("erases {doomed:?}"));
+        world.erasing.push(doomed);
         world.under_way += 1;
         let (node, world) = (node.clone(), Arc::clone(&self.world));
         tokio::task::spawn_local(async move {
             let (status, answer) = node.request(Method::POST, "/v1/erasures", Some(body)).await;
             let world = &mut *world.lock();
             world.under_way -= 1;
-            world.trace.note(&format!("erased instance {instance}: {status} {answer}"));
-            world.erased(instance, (status == 200).then_some(begun));
+            world.trace.note(&format!("erased {doomed:?}: {status} {answer}"));
+            world.erased(doomed, (status == 200).then_some(begun));
         });
     }
 
@@ -72,14 +122,19 @@ pub(crate) fn is_lost(lost: &[Lost], run: u32, seq: u64) -> bool {
 }
 
 impl Inner {
-    /// An erasure has ended, or was cut off: whatever is known by now may be gone, and what was
-    /// stored before `since` is.
-    pub(crate) fn erased(&mut self, instance: usize, since: Option<u64>) {
-        if let Some(at) = self.erasing.iter().position(|erasing| *erasing == instance) {
+    /// It is not being erased any more.
+    pub(crate) fn spared(&mut self, doomed: Doomed) {
+        if let Some(at) = self.erasing.iter().position(|erasing| *erasing == doomed) {
             self.erasing.swap_remove(at);
         }
+    }
+
+    /// An erasure has ended, or was cut off: whatever is known by now may be gone, and what was
+    /// stored before `since` is.
+    pub(crate) fn erased(&mut self, doomed: Doomed, since: Option<u64>) {
+        self.spared(doomed);
         let now = self.trace.now();
-        for event in self.events.iter_mut().filter(|event| event.instance == instance) {
+        for event in self.events.iter_mut().filter(|event| doomed.concerns(event)) {
             event.erased = true;
             if event.acked < since && event.acked.is_some() {
                 event.gone_at.get_or_insert(now);

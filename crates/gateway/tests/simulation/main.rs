@@ -14,6 +14,7 @@
 mod check;
 mod destinations;
 mod driver;
+mod endings;
 mod endpoints;
 mod erasing;
 mod node;

@@ -18,13 +18,14 @@ use tower::ServiceExt;
 use zapbus_channel::{Opening, egress::Guard, simulation::World as ChannelWorld};
 use zapbus_event::Timestamp;
 use zapbus_gateway::{
-    api::{self, Guesses, body::Bodies},
+    api::{self, Guesses, Recent, Refusals, body::Bodies},
     app::{App, Inner},
     backups::Backups,
     config::Config,
     directory::{Directory, token_hash},
     ingest::Ingest,
     lane::{self, Lanes},
+    realtime::{self, Realtime},
     telemetry::{Telemetry, readiness::Readiness},
 };
 use zapbus_store::{Clock, Store, simulation::Simulation};
@@ -129,13 +130,25 @@ impl Node {
             folder.join("backups"),
             config.store.min_free_bytes,
         );
+        let directory = Directory::new(store.clone());
+        let realtime = Realtime::start(realtime::Parts {
+            store: store.clone(),
+            directory: directory.clone(),
+            lanes: &lanes,
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            config: config.realtime.clone(),
+        });
         let app = App::new(Inner {
             backups,
+            realtime,
             started: std::time::Instant::now(),
             guesses: Guesses::default(),
+            recent: Recent::default(),
+            refusals: Refusals::default(),
             public_url: "http://simulation.example".to_owned(),
-            directory: Directory::new(store.clone()),
-            bodies: Bodies::new(48 << 20, config.http.body_patience()),
+            directory,
+            bodies: Bodies::new(48 << 20, 24 << 20, config.http.body_patience()),
             admin_token_hash: token_hash(TOKEN),
             clock,
             config,
@@ -155,6 +168,7 @@ impl Node {
     pub(crate) async fn stop(self) -> bool {
         let drained = self.app.lanes.drain(Duration::from_secs(60)).await;
         self.app.store.close().await;
+        self.app.realtime.close().await;
         drained
     }
 

@@ -47,6 +47,7 @@ impl Driver {
                     chat: self.chance.below(4),
                     kind,
                     ephemeral: kind == Kind::PresenceChat,
+                    person: self.mortal.then(|| self.chance.below(4)),
                     begun,
                     seq: None,
                     acked: None,
@@ -61,6 +62,9 @@ impl Driver {
             if self.chance.one_in(6) {
                 let long = 1 + self.chance.below(6_000) as usize;
                 data["padding"] = json!("x".repeat(long));
+            }
+            if let Some(person) = event.person {
+                data["about"] = json!(format!("person-{person}"));
             }
             bodies.push(json!({
                 "type": event.kind,
@@ -80,7 +84,12 @@ impl Driver {
             let path = format!("/v1/instances/{id}/events");
             let (status, answer) =
                 node.request(Method::POST, &path, Some(Value::Array(bodies))).await;
-            world.lock().posted(&numbers, newest, status, &answer);
+            let world = &mut *world.lock();
+            let gone = world.endings.get(&instance).and_then(|ending| ending.told);
+            if status == 200 && gone.is_some_and(|told| told < begun) {
+                world.violated(format!("a deleted instance takes {numbers:?}"));
+            }
+            world.posted(&numbers, newest, status, &answer);
         });
     }
 

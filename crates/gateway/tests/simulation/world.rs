@@ -13,7 +13,7 @@ use zapbus_channel::Scope;
 use zapbus_event::{Filter, Kind};
 use zapbus_store::simulation::Chance;
 
-use crate::trace::Trace;
+use crate::{endings::Ending, erasing::Doomed, trace::Trace};
 
 /// What was being sent, rendered or read when a person stopped it may still arrive for so long.
 const GRACE_MS: u64 = 20_000;
@@ -25,6 +25,8 @@ pub(crate) struct Posted {
     pub(crate) chat: u64,
     pub(crate) kind: Kind,
     pub(crate) ephemeral: bool,
+    /// Whom it names.
+    pub(crate) person: Option<u64>,
     /// When it was posted first.
     pub(crate) begun: u64,
     /// Its position, once somebody was told, or has seen it.
@@ -179,9 +181,11 @@ pub(crate) struct Inner {
     pub(crate) disk_fails: bool,
     pub(crate) violations: Vec<String>,
     pub(crate) under_way: u32,
-    /// Instances all events of which are being erased.
-    pub(crate) erasing: Vec<usize>,
+    /// What is being erased.
+    pub(crate) erasing: Vec<Doomed>,
     pub(crate) instances: Vec<String>,
+    /// Instances that are to be deleted.
+    pub(crate) endings: BTreeMap<usize, Ending>,
 }
 
 impl World {
@@ -202,6 +206,7 @@ impl World {
             under_way: 0,
             erasing: Vec::new(),
             instances,
+            endings: BTreeMap::new(),
         })))
     }
 
@@ -228,9 +233,10 @@ impl Inner {
         }
         self.life += 1;
         self.under_way = 0;
-        for instance in self.erasing.clone() {
-            self.erased(instance, None);
+        for doomed in self.erasing.clone() {
+            self.erased(doomed, None);
         }
+        self.endings.values_mut().for_each(|ending| ending.busy = false);
         for target in &mut self.targets {
             target.newest_here.clear();
             target.first_flying.clear();
@@ -256,7 +262,7 @@ impl Inner {
             event.acked.is_some()
                 && !event.ephemeral
                 && !event.erased
-                && !self.erasing.contains(&event.instance)
+                && !self.erasing.iter().any(|doomed| doomed.concerns(event))
                 && event.begun > target.since
                 && target.instance.is_none_or(|instance| instance == event.instance)
                 && wants(event)

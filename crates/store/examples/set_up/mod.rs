@@ -92,7 +92,7 @@ pub(crate) async fn open_shop(
 /// These rows of a lane, and that its cursor has passed them.
 pub(crate) fn settlement(lane: LaneId, cursor: Option<Position>, rows: Vec<Row>) -> Settlement {
     let shard = ShardId::default();
-    Settlement { lane, shard, cursor, health: None, rows, events: Vec::new() }
+    Settlement { lane, epoch: None, shard, cursor, health: None, rows, events: Vec::new() }
 }
 
 /// What became of an event after one attempt, which is kept if it is given.

@@ -15,6 +15,7 @@ use crate::{
     fault::{Fault, Result},
     postgres::spread,
     seal::{Place, Sealer},
+    subscriber::{OpenEvent, Progress},
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -113,6 +114,38 @@ pub(super) fn plain(row: &Row<'_>, columns: &[(&str, Type)], rows: &mut Rows) ->
             Bigints => return Err(Fault::malformed("a list")),
         }
     }
+    Ok(())
+}
+
+/// A subscriber: of one instance it reads one shard, of an account all. Positions are what they
+/// were, so a place where no event of it is does no harm.
+pub(super) fn put_subscriber(
+    row: &Row<'_>,
+    mapping: &Mapping,
+    rows: &mut Rows,
+    _: &mut Periods,
+) -> Result<()> {
+    let shards = match bytes(row, 2)? {
+        Some(instance) => vec![mapping.shard(instance)?],
+        None => (0..mapping.shards).map(ShardId).collect(),
+    };
+    let here: Progress = serde_json::from_slice(bytes(row, 7)?.unwrap_or_default())?;
+    let sent = here.sent_in(ShardId::default());
+    let open = |shard: ShardId| here.open.iter().map(move |event| OpenEvent { shard, ..*event });
+    let there = Progress {
+        open: shards.iter().copied().flat_map(open).collect(),
+        ..Progress::at(shards.iter().map(|shard| (*shard, sent)))
+    };
+    for column in 0..=2 {
+        rows.bytes(bytes(row, column)?);
+    }
+    for column in 3..=6 {
+        rows.text(bytes(row, column)?);
+    }
+    rows.bytes(Some(&serde_json::to_vec(&there)?));
+    rows.bigint(Some(0));
+    rows.bigint(number(row, 8)?);
+    rows.bigint(number(row, 9)?);
     Ok(())
 }
 

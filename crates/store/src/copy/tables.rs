@@ -6,7 +6,7 @@ use zapbus_event::EventId;
 use super::{
     mapping::{
         Mapping, Periods, WEEK_MS, bytes, number, plain, put_attempt, put_delivery, put_event,
-        put_lane, sealed,
+        put_lane, put_subscriber, sealed,
     },
     wire::{
         Rows,
@@ -151,6 +151,28 @@ pub(super) const TABLES: &[Table] = &[
              ORDER BY l.destination, l.run",
         },
         put: put_lane,
+    },
+    Table {
+        name: "subscriber",
+        columns: &[
+            ("id", Bytes),
+            ("account", Bytes),
+            ("instance", Bytes),
+            ("owner", Text),
+            ("name", Text),
+            ("dialect", Text),
+            ("filter", Text),
+            ("progress", Bytes),
+            ("version", Bigint),
+            ("created_at", Bigint),
+            ("used_at", Bigint),
+        ],
+        rows: Found::In {
+            table: "subscriber",
+            select: "SELECT id, account, instance, owner, name, dialect, filter, progress, created_at, \
+             used_at FROM subscriber ORDER BY id",
+        },
+        put: put_subscriber,
     },
     Table {
         name: "credential",

@@ -178,6 +178,7 @@ async fn delete(tx: &mut Tx, id: AccountId, actor: &Actor) -> Result<()> {
             &[&key],
         )
         .await?;
+    tx.session.execute("DELETE FROM subscriber WHERE account = $1", &[&key]).await?;
     let reserved =
         tx.session.query("DELETE FROM instance WHERE account = $1 RETURNING id", &[&key]).await?;
     tx.session.execute("DELETE FROM account WHERE id = $1", &[&key]).await?;

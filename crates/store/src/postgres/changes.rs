@@ -111,7 +111,7 @@ async fn apply(shared: &Arc<Shared>, session: &Session, what: i32, id: [u8; 16])
         what::ERASED => {
             let instance = InstanceId::from_bytes(id);
             let shard = shared.shard_of(instance);
-            shared.shard(shard).followed.change().remove(|event| event.instance == instance);
+            shared.shard(shard).followed.start_over().await;
             shared.settled_states().remove(&instance);
             shared.aliases().forget();
             Change::Erased(instance)

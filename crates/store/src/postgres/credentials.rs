@@ -79,20 +79,37 @@ async fn create(
 }
 
 async fn add_secret(tx: &Tx, id: CredentialId, hash: [u8; 32]) -> Result<()> {
-    let written = tx
-        .session
+    free_token(tx, hash, id.to_bytes()).await?;
+    tx.session
         .execute(
             "INSERT INTO credential_secret (hash, credential) VALUES ($1, $2) \
-             ON CONFLICT (hash) DO UPDATE SET expires_at = NULL \
-             WHERE credential_secret.credential = excluded.credential",
+             ON CONFLICT (hash) DO UPDATE SET expires_at = NULL",
             &[&Fixed(hash), &Fixed(id.to_bytes())],
         )
         .await?;
-    if written == 0 {
-        // Whose it is is nobody's business.
-        return Err(Fault::refused("this secret is in use already"));
-    }
     Ok(())
+}
+
+/// Refuses a token or secret by which another than `own` (an instance or a credential) is known:
+/// one token must never stand for two.
+///
+/// Two tables hold tokens, so that no unique index can say it. Whoever gives out this token at the
+/// same time waits for the lock until this transaction has ended; the look is a statement of its
+/// own, and sees what that one has committed.
+pub(super) async fn free_token(tx: &Tx, hash: [u8; 32], own: [u8; 16]) -> Result<()> {
+    let [a, b, c, d, ..] = hash;
+    let lock = i32::from_be_bytes([a, b, c, d]);
+    tx.session.one("SELECT pg_advisory_xact_lock(2053206393, $1)", &[&lock]).await?;
+    let row = tx
+        .session
+        .one(
+            "SELECT EXISTS (SELECT 1 FROM instance \
+             WHERE token_hash = $1 AND deleted_at IS NULL AND id <> $2) \
+             OR EXISTS (SELECT 1 FROM credential_secret WHERE hash = $1 AND credential <> $2)",
+            &[&Fixed(hash), &Fixed(own)],
+        )
+        .await?;
+    if row.try_get(0)? { Err(Fault::Store(StoreError::TokenTaken)) } else { Ok(()) }
 }
 
 async fn account_of(tx: &Tx, id: CredentialId) -> Result<Option<AccountId>> {

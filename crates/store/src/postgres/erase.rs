@@ -6,6 +6,7 @@ use zapbus_event::{AccountId, InstanceId};
 
 use super::{
     Engine, Tx, destinations, instances,
+    pool::Session,
     pruning::remove_events,
     read,
     row::{self, Fixed, count, text},
@@ -46,6 +47,22 @@ impl Engine {
         let done = tx.write_audit(account, actor, "erase", kind, &detail).await;
         tx.finish(done).await?;
         Ok(total)
+    }
+
+    /// How many events [`Self::erase`] would take.
+    pub(crate) async fn erasable(&self, what: Erase) -> Result<u64, StoreError> {
+        let (_, _, targets) = self.erase_targets(&what).await?;
+        let mut events = 0;
+        for (instance, which) in targets {
+            let mut next = Some(0);
+            while let Some(after) = next {
+                let session = self.session().await?;
+                let (found, at) = count_some(&session, instance, &which, after).await?;
+                events += found;
+                next = at;
+            }
+        }
+        Ok(events)
     }
 
     /// The instances to look through, and what for.
@@ -147,6 +164,30 @@ fn add(total: &mut Erased, step: Erased) {
     total.deliveries += step.deliveries;
     total.bodies += step.bodies;
     total.blobs += step.blobs;
+}
+
+/// How many of the next events are meant, and where to go on if there may be more.
+async fn count_some(
+    session: &Session,
+    instance: InstanceId,
+    which: &Which,
+    after: i64,
+) -> Result<(u64, Option<i64>)> {
+    let rows = session
+        .query(
+            "SELECT seq, head, data, raw FROM journal \
+             WHERE instance = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+            &[&Fixed(instance.to_bytes()), &after, &EVENTS],
+        )
+        .await?;
+    let (mut found, mut at) = (0, after);
+    for row in &rows {
+        at = row.try_get(0)?;
+        let raw: Option<&[u8]> = row.try_get(3)?;
+        let texts = [row.try_get(1)?, row.try_get(2)?, raw.unwrap_or_default()];
+        found += u64::from(which.includes(texts));
+    }
+    Ok((found, (i64::try_from(rows.len()) == Ok(EVENTS)).then_some(at)))
 }
 
 async fn erase_some(

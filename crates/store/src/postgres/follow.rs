@@ -88,6 +88,16 @@ impl Followed {
         self.tail.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something in it is gone, and it is not known what: whoever wants any of it reads the journal.
+    /// To leave out more than is gone would be to skip it.
+    pub(super) async fn start_over(&self) {
+        // Nobody is adding what was read before.
+        let _order = self.order.lock().await;
+        let mut tail = self.change();
+        let head = tail.head();
+        tail.reset(head);
+    }
+
     fn is_wanted(&self) -> bool {
         let asked = Duration::from_millis(self.asked.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(asked) < WANTED

@@ -9,6 +9,7 @@ use zapbus_event::{AccountId, Draft, InstanceId};
 use super::{
     Engine, Shared, Tx,
     accounts::{keep_answer, or_exists},
+    credentials::free_token,
     pool::{Param, Session},
     row::{Fixed, fixed, instance_id, limit, maybe_time, text, time},
     state,
@@ -102,6 +103,8 @@ async fn create(
         free(tx, new.account, "route", route, None).await?;
     }
     let id = new.id.to_bytes();
+    let token_hash = sha256(new.token.as_bytes());
+    free_token(tx, token_hash, id).await?;
     let sealer = &tx.shared.sealer;
     let source = new.source.as_ref();
     let source = source.map(|source| seal(sealer, place(&id, "source"), source)).transpose()?;
@@ -115,7 +118,7 @@ async fn create(
                 &Fixed(new.account.to_bytes()),
                 &text(&new.name),
                 &sealer.seal(place(&id, "token"), new.token.as_bytes())?,
-                &Fixed(sha256(new.token.as_bytes())),
+                &Fixed(token_hash),
                 &source,
                 &new.route.as_deref().map(text),
                 &new.settings.to_string(),
@@ -204,11 +207,12 @@ async fn update(
     }
     if let Some(token) = &patch.token {
         let sealed = sealer.seal(place(&key, "token"), token.as_bytes())?;
-        let hash = Fixed(sha256(token.as_bytes()));
+        let hash = sha256(token.as_bytes());
+        free_token(tx, hash, key).await?;
         tx.session
             .execute(
                 "UPDATE instance SET token = $2, token_hash = $3 WHERE id = $1",
-                &[&Fixed(key), &sealed, &hash],
+                &[&Fixed(key), &sealed, &Fixed(hash)],
             )
             .await?;
         changed.push("token");
@@ -280,7 +284,7 @@ pub(super) async fn forget(tx: &mut Tx, id: InstanceId) -> Result<()> {
             &[&key],
         )
         .await?;
-    for table in ["credential", "address_alias", "instance_state"] {
+    for table in ["credential", "address_alias", "instance_state", "subscriber"] {
         let query = format!("DELETE FROM {table} WHERE instance = $1");
         tx.session.execute(&query, &[&key]).await?;
     }

@@ -359,10 +359,6 @@ impl Engine {
 }
 
 /// What a settlement shows: that this node may write it.
-pub(super) fn fence(shared: &Shared, shard: ShardId) -> Result<i64, Fault> {
-    shared
-        .holdings
-        .epoch(shard)
-        .map(|epoch| epoch as i64)
-        .ok_or(Fault::Store(StoreError::LeaseLost { shard }))
+pub(super) fn fence(shared: &Shared, shard: ShardId) -> Result<u64, Fault> {
+    shared.holdings.epoch(shard).ok_or(Fault::Store(StoreError::LeaseLost { shard }))
 }

@@ -41,6 +41,14 @@ pub(crate) struct SettleJob {
     pub(crate) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
+impl SettleJob {
+    /// Whether it comes from a lane that was started under another lease than the one of `epoch`.
+    pub(crate) fn is_older_than(&self, epoch: u64) -> bool {
+        let mut of_lanes = self.settlements.iter().filter_map(|(_, it)| it.epoch);
+        of_lanes.any(|own| own != epoch)
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct AppendQueue {
     jobs: VecDeque<AppendJob>,

@@ -24,7 +24,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0002_statistics", include_str!("../../migrations/postgres/0002_statistics.sql")),
     ("0003_node_key", include_str!("../../migrations/postgres/0003_node_key.sql")),
     ("0004_node_lag", include_str!("../../migrations/postgres/0004_node_lag.sql")),
-    ("0005_known_end", include_str!("../../migrations/postgres/0005_known_end.sql")),
+    ("0005_subscribers", include_str!("../../migrations/postgres/0005_subscribers.sql")),
+    ("0006_known_end", include_str!("../../migrations/postgres/0006_known_end.sql")),
 ];
 
 /// Versions below lack what we use.

@@ -161,7 +161,25 @@ async fn write(shared: &Arc<Shared>, shard: ShardId, jobs: Vec<SettleJob>) {
         if jobs.is_empty() {
             continue;
         }
-        let mut done = attempt(shared, shard, &jobs).await;
+        let epoch = match lease::fence(shared, shard) {
+            Ok(epoch) => epoch,
+            Err(fault) => {
+                answer(shared, jobs, Err(fault));
+                continue;
+            }
+        };
+        // A lane that was started before the shard was lost knows nothing of what others did with it
+        // since, and must not write although this node has the shard again.
+        let (stale, current): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| job.is_older_than(epoch));
+        if !stale.is_empty() {
+            answer(shared, stale, Err(Fault::Store(StoreError::LeaseLost { shard })));
+        }
+        jobs = current;
+        if jobs.is_empty() {
+            continue;
+        }
+        let mut done = attempt(shared, shard, epoch, &jobs).await;
         for _ in 0..CONFLICTS {
             match &done {
                 Err(Fault::Conflict(_)) => {}
@@ -173,13 +191,13 @@ async fn write(shared: &Arc<Shared>, shard: ShardId, jobs: Vec<SettleJob>) {
                 }
                 _ => break,
             }
-            done = attempt(shared, shard, &jobs).await;
+            done = attempt(shared, shard, epoch, &jobs).await;
         }
         match done {
             Err(Fault::NoPartition) => {
                 let made = follow::make_partitions(shared, shard, true).await;
                 let again = match made {
-                    Ok(()) => attempt(shared, shard, &jobs).await,
+                    Ok(()) => attempt(shared, shard, epoch, &jobs).await,
                     Err(fault) => Err(fault),
                 };
                 answer(shared, jobs, again);
@@ -212,9 +230,13 @@ fn answer(shared: &Shared, jobs: Vec<SettleJob>, done: Result<()>) {
     }
 }
 
-async fn attempt(shared: &Arc<Shared>, shard: ShardId, jobs: &[SettleJob]) -> Result<()> {
+async fn attempt(
+    shared: &Arc<Shared>,
+    shard: ShardId,
+    epoch: u64,
+    jobs: &[SettleJob],
+) -> Result<()> {
     let started = Instant::now();
-    let epoch = lease::fence(shared, shard)?;
     let now = shared.now();
     let lanes = LaneColumns::of(jobs);
     let mut waves = vec![RowColumns::new(now)];
@@ -244,8 +266,9 @@ async fn attempt(shared: &Arc<Shared>, shard: ShardId, jobs: &[SettleJob]) -> Re
         follow::ensure_partitions(shared, *shard).await?;
     }
     let (number, owner) = (i32::from(shard.0), Fixed(shared.node.0));
+    let fenced = epoch.cast_signed();
     let mut first = waves[0].params();
-    first.extend([&number as Param<'_>, &owner, &epoch]);
+    first.extend([&number as Param<'_>, &owner, &fenced]);
     first.extend(lanes.params());
     let session = shared.pool.session().await?;
     let settle = format!("{SETTLE}{ROWS}");
@@ -279,7 +302,7 @@ async fn attempt(shared: &Arc<Shared>, shard: ShardId, jobs: &[SettleJob]) -> Re
         Ok(placed) => placed,
         Err(fault) => {
             if is_lost(&fault) {
-                shared.holdings.lose(shard, epoch as u64);
+                shared.holdings.lose(shard, epoch);
                 tracing::warn!(
                     event = "lease.lost",
                     shard = shard.0,

@@ -9,7 +9,8 @@ impl Store {
     /// Makes a credential. `secret_hash` is the SHA-256 of its secret.
     ///
     /// # Errors
-    /// [`crate::StoreError::Exists`] when its public id is taken.
+    /// [`crate::StoreError::Exists`] when its public id is taken,
+    /// [`crate::StoreError::TokenTaken`] when the secret is somebody's.
     pub async fn create_credential(
         &self,
         credential: Credential,

@@ -12,7 +12,8 @@ impl Store {
     /// Makes an instance; `lifecycle` is its first event.
     ///
     /// # Errors
-    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account.
+    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account,
+    /// [`crate::StoreError::TokenTaken`] when the token is somebody's.
     pub async fn create_instance(
         &self,
         instance: Instance,
@@ -112,7 +113,8 @@ impl Store {
     /// Changes an instance and gives it as it is then.
     ///
     /// # Errors
-    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account.
+    /// [`crate::StoreError::Exists`] when the name or the route is taken in the account,
+    /// [`crate::StoreError::TokenTaken`] when the token is somebody's.
     pub async fn update_instance(
         &self,
         id: InstanceId,

@@ -183,6 +183,7 @@ pub(crate) fn delete_account(tx: &mut Tx<'_>, id: AccountId, actor: &Actor) -> R
         [place],
     )?;
     tx.conn.execute("DELETE FROM credential WHERE account = ?1", [place])?;
+    tx.conn.execute("DELETE FROM subscriber WHERE account = ?1", [place])?;
     let reserved: Vec<[u8; 16]> = tx
         .conn
         .prepare("SELECT id FROM instance WHERE account = ?1")?

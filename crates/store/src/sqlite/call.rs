@@ -7,15 +7,16 @@ use std::{
 };
 
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{OwnedSemaphorePermit, oneshot, watch},
     time::Instant,
 };
 use zapbus_event::{InstanceId, Position};
 
 use super::{
-    Engine, Tx, View, backup, checkpoint,
+    Engine, Shared, Tx, View, backup, checkpoint,
     fault::{Fault, Result},
     queue::{self, AppendJob, Command, SettleJob},
+    readers::Readers,
     room::Room,
     row, schema, space,
 };
@@ -132,31 +133,8 @@ impl Engine {
         &self,
         question: impl FnOnce(View<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permits = Arc::clone(&self.readers.permits);
-        let permit = permits.acquire_owned().await.map_err(|_| queue::closed())?;
-        let (shared, readers) = (Arc::clone(&self.shared), self.readers.clone());
-        let ask = move || {
-            // A caller that goes away does not end it: it counts for as long as it runs.
-            let _permit = permit;
-            let conn = readers.take()?;
-            let answer = question(View { conn: &conn, shared: &shared });
-            // A connection that saw an error is not trusted with the next question.
-            if answer.as_ref().err().is_none_or(Fault::is_local) {
-                readers.put_back(conn);
-            }
-            answer
-        };
-        #[cfg(feature = "simulation")]
-        if let Some(simulation) = &self.shared.simulation {
-            simulation.read_pause().await;
-            let answer = ask();
-            simulation.read_pause().await;
-            return answer.map_err(StoreError::from);
-        }
-        tokio::task::spawn_blocking(ask)
-            .await
-            .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
-            .map_err(StoreError::from)
+        let reading = Reading { shared: Arc::clone(&self.shared), readers: self.readers.clone() };
+        self.readers.in_turn(move |place| reading.ask(place, question)).await
     }
 
     /// Does what blocks away from the async threads.
@@ -204,6 +182,46 @@ impl Engine {
             })
         })
         .await
+    }
+}
+
+/// What a read needs of the engine.
+struct Reading {
+    shared: Arc<Shared>,
+    readers: Readers,
+}
+
+impl Reading {
+    async fn ask<T: Send + 'static>(
+        self,
+        place: OwnedSemaphorePermit,
+        question: impl FnOnce(View<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let Self { shared, readers } = self;
+        #[cfg(feature = "simulation")]
+        let simulation = shared.simulation.clone();
+        let ask = move || {
+            // A caller that goes away does not end it: it counts for as long as it runs.
+            let _place = place;
+            let conn = readers.take()?;
+            let answer = question(View { conn: &conn, shared: &shared });
+            // A connection that saw an error is not trusted with the next question.
+            if answer.as_ref().err().is_none_or(Fault::is_local) {
+                readers.put_back(conn);
+            }
+            answer
+        };
+        #[cfg(feature = "simulation")]
+        if let Some(simulation) = simulation {
+            simulation.read_pause().await;
+            let answer = ask();
+            simulation.read_pause().await;
+            return answer.map_err(StoreError::from);
+        }
+        tokio::task::spawn_blocking(ask)
+            .await
+            .unwrap_or_else(|error| Err(Fault::Broken(error.to_string())))
+            .map_err(StoreError::from)
     }
 }
 

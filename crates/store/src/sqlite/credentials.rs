@@ -9,7 +9,10 @@ use super::{
     accounts::{keep_answer, write_audit},
     fault::{Fault, Result},
 };
-use crate::registry::{Actor, Credential, Remember, Role};
+use crate::{
+    StoreError,
+    registry::{Actor, Credential, Remember, Role},
+};
 
 const CREDENTIAL: &str =
     "c.id, c.role, c.account, c.instance, c.name, c.public_id, c.created_at, c.expires_at";
@@ -79,25 +82,25 @@ pub(crate) fn create(
 }
 
 fn add_secret(tx: &mut Tx<'_>, id: CredentialId, hash: [u8; 32]) -> Result<()> {
-    let holder: Option<[u8; 16]> = tx
-        .conn
-        .query_row("SELECT credential FROM credential_secret WHERE hash = ?1", [hash], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    match holder {
-        Some(holder) if CredentialId::from_bytes(holder) != id => {
-            // Whose it is is nobody's business.
-            Err(Fault::refused("this secret is in use already"))
-        }
-        _ => {
-            tx.conn.execute(
-                "INSERT OR REPLACE INTO credential_secret (hash, credential) VALUES (?1, ?2)",
-                params![hash, id.to_bytes()],
-            )?;
-            Ok(())
-        }
-    }
+    free_token(tx, hash, id.to_bytes())?;
+    tx.conn.execute(
+        "INSERT OR REPLACE INTO credential_secret (hash, credential) VALUES (?1, ?2)",
+        params![hash, id.to_bytes()],
+    )?;
+    Ok(())
+}
+
+/// Refuses a token or secret by which another than `own` (an instance or a credential) is known:
+/// one token must never stand for two.
+pub(super) fn free_token(tx: &Tx<'_>, hash: [u8; 32], own: [u8; 16]) -> Result<()> {
+    let taken: bool = tx.conn.query_row(
+        "SELECT EXISTS (SELECT 1 FROM instance \
+         WHERE token_hash = ?1 AND deleted_at IS NULL AND id <> ?2) \
+         OR EXISTS (SELECT 1 FROM credential_secret WHERE hash = ?1 AND credential <> ?2)",
+        params![hash, own],
+        |row| row.get(0),
+    )?;
+    if taken { Err(Fault::Store(StoreError::TokenTaken)) } else { Ok(()) }
 }
 
 pub(crate) fn credentials(view: View<'_>, account: Option<AccountId>) -> Result<Vec<Credential>> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use zapbus_event::{AccountId, InstanceId};
 
 use super::{
-    Engine, Tx,
+    Engine, Tx, View,
     accounts::write_audit,
     destinations,
     fault::{Fault, Result},
@@ -80,6 +80,46 @@ pub(crate) async fn erase(
         })
         .await?;
     Ok(total)
+}
+
+/// How many events [`erase`] would take.
+pub(crate) async fn erasable(engine: &Engine, what: Erase) -> Result<u64, StoreError> {
+    let (_, _, targets) = targets(engine, &what).await?;
+    let mut events = 0;
+    for (instance, which) in targets {
+        let which = Arc::new(which);
+        let mut next = Some(0);
+        while let Some(after) = next {
+            let which = Arc::clone(&which);
+            let counted = engine.read(move |view| count_some(view, instance, &which, after));
+            let (found, at) = counted.await?;
+            events += found;
+            next = at;
+        }
+    }
+    Ok(events)
+}
+
+/// How many of the next events are meant, and where to go on if there may be more.
+fn count_some(
+    view: View<'_>,
+    instance: InstanceId,
+    which: &Which,
+    after: i64,
+) -> Result<(u64, Option<i64>)> {
+    let mut statement = view.conn.prepare_cached(
+        "SELECT seq, head, data, raw FROM journal \
+         WHERE instance = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![instance.to_bytes(), after, EVENTS])?;
+    let (mut found, mut looked, mut at) = (0, 0, after);
+    while let Some(row) = rows.next()? {
+        looked += 1;
+        at = row.get(0)?;
+        let raw = row.get_ref(3)?.as_blob_or_null().ok().flatten().unwrap_or_default();
+        found += u64::from(which.includes([row::bytes(row, 1)?, row::bytes(row, 2)?, raw]));
+    }
+    Ok((found, (looked == EVENTS).then_some(at)))
 }
 
 /// The instances to look through, and what for.

@@ -8,6 +8,7 @@ use super::{
     Tx, View,
     accounts::{keep_answer, seal, unseal, write_audit},
     append,
+    credentials::free_token,
     directory::{self, Entry},
     fault::{Fault, Result},
     row::{bytes, instance_id, limit},
@@ -200,6 +201,8 @@ pub(crate) fn create(
         free(tx, new.account, "route", route, None)?;
     }
     let id = new.id.to_bytes();
+    let token_hash = sha256(new.token.as_bytes());
+    free_token(tx, token_hash, id)?;
     let sealer = &tx.shared.sealer;
     let source = new.source.as_ref();
     let source = source.map(|source| seal(sealer, place(&id, "source"), source)).transpose()?;
@@ -211,7 +214,7 @@ pub(crate) fn create(
             new.account.to_bytes(),
             new.name,
             sealer.seal(place(&id, "token"), new.token.as_bytes())?,
-            sha256(new.token.as_bytes()),
+            token_hash,
             source,
             new.route,
             new.settings.to_string(),
@@ -261,13 +264,11 @@ pub(crate) fn update(
         changed.push("name");
     }
     if let Some(token) = &patch.token {
+        let hash = sha256(token.as_bytes());
+        free_token(tx, hash, key)?;
         tx.conn.execute(
             "UPDATE instance SET token = ?2, token_hash = ?3 WHERE id = ?1",
-            params![
-                key,
-                sealer.seal(place(&key, "token"), token.as_bytes())?,
-                sha256(token.as_bytes())
-            ],
+            params![key, sealer.seal(place(&key, "token"), token.as_bytes())?, hash],
         )?;
         changed.push("token");
     }
@@ -362,7 +363,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, id: InstanceId) -> Result<()> {
          (SELECT id FROM credential WHERE instance = ?1)",
         [key],
     )?;
-    for table in ["credential", "address_alias", "instance_state"] {
+    for table in ["credential", "address_alias", "instance_state", "subscriber"] {
         tx.conn.execute(&format!("DELETE FROM {table} WHERE instance = ?1"), [key])?;
     }
     tx.conn.execute("DELETE FROM instance WHERE id = ?1", [key])?;

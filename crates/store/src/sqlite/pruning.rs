@@ -24,6 +24,7 @@ use crate::{
     pruning::{Ages, Doomed, Glimpse, Ground, Lane, Left, Line, OpenRow, Pruner, Reach},
     registry::RESERVED_INSTANCE,
     retention::Pruned,
+    subscriber::REMEMBERED,
 };
 
 /// Deleted destinations that go in one step.
@@ -271,6 +272,16 @@ impl Ground for Tx<'_> {
             "DELETE FROM credential_secret WHERE hash IN (SELECT hash FROM credential_secret \
              WHERE expires_at < ?1 LIMIT ?2)",
             &ages.before(policy.audit),
+        )?;
+        more |= delete(
+            "DELETE FROM subscriber WHERE id IN (SELECT id FROM subscriber \
+             WHERE used_at < ?1 LIMIT ?2)",
+            &ages.before(REMEMBERED),
+        )?;
+        more |= delete(
+            "DELETE FROM ticket WHERE hash IN (SELECT hash FROM ticket \
+             WHERE expires_at < ?1 LIMIT ?2)",
+            &ages.now.as_millis(),
         )?;
         more |= forget_destinations(self, ages)?;
         Ok(more)

@@ -1,14 +1,25 @@
 //! The connections that read.
 
 use std::{
+    future::Future,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    task::{JoinError, JoinHandle},
+};
 
-use super::{checkpoint, fault::Result, schema};
+use super::{
+    checkpoint,
+    fault::{Fault, Result},
+    queue, schema,
+};
+use crate::StoreError;
 
 /// Connections that read. Made when first needed.
 #[derive(Clone)]
@@ -46,6 +57,33 @@ impl Readers {
         still.ok()
     }
 
+    /// Does `work` as soon as there is a place for it.
+    ///
+    /// A place is given to who has waited longest, whether he looks or not: a caller that does
+    /// something else meanwhile would keep it from everybody, and perhaps wait for one of them. So
+    /// whoever cannot begin at once has a task that waits, and works, in his stead.
+    pub(super) async fn in_turn<T, F>(
+        &self,
+        work: impl FnOnce(OwnedSemaphorePermit) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let permits = Arc::clone(&self.permits);
+        match Arc::clone(&permits).try_acquire_owned() {
+            Ok(place) => work(place).await,
+            Err(TryAcquireError::Closed) => Err(queue::closed()),
+            Err(TryAcquireError::NoPermits) => {
+                let waiting = AbortOnDrop(tokio::spawn(async move {
+                    let place = permits.acquire_owned().await.map_err(|_| queue::closed())?;
+                    work(place).await
+                }));
+                waiting.await.unwrap_or_else(|error| Err(Fault::Broken(error.to_string()).into()))
+            }
+        }
+    }
+
     pub(super) fn put_back(&self, conn: Connection) {
         let mut idle = self.idle();
         if !self.permits.is_closed() && idle.len() < self.count {
@@ -56,6 +94,23 @@ impl Readers {
     pub(super) fn close(&self) {
         self.permits.close();
         self.idle().clear();
+    }
+}
+
+/// A task that nobody needs any more when its caller goes away.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -75,5 +130,52 @@ fn block_on<F: Future>(future: F) -> F::Output {
             std::task::Poll::Ready(output) => return output,
             std::task::Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    async fn others_go_on() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_and_does_not_look_keeps_it_from_nobody() {
+        let readers = Readers::new("nowhere".into(), 1);
+        let first = Arc::clone(&readers.permits).try_acquire_owned().unwrap();
+        let mut inattentive = std::pin::pin!(readers.in_turn(|_place| async { Ok(1) }));
+        assert!(inattentive.as_mut().now_or_never().is_none());
+        others_go_on().await;
+        drop(first);
+        let next = readers.in_turn(|_place| async { Ok(2) });
+        let soon = Duration::from_secs(10);
+        assert_eq!(tokio::time::timeout(soon, next).await.unwrap().unwrap(), 2);
+        assert_eq!(tokio::time::timeout(soon, inattentive).await.unwrap().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_does_not_wait_any_more() {
+        let readers = Readers::new("nowhere".into(), 1);
+        let first = Arc::clone(&readers.permits).try_acquire_owned().unwrap();
+        let (begun, mut begins) = tokio::sync::oneshot::channel();
+        let mut gone = Box::pin(readers.in_turn(|_place| async {
+            let _ = begun.send(());
+            Ok(())
+        }));
+        assert!(gone.as_mut().now_or_never().is_none());
+        others_go_on().await;
+        drop(gone);
+        drop(first);
+        others_go_on().await;
+        readers.in_turn(|_place| async { Ok(()) }).await.unwrap();
+        assert!(begins.try_recv().is_err());
     }
 }

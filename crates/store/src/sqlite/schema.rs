@@ -28,6 +28,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
     ("0002_statistics", include_str!("../../migrations/sqlite/0002_statistics.sql")),
     ("0003_open_deliveries", include_str!("../../migrations/sqlite/0003_open_deliveries.sql")),
+    ("0004_subscribers", include_str!("../../migrations/sqlite/0004_subscribers.sql")),
 ];
 
 const DATABASE: &str = "zapbus.db";

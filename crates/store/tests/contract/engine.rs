@@ -289,7 +289,8 @@ impl Engine {
 
     pub(crate) async fn settle(&self, lane: LaneId, cursor: Option<Position>, rows: Vec<Row>) {
         let shard = ShardId::default();
-        let settlement = Settlement { lane, shard, cursor, health: None, rows, events: Vec::new() };
+        let settlement =
+            Settlement { lane, epoch: None, shard, cursor, health: None, rows, events: Vec::new() };
         self.store().settle(vec![settlement], Urgency::Now).await.unwrap();
     }
 
@@ -324,11 +325,12 @@ pub(crate) fn actor() -> Actor {
 
 pub(crate) fn new_instance(account: AccountId, name: &str) -> Instance {
     let at = Timestamp::from_millis(BEGIN);
+    let id = InstanceId::new(at, unique().into());
     Instance {
-        id: InstanceId::new(at, unique().into()),
+        id,
         account,
         name: name.to_owned(),
-        token: format!("token of {name}"),
+        token: format!("token of {name}, {id}"),
         source: None,
         route: None,
         settings: json!({}),

@@ -60,6 +60,7 @@ async fn a_person_is_gone_from_every_file() {
     let quoting = engine.store().lane_stats(lane).await.unwrap().retrying;
 
     let what = Erase::Person { account, address: ANA.to_owned() };
+    assert_eq!(engine.store().erasable(what.clone()).await.unwrap(), 102);
     let erased = engine.store().erase(what.clone(), &actor()).await.unwrap();
     assert_eq!(erased.events, 102);
     assert_eq!(erased.bodies, 1);
@@ -123,13 +124,18 @@ async fn an_instance_is_emptied_and_goes_on() {
     engine.say_many(a, 1_000).await;
     engine.say_many(b, 10).await;
     engine.append(a, draft(Kind::InstanceConnected, r#"{"account":{"name":"Shop"}}"#)).await;
+    assert_eq!(engine.store().erasable(Erase::Instance(a)).await.unwrap(), 1_002);
+    assert_eq!(engine.read_all(Reader::Instance(a), Position::START).await.len(), 1_002);
     let erased = engine.store().erase(Erase::Instance(a), &actor()).await.unwrap();
     assert_eq!(erased.events, 1_002);
+    assert_eq!(engine.store().erasable(Erase::Instance(a)).await.unwrap(), 0);
     assert!(engine.read_all(Reader::Instance(a), Position::START).await.is_empty());
     assert_eq!(engine.read_all(Reader::Instance(b), Position::START).await.len(), 11);
     assert_eq!(engine.store().instance_status(a).await.unwrap().state.name, None);
     engine.say(a, "hello again").await;
     let nobody = Erase::Instance(new_instance(engine.account().await.id, "x").id);
+    let refused = engine.store().erasable(nobody.clone()).await;
+    assert!(matches!(refused, Err(StoreError::NotFound { .. })));
     let refused = engine.store().erase(nobody, &actor()).await;
     assert!(matches!(refused, Err(StoreError::NotFound { .. })));
 }

@@ -191,6 +191,7 @@ async fn after_a_commit_that_failed_the_database_is_opened_again() {
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let settlement = zapbus_store::Settlement {
         lane,
+        epoch: None,
         shard: ShardId::default(),
         cursor: Some(before.seq),
         health: None,

@@ -15,6 +15,7 @@ use crate::engine::*;
 fn settlement(lane: LaneId, cursor: u64) -> Settlement {
     Settlement {
         lane,
+        epoch: None,
         shard: ShardId::default(),
         cursor: Some(Position(cursor)),
         health: None,
@@ -160,6 +161,7 @@ async fn health_and_its_clock_survive() {
     ] {
         let settlement = Settlement {
             lane,
+            epoch: None,
             shard: ShardId::default(),
             cursor: None,
             health: Some(health),

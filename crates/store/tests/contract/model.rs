@@ -122,6 +122,7 @@ async fn tell(steps: Vec<Step>) {
                 model.cursors[lane] = model.cursors[lane].max(cursor);
                 let settlement = Settlement {
                     lane: lanes[lane],
+                    epoch: None,
                     shard: ShardId::default(),
                     cursor: Some(Position(cursor)),
                     health: None,

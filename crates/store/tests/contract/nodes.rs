@@ -84,6 +84,7 @@ pub(crate) async fn say(
 pub(crate) fn settlement(lane: LaneId, cursor: Position) -> Settlement {
     Settlement {
         lane,
+        epoch: None,
         shard: ShardId::default(),
         cursor: Some(cursor),
         health: None,

@@ -82,7 +82,7 @@ async fn an_instance_is_born_with_an_event_and_found_every_way() {
         store.instances_named("shop").await.unwrap().pop(),
         store.instance_by_route(Some(account), "cloud-api:123").await.unwrap(),
         store.instance_by_route(None, "cloud-api:123").await.unwrap(),
-        store.instance_by_token_hash(sha("token of shop")).await.unwrap(),
+        store.instance_by_token_hash(sha(&new.token)).await.unwrap(),
         store
             .instances(Some(account), None, 10)
             .await
@@ -98,7 +98,7 @@ async fn an_instance_is_born_with_an_event_and_found_every_way() {
         assert_eq!(found.settings, new.settings);
     }
     assert!(!engine.holds(b"very secret").await);
-    assert!(!engine.holds(b"token of shop").await);
+    assert!(!engine.holds(new.token.as_bytes()).await);
 
     let patch = InstancePatch {
         name: Some("store".to_owned()),
@@ -110,8 +110,80 @@ async fn an_instance_is_born_with_an_event_and_found_every_way() {
     let changed = store.update_instance(new.id, patch, &actor()).await.unwrap();
     assert_eq!((changed.name.as_str(), changed.token.as_str()), ("store", "another"));
     assert_eq!((changed.source, changed.route, changed.settings), (None, None, new.settings));
-    assert!(store.instance_by_token_hash(sha("token of shop")).await.unwrap().is_none());
+    assert!(store.instance_by_token_hash(sha(&new.token)).await.unwrap().is_none());
     assert!(store.instance_by_token_hash(sha("another")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_token_stands_for_one_instance_or_credential_only() {
+    let engine = Engine::start().await;
+    let store = engine.store();
+    let mine = engine.account().await.id;
+    let other = account("other");
+    store.create_account(other.clone(), &actor(), None).await.unwrap();
+    let with = |account, name: &str, token: &str| zapbus_store::Instance {
+        token: token.to_owned(),
+        ..new_instance(account, name)
+    };
+    let first = with(mine, "shop", "t1");
+    store.create_instance(first.clone(), born(), &actor(), None).await.unwrap();
+    let head = *store.head().borrow();
+    let taken = store.create_instance(with(other.id, "thief", "t1"), born(), &actor(), None).await;
+    assert!(matches!(taken, Err(StoreError::TokenTaken)), "{taken:?}");
+    assert_eq!(*store.head().borrow(), head, "what was refused leaves no event");
+
+    let second = with(other.id, "thief", "t2");
+    store.create_instance(second.clone(), born(), &actor(), None).await.unwrap();
+    let token = |token: &str| InstancePatch { token: Some(token.to_owned()), ..Default::default() };
+    let taken = store.update_instance(second.id, token("t1"), &actor()).await;
+    assert!(matches!(taken, Err(StoreError::TokenTaken)), "{taken:?}");
+    let kept = store.instance_by_token_hash(sha("t2")).await.unwrap().unwrap();
+    assert_eq!(kept.id, second.id, "the refused change changed nothing");
+    store.update_instance(second.id, token("t2"), &actor()).await.expect("its own");
+
+    let key = |public_id: &str| zapbus_store::Credential {
+        id: zapbus_event::CredentialId::new(engine.now(), unique().into()),
+        role: zapbus_store::Role::Account,
+        account: Some(other.id),
+        instance: None,
+        name: "ci".to_owned(),
+        public_id: Some(public_id.to_owned()),
+        created_at: engine.now(),
+        expires_at: None,
+    };
+    let taken = store.create_credential(key("a"), sha("t1"), &actor(), None).await;
+    assert!(matches!(taken, Err(StoreError::TokenTaken)), "{taken:?}");
+    let credential = key("b");
+    store.create_credential(credential.clone(), sha("c1"), &actor(), None).await.unwrap();
+    let taken = store.rotate_credential(credential.id, sha("t2"), engine.now(), &actor()).await;
+    assert!(matches!(taken, Err(StoreError::TokenTaken)), "{taken:?}");
+    assert!(store.credential_by_hash(sha("c1"), engine.now()).await.unwrap().is_some());
+    let taken = store.update_instance(first.id, token("c1"), &actor()).await;
+    assert!(matches!(taken, Err(StoreError::TokenTaken)), "{taken:?}");
+    let taken = store.create_instance(with(mine, "third", "c1"), born(), &actor(), None).await;
+    assert!(matches!(taken, Err(StoreError::TokenTaken)), "{taken:?}");
+
+    store.mark_instance_deleted(first.id, born(), &actor()).await.unwrap();
+    store.create_instance(with(other.id, "next", "t1"), born(), &actor(), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_many_who_want_one_token_at_one_time_one_gets_it() {
+    let engine = Engine::start().await;
+    let store = engine.store();
+    let account = engine.account().await.id;
+    let create = |n: u32| {
+        let token = "wanted".to_owned();
+        let new = zapbus_store::Instance { token, ..new_instance(account, &format!("shop {n}")) };
+        async move { store.create_instance(new, born(), &actor(), None).await }
+    };
+    let done = futures_util::future::join_all((0..4).map(create)).await;
+    assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 1, "{done:?}");
+    // On a busy machine one may be put off instead: it has not got the token either.
+    let refused = done.iter().filter(|done| {
+        matches!(done, Err(StoreError::TokenTaken | StoreError::Unavailable { .. }))
+    });
+    assert_eq!(refused.count(), 3, "{done:?}");
 }
 
 #[tokio::test]
@@ -319,7 +391,8 @@ async fn a_new_key_encrypts_and_the_old_one_still_decrypts() {
     let mut options = engine.options();
     options.keys = vec![new.clone(), old.clone()];
     let store = Store::open(options.clone()).await.unwrap().store;
-    assert_eq!(store.instance(first).await.unwrap().unwrap().token, "token of a");
+    let token = store.instance(first).await.unwrap().unwrap().token;
+    assert!(token.starts_with("token of a"), "{token}");
     let derived = store.derive_key("jwt");
     assert_ne!(derived, store.derive_key("links"));
     store.close().await;

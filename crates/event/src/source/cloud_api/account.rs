@@ -36,7 +36,7 @@ impl Change<'_> {
             return Err(Misfit::SHAPE);
         }
         let key = Key::Composed(self.key()?);
-        Ok(Understood { data, occurred_at: self.at, key, history: false })
+        Ok(Understood { data, occurred_at: self.at, key, history: false, aliases: Vec::new() })
     }
 
     /// Such changes have no id: what they say, of whom and when stands for it.
@@ -168,7 +168,7 @@ pub(super) fn error(_: &Phone<'_>, raw: &RawValue) -> Result<Understood, Misfit>
 /// A failure without an id or time of its own.
 pub(super) fn failed(stage: ErrorStage, error: &ApiError<'_>) -> Understood {
     let data = failure(stage, UpstreamError::from(error));
-    Understood { data, occurred_at: None, key: Key::Timeless, history: false }
+    Understood { data, occurred_at: None, key: Key::Timeless, history: false, aliases: Vec::new() }
 }
 
 pub(super) fn failure(stage: ErrorStage, error: UpstreamError) -> Data {

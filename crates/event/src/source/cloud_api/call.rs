@@ -84,6 +84,7 @@ pub(super) fn event(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, Mis
         occurred_at: instant(call.timestamp),
         key: Key::Composed(format!("c|{id}|{}", &*call.event)),
         history: false,
+        aliases: Vec::new(),
     })
 }
 
@@ -106,6 +107,7 @@ pub(super) fn status(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, Mi
         occurred_at: instant(status.timestamp),
         key: Key::Composed(format!("c|{id}|{}", &*status.status)),
         history: false,
+        aliases: Vec::new(),
     })
 }
 

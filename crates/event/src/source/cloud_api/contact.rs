@@ -192,5 +192,5 @@ pub(super) fn user_id(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, M
 
 fn about(updated: ContactUpdated, occurred_at: Option<Timestamp>) -> Understood {
     let data = Data::ContactUpdated(Box::new(updated));
-    Understood { data, occurred_at, key: Key::Place, history: false }
+    Understood { data, occurred_at, key: Key::Place, history: false, aliases: Vec::new() }
 }

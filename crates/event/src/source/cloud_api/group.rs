@@ -103,7 +103,7 @@ impl Group<'_> {
             (None, Some(at)) => Key::Composed(self.key_at(group, at.as_secs())),
             (None, None) => Key::Place,
         };
-        Understood { data, occurred_at, key, history: false }
+        Understood { data, occurred_at, key, history: false, aliases: Vec::new() }
     }
 
     /// Two people who come by the same link in the same second are two events: who they are is

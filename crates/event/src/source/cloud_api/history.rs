@@ -99,7 +99,7 @@ pub(super) fn chunk(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, Mis
         return Err(Misfit::SHAPE);
     }
     let data = Data::HistorySync(sync);
-    Ok(Understood { data, occurred_at: None, key: Key::Place, history: true })
+    Ok(Understood { data, occurred_at: None, key: Key::Place, history: true, aliases: Vec::new() })
 }
 
 /// One message of a chunk; what cannot be read is counted and stands in `raw`.

@@ -189,6 +189,7 @@ impl<'m> Placed<'m> {
             occurred_at: instant(message.timestamp),
             key: Key::Composed(key),
             history: false,
+            aliases: Vec::new(),
         }
     }
 

@@ -127,7 +127,13 @@ pub(super) fn event(phone: &Phone<'_>, raw: &RawValue) -> Result<Understood, Mis
         client_ref: owned(&posted.biz_opaque_callback_data),
     });
     let occurred_at = instant(posted.timestamp);
-    Ok(Understood { data, occurred_at, key: Key::Composed(key), history: false })
+    Ok(Understood {
+        data,
+        occurred_at,
+        key: Key::Composed(key),
+        history: false,
+        aliases: Vec::new(),
+    })
 }
 
 /// The state that a message of the API's own words has.

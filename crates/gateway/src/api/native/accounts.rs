@@ -183,6 +183,7 @@ pub(super) async fn delete_account(
     caller.need_admin()?;
     complete(async move {
         app.store.delete_account(account.id, &caller.actor()).await?;
+        app.lanes.account_deleted(account.id);
         app.directory.forget_account(account.id);
         Ok(StatusCode::NO_CONTENT)
     })

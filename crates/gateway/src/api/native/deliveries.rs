@@ -1,7 +1,7 @@
 //! The delivery log: what it shows of a delivery, and who sees it.
 
 pub(super) mod bulk;
-pub(super) mod detail;
+pub(in crate::api) mod detail;
 pub(super) mod search;
 
 use serde::Serialize;

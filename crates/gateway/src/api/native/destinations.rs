@@ -1,6 +1,6 @@
 //! Push targets of an instance, or of a whole account.
 
-pub(super) mod document;
+pub(in crate::api) mod document;
 pub(super) mod operations;
 
 use axum::{
@@ -270,7 +270,7 @@ fn beyond_all(shard: u16) -> (ShardId, Position) {
 
 /// Where a lane goes on after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resume {
+pub(in crate::api) enum Resume {
     /// Where it stood.
     AtCursor,
     /// At the head; what waited is called off.
@@ -279,7 +279,7 @@ enum Resume {
 
 /// Changes what the store has now, while the lane stands still, in one commit with the lane's
 /// true cursor.
-async fn update(
+pub(in crate::api) async fn update(
     app: &App,
     caller: &Caller,
     id: DestinationId,

@@ -47,12 +47,17 @@ pub(super) struct EraseRequest {
     #[serde(default)]
     #[schema(example = "5511999990001@s.whatsapp.net")]
     address: Option<String>,
+    /// Only count the events.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// What was erased.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = Erased)]
 pub(super) struct ErasedAnswer {
+    /// Nothing was erased: only the events were counted.
+    dry_run: bool,
     /// Events.
     events: u64,
     /// Lines of the delivery log; what was still to be sent of them is called off.
@@ -64,7 +69,7 @@ pub(super) struct ErasedAnswer {
 }
 
 /// Erases every trace of a chat, a person or an instance from journal, log and files. What was
-/// delivered already is at its receiver.
+/// delivered already is at its receiver. Ask with `dry_run` first.
 #[utoipa::path(
     post, path = "/v1/erasures", tag = "operations", request_body = EraseRequest,
     params(("zapbus-account" = Option<String>, Header, description = "With the admin token: the account to act in, by id or name.")),
@@ -76,13 +81,19 @@ pub(super) async fn erase(
     body: Json<EraseRequest>,
 ) -> Result<axum::Json<ErasedAnswer>, ApiError> {
     caller.need_account()?;
+    let dry_run = body.value.dry_run;
     let what = body.value.what(&app, &caller).await?;
+    if dry_run {
+        let events = app.store.erasable(what).await?;
+        return Ok(axum::Json(ErasedAnswer { dry_run, events, ..ErasedAnswer::default() }));
+    }
     complete(async move {
         let erased = app.store.erase(what, &caller.actor()).await;
         // Even if it broke off in the middle: some of it is gone.
         app.lanes.erased();
         let erased = erased?;
         Ok(axum::Json(ErasedAnswer {
+            dry_run,
             events: erased.events,
             deliveries: erased.deliveries,
             bodies: erased.bodies,

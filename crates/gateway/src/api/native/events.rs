@@ -1,11 +1,11 @@
 //! Reading the journal.
 
-mod merged;
-mod places;
+mod after;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -15,18 +15,15 @@ use axum::{
 use bytes::Bytes;
 use http::header;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{
-    Event, EventId, Filter, InstanceId, Position,
+    Event, EventId, Filter, InstanceId,
     dialect::{Context, Options, native},
 };
 use zapbus_store::{Limit, Reader};
 
-pub(super) use self::places::place_after;
-use self::{
-    merged::{Merged, Next},
-    places::Places,
-};
+pub(in crate::api) use self::after::{place_after, places_after};
 use super::destinations::document::filter_of;
 use crate::{
     api::{
@@ -36,6 +33,8 @@ use crate::{
         page,
     },
     app::App,
+    reading::{Merged, Next, Places},
+    realtime::{Waiting, Wants},
 };
 
 /// Bytes of events in one page: a caller that asks for many large ones gets several pages.
@@ -57,6 +56,10 @@ pub(super) struct EventQuery {
     /// With the untouched upstream element.
     #[serde(default)]
     include_raw: bool,
+    /// Seconds to wait for an event when there is none (a long poll); not at all when left out. Go
+    /// on with `after` set to the answer's `cursor`.
+    #[param(minimum = 0, maximum = 60)]
+    wait: Option<u64>,
 }
 
 /// A page of events.
@@ -175,15 +178,64 @@ async fn list(
 ) -> Result<Response, ApiError> {
     let limit = page::limit(query.limit)?;
     let filter = types_of(query.types.as_deref())?;
-    let (after, exact) = Places::after(app, caller, reader, query.after.as_deref()).await?;
+    let (after, exact) = places_after(app, caller, reader, query.after.as_deref()).await?;
     let gap = exact && after.has_gap(&app.store, reader).await?;
 
+    let waiting = waiting(app, reader, filter.as_ref(), query.wait)?;
+    let until = Instant::now() + Duration::from_secs(query.wait.unwrap_or(0));
+    let mut at = after.clone();
+    let (found, upto, at_head) = loop {
+        let page = collect(app, reader, &at, filter.as_ref(), limit).await?;
+        match &waiting {
+            Some(waiting) if page.0.is_empty() && page.2 => {
+                at.clone_from(&page.1);
+                // Nothing came in time, or nobody waits any more: that is an answer too.
+                if !tokio::time::timeout_at(until, waiting.rung()).await.unwrap_or(false) {
+                    break page;
+                }
+            }
+            _ => break page,
+        }
+    };
+    let page = Written { found: &found, after: &after, upto, more: !at_head, gap };
+    let body = page.written(app, query.include_raw).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// A bell for a long poll, hung up before the journal is read.
+fn waiting(
+    app: &App,
+    reader: Reader,
+    filter: Option<&Filter>,
+    wait: Option<u64>,
+) -> Result<Option<Waiting>, ApiError> {
+    let Some(seconds @ 1..) = wait else { return Ok(None) };
+    let most = app.realtime.config().max_wait_s;
+    if seconds > most {
+        return Err(ApiError::query("wait", format!("expected 0 to {most} seconds")));
+    }
+    let filter = match filter {
+        Some(filter) => filter.clone(),
+        None => Filter::parse(&["*", "destination.*"]).map_err(ApiError::internal)?,
+    };
+    let wants = Wants { filter, exclude_ephemeral: false };
+    Ok(Some(app.realtime.wait(reader, wants)))
+}
+
+/// A page's events, where it ends, and whether that is the end of the journal.
+async fn collect(
+    app: &App,
+    reader: Reader,
+    after: &Places,
+    filter: Option<&Filter>,
+    limit: usize,
+) -> Result<(Vec<Arc<Event>>, Places, bool), ApiError> {
     let mut found: Vec<Arc<Event>> = Vec::new();
     let mut bytes = 0;
-    let mut merged = Merged::new(&app.store, reader, &after);
+    let mut merged = Merged::new(&app.store, reader, after);
     let at_head = loop {
         // One more than fits shows that there is more; of what is filtered, a page is tried.
-        let wanted = match &filter {
+        let wanted = match filter {
             Some(_) => Limit::default(),
             None => Limit { events: limit + 1 - found.len(), ..Limit::default() },
         };
@@ -192,7 +244,7 @@ async fn list(
             Next::AtHead => break true,
             Next::CutShort => break false,
         };
-        if filter.as_ref().is_none_or(|it| it.matches(event.kind, event.facet.as_deref())) {
+        if filter.is_none_or(|it| it.matches(event.kind, event.facet.as_deref())) {
             if found.len() == limit || bytes >= PAGE_BYTES {
                 break false;
             }
@@ -203,9 +255,7 @@ async fn list(
             merged.take(&event);
         }
     };
-    let page = Written { found: &found, after: &after, upto: merged.places(), more: !at_head, gap };
-    let body = page.written(app, query.include_raw).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    Ok((found, merged.places(), at_head))
 }
 
 /// What a page is made of.
@@ -275,7 +325,7 @@ async fn envelope(
 }
 
 /// The name of an instance, also of one on its way out.
-pub(super) async fn name_of(app: &App, id: InstanceId) -> Result<String, ApiError> {
+pub(in crate::api) async fn name_of(app: &App, id: InstanceId) -> Result<String, ApiError> {
     Ok(match app.directory.instance(id).await? {
         Some(known) => known.instance.name.clone(),
         None => app.store.instance(id).await?.map(|it| it.name).unwrap_or_default(),
@@ -283,21 +333,13 @@ pub(super) async fn name_of(app: &App, id: InstanceId) -> Result<String, ApiErro
 }
 
 /// The filter of `types=`.
-pub(super) fn types_of(types: Option<&str>) -> Result<Option<Filter>, ApiError> {
+pub(in crate::api) fn types_of(types: Option<&str>) -> Result<Option<Filter>, ApiError> {
     let Some(types) = types else { return Ok(None) };
     let patterns: Vec<String> =
         types.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
     let mut faults = Vec::new();
     let filter = filter_of(&patterns, "types", &mut faults);
     if faults.is_empty() { Ok(Some(filter)) } else { Err(ApiError::InvalidQuery(faults)) }
-}
-
-/// The largest position: every JSON reader keeps it exact.
-pub(crate) const MAX_POSITION: Position = Position((1 << 53) - 1);
-
-/// A position as text; one beyond all positions is the last one.
-pub(super) fn position_of(text: &str) -> Option<Position> {
-    text.parse::<u64>().ok().map(|position| Position(position).min(MAX_POSITION))
 }
 
 /// Shows one event, with the untouched upstream element.

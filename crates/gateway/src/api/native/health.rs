@@ -3,6 +3,9 @@
 
 mod destinations;
 mod instances;
+mod recent;
+
+pub use self::recent::Recent;
 
 use axum::extract::State;
 use serde::Serialize;
@@ -75,12 +78,16 @@ struct StoreAnswer {
     commits: u64,
     /// Of these, failed.
     failed_commits: u64,
+    /// Of these, in about the last hour.
+    failed_commits_last_hour: u64,
     /// Milliseconds of a commit, its disk sync included, on average.
     commit_ms: f64,
     /// Milliseconds that 99 of 100 commits stay below, as far as it is measured.
     commit_p99_ms: Option<f64>,
     /// Appends refused since the start because too much was waiting for the disk.
     busy: u64,
+    /// Of these, in about the last hour.
+    busy_last_hour: u64,
     /// What the server promises of what it has confirmed; `null` in a data folder, or when it does
     /// not answer.
     server: Option<ServerAnswer>,
@@ -226,6 +233,7 @@ async fn store(app: &App) -> Result<StoreAnswer, ApiError> {
         None => None,
     };
     let metrics = app.store.metrics();
+    let of_late = app.recent.faults(&metrics, (app.clock)());
     let (count, sum) = metrics.commit_us.total();
     let mut seen = 0;
     let p99 = metrics.commit_us.buckets().find_map(|(bound, in_bucket)| {
@@ -247,9 +255,11 @@ async fn store(app: &App) -> Result<StoreAnswer, ApiError> {
         owed_s: app.config.retention.owed_s,
         commits: metrics.commits.get(),
         failed_commits: metrics.failed_commits.get(),
+        failed_commits_last_hour: of_late.failed_commits,
         commit_ms: if count == 0 { 0.0 } else { sum as f64 / count as f64 / 1_000.0 },
         commit_p99_ms: p99.filter(|_| count > 0),
         busy: metrics.busy.get(),
+        busy_last_hour: of_late.busy,
         server,
     })
 }

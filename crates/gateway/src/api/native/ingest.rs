@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use zapbus_event::{Draft, EventId, InstanceId, Kind, NativeError, Position};
+use zapbus_event::{Draft, Event, EventId, InstanceId, Kind, NativeError, Position};
 use zapbus_store::{Append, AppendError, Appended, NewEvent};
 
 use crate::{
@@ -134,7 +134,7 @@ struct IngestResult {
     request_body(content((PostEvents = "application/json"), (String = "application/x-ndjson"))),
     params(
         ("instance" = String, Path, description = "Id in any form, or name."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeats harmless for as long as repeated events are recognised (30 days). Where an event has neither `id` nor `dedup_key`, the same key with another event is refused. In a batch it counts for each event by its place."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes repeats harmless for at least 24 hours, and less than 48. The same key with another event (another `id`, `dedup_key`, `type` or `data`) is refused. In a batch it counts for each event by its place."),
         ("zapbus-hops" = Option<u8>, Header, description = "How many gateways the events have passed; more than 4 is refused."),
     ),
     responses(
@@ -299,15 +299,36 @@ async fn one(
     the_same(app, first, asked).await
 }
 
-/// What an event that is known by an `Idempotency-Key` alone must be, to be the one that was
-/// posted with that key.
+/// What an event that came with an `Idempotency-Key` must be, to be the one that was posted with
+/// that key.
 struct Asked {
     kind: Kind,
     data: Bytes,
+    client_id: Option<String>,
+    dedup_key: Option<String>,
 }
 
-/// Refuses an `Idempotency-Key` that came before with another event. The first event being past
-/// its retention, that can no longer be told.
+impl Asked {
+    fn of(draft: &Draft) -> Self {
+        Self {
+            kind: draft.kind,
+            data: draft.data.clone(),
+            client_id: draft.client_id.clone(),
+            dedup_key: draft.dedup_key().map(str::to_owned),
+        }
+    }
+
+    fn is(&self, first: &Event) -> bool {
+        self.kind == first.kind
+            && self.data == first.data
+            && self.client_id == first.client_id
+            && self.dedup_key == first.dedup_key
+    }
+}
+
+/// Refuses an `Idempotency-Key` that came before with another event: to answer with the first
+/// one's id would lose this one. The first event being past its retention, that can no longer be
+/// told.
 async fn the_same(app: &App, appended: Appended, asked: Option<Asked>) -> Outcome {
     let Some(asked) = asked.filter(|_| appended.duplicate) else {
         return Ok(appended);
@@ -317,11 +338,7 @@ async fn the_same(app: &App, appended: Appended, asked: Option<Asked>) -> Outcom
     };
     let whole = app.store.restored(&first).await?;
     let first = whole.as_ref().unwrap_or(&first);
-    if first.kind == asked.kind && first.data == asked.data {
-        Ok(appended)
-    } else {
-        Err(ApiError::IdempotencyKeyReused)
-    }
+    if asked.is(first) { Ok(appended) } else { Err(ApiError::IdempotencyKeyReused) }
 }
 
 type Outcome = Result<Appended, ApiError>;
@@ -375,8 +392,8 @@ fn item_draft(
     draft(app, item, headers, Some(index))
 }
 
-/// Reads an event, the `index`th of a batch; and what it must be if its `Idempotency-Key` is all
-/// that it is known by.
+/// Reads an event, the `index`th of a batch; and what the first one must be if it came with an
+/// `Idempotency-Key` that is known.
 fn draft(
     app: &App,
     item: &[u8],
@@ -388,10 +405,10 @@ fn draft(
     let Some(Key { caller, key }) = &headers.key else {
         return Ok((draft, None));
     };
-    let asked = draft.keys.is_empty().then(|| Asked { kind: draft.kind, data: draft.data.clone() });
+    let asked = Asked::of(&draft);
     let place = index.map(|index| format!("#{index}")).unwrap_or_default();
     draft.idempotency(caller, &format!("{key}{place}"), (app.clock)());
-    Ok((draft, asked))
+    Ok((draft, Some(asked)))
 }
 
 impl From<NativeError> for ApiError {

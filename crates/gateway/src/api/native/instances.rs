@@ -11,7 +11,9 @@ use zapbus_event::{
     AccountId, Data, Draft, InstanceId, Timestamp,
     data::{InstanceAction, InstanceLifecycle},
 };
-use zapbus_store::{Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE};
+use zapbus_store::{
+    Actor, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember, StoreError,
+};
 
 use super::{accounts::Paging, complete, name_fault, refuse_if_any};
 use crate::{
@@ -293,12 +295,8 @@ pub(super) async fn create_instance(
     complete(async move {
         let answer = InstanceAnswer::new(&instance, None).with_token(&instance.token);
         let remember = creation.remember(StatusCode::CREATED, &answer)?;
-        let born = lifecycle(&app, InstanceAction::Created);
-        match app.store.create_instance(instance.clone(), born, &caller.actor(), remember).await {
-            Ok(_) => {
-                app.directory.forget_instance(&instance);
-                Ok((StatusCode::CREATED, axum::Json(answer)).into_response())
-            }
+        match add(&app, &instance, &caller.actor(), remember).await {
+            Ok(()) => Ok((StatusCode::CREATED, axum::Json(answer)).into_response()),
             Err(error) => creation.resolve(&app, error).await,
         }
     })
@@ -352,15 +350,9 @@ pub(super) async fn change_instance(
         None => None,
     };
     complete(async move {
-        let before = &known.instance;
         let patch =
             InstancePatch { name: request.name, token: token.clone(), ..InstancePatch::default() };
-        let changed = app.store.update_instance(before.id, patch, &caller.actor()).await;
-        app.directory.forget_instance(before);
-        changed?;
-        let after = current(&app, before.id).await?;
-        app.directory.forget_instance(&after);
-        app.lanes.instance_changed(after.id);
+        let after = alter(&app, &known.instance, patch, &caller.actor()).await?;
         let status = app.store.instance_status(after.id).await?;
         let answer = InstanceAnswer::new(&after, Some(status));
         Ok(axum::Json(match &token {
@@ -369,6 +361,49 @@ pub(super) async fn change_instance(
         }))
     })
     .await
+}
+
+/// Makes an instance, and tells its events of it.
+pub(in crate::api) async fn add(
+    app: &App,
+    instance: &Instance,
+    actor: &Actor,
+    remember: Option<Remember>,
+) -> Result<(), StoreError> {
+    let born = lifecycle(app, InstanceAction::Created);
+    app.store.create_instance(instance.clone(), born, actor, remember).await?;
+    app.directory.forget_instance(instance);
+    Ok(())
+}
+
+/// Changes an instance, and tells everybody who has kept something of it.
+pub(in crate::api) async fn alter(
+    app: &App,
+    before: &Instance,
+    patch: InstancePatch,
+    actor: &Actor,
+) -> Result<Instance, ApiError> {
+    let changed = app.store.update_instance(before.id, patch, actor).await;
+    app.directory.forget_instance(before);
+    changed?;
+    let after = current(app, before.id).await?;
+    app.directory.forget_instance(&after);
+    app.lanes.instance_changed(after.id);
+    Ok(after)
+}
+
+/// Marks an instance as deleted: it takes nothing any more, and its lanes drain.
+pub(in crate::api) async fn remove(
+    app: &App,
+    instance: &Instance,
+    actor: &Actor,
+) -> Result<(), ApiError> {
+    let gone = lifecycle(app, InstanceAction::Deleted);
+    let marked = app.store.mark_instance_deleted(instance.id, gone, actor).await;
+    app.directory.forget_instance(instance);
+    marked?;
+    app.lanes.instance_changed(instance.id);
+    Ok(())
 }
 
 /// An instance as the store has it now.
@@ -406,12 +441,7 @@ pub(super) async fn delete_instance(
     caller.need_account()?;
     refuse_reserved(&known.instance)?;
     complete(async move {
-        let gone = lifecycle(&app, InstanceAction::Deleted);
-        let marked =
-            app.store.mark_instance_deleted(known.instance.id, gone, &caller.actor()).await;
-        app.directory.forget_instance(&known.instance);
-        marked?;
-        app.lanes.instance_changed(known.instance.id);
+        remove(&app, &known.instance, &caller.actor()).await?;
         Ok(StatusCode::NO_CONTENT)
     })
     .await

@@ -14,6 +14,7 @@
 //! of these accounts.
 
 mod guesses;
+mod refusals;
 
 use std::{sync::Arc, time::Instant};
 
@@ -31,8 +32,8 @@ use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{AccountId, InstanceId, SourceKind, source::cloud_api};
 use zapbus_store::{Append, NewEvent};
 
-pub use self::guesses::Guesses;
 use self::guesses::Names;
+pub use self::{guesses::Guesses, refusals::Refusals};
 use crate::{
     api::{
         auth::ACCOUNT_HEADER,
@@ -42,6 +43,7 @@ use crate::{
     },
     app::App,
     directory::{AppSource, Known, Named},
+    server::proxy::Peer,
     source::{CloudApi, Source, cloud_api_route},
     telemetry::Ingested,
 };
@@ -124,13 +126,22 @@ impl Callback {
         }
     }
 
-    /// The app-level sources: one account's, or all.
+    /// The app-level sources: one account's, or all. There being none, nothing listens there.
     async fn apps(app: &App, only: Option<AccountId>) -> Result<Self, ApiError> {
         let apps = Apps { all: app.directory.app_sources().await?, only };
-        if only.is_some() && apps.iter().next().is_none() {
+        if apps.iter().next().is_none() {
             return Err(ApiError::NotFound(What::Account));
         }
         Ok(Self::Apps(apps))
+    }
+
+    /// What it is called in the log.
+    fn name(&self) -> String {
+        match self {
+            Self::Instance(known, _) => known.instance.id.to_string(),
+            Self::Apps(Apps { only: Some(account), .. }) => account.to_string(),
+            Self::Apps(Apps { only: None, .. }) => "any app".to_owned(),
+        }
     }
 
     /// What each source is checked with.
@@ -341,8 +352,8 @@ pub(super) async fn receive_changes(
     Path(target): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let callback = Callback::find(&app, request.headers(), &target).await?;
-    receive(&app, &callback, request).await
+    let callback = Callback::find(&app, request.headers(), &target).await;
+    receive(&app, callback, request).await
 }
 
 /// Takes what Meta posts to the callback URL that all app-level sources share: it belongs to the
@@ -360,23 +371,48 @@ pub(super) async fn receive_app_changes(
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let callback = Callback::apps(&app, None).await?;
-    receive(&app, &callback, request).await
+    let callback = Callback::apps(&app, None).await;
+    receive(&app, callback, request).await
 }
 
-async fn receive(app: &App, callback: &Callback, request: Request) -> Result<Response, ApiError> {
-    let result = store(app, callback, request).await;
+async fn receive(
+    app: &App,
+    callback: Result<Callback, ApiError>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let refused = |error: &ApiError| {
+        let refused = error.status().is_client_error();
+        if refused {
+            app.telemetry.ingested(SourceKind::CloudApi, Ingested::Refused, 1);
+        }
+        refused
+    };
+    // Somebody who tries paths is counted, and has no line: the log is not theirs to fill.
+    let callback = match callback {
+        Ok(callback) => callback,
+        Err(error) => {
+            refused(&error);
+            return Err(error);
+        }
+    };
+    let peer = request.extensions().get::<Peer>().copied();
+    let result = store(app, &callback, request).await;
     match result {
         Ok(stored) => Ok(axum::Json(ReceivedAnswer { stored }).into_response()),
         Err(error) => {
-            if error.status().is_client_error() {
-                app.telemetry.ingested(SourceKind::CloudApi, Ingested::Refused, 1);
-                tracing::info!(
-                    event = "source.refused",
-                    source = "cloud-api",
-                    code = error.code(),
-                    "a post to a source was refused"
-                );
+            if refused(&error) {
+                let name = callback.name();
+                if let Some(posts) = app.refusals.tell(&name, Instant::now()) {
+                    tracing::info!(
+                        event = "source.refused",
+                        source = "cloud-api",
+                        callback = name,
+                        code = error.code(),
+                        peer = peer.map(|peer| tracing::field::display(peer.address)),
+                        posts,
+                        "a source refuses what is posted to it"
+                    );
+                }
             }
             Err(error)
         }
@@ -387,7 +423,7 @@ async fn store(app: &App, callback: &Callback, request: Request) -> Result<usize
     let signature = signature(request.headers())?;
     let hops = hops(request.headers())?;
     let limit = app.config.ingest.max_event_bytes;
-    let read = app.bodies.read(request, limit, "The body").await?;
+    let read = app.bodies.read_of_stranger(request, limit, "The body").await?;
     let body = &read.bytes;
     let began = Instant::now();
     let signer = callback

@@ -115,6 +115,25 @@ fn all_mistakes_are_told_at_once_and_no_secret_with_them() {
 }
 
 #[test]
+fn what_a_url_hides_is_not_printed() {
+    let environment = Environment::from([
+        ("ZAPBUS_PUBLIC_URL", "https://operator:hunter2@bus.example.com/"),
+        ("ZAPBUS_TRACES_ENDPOINT", "https://traces.example.com/v1/traces?key=hunter2#hunter2"),
+    ]);
+    let loaded = load(None, environment, &[]);
+    let text = format!("{:?} {:?}", loaded.settings, loaded.mistakes);
+    assert!(!text.contains("hunter2") && !text.contains("operator"), "{text}");
+    let value = |key: &str| {
+        loaded.settings.iter().find(|setting| setting.key == key).unwrap().value.clone()
+    };
+    assert_eq!(value("traces.endpoint"), "\"https://traces.example.com/v1/traces?***\"");
+    let plain = Environment::from([("ZAPBUS_PUBLIC_URL", "https://bus.example.com")]);
+    let loaded = load(None, plain, &[]);
+    let shown = loaded.settings.iter().find(|setting| setting.key == "public_url").unwrap();
+    assert_eq!(shown.value, "\"https://bus.example.com\"", "as it was written");
+}
+
+#[test]
 fn a_database_is_led_to_without_repeating_its_password() {
     let given = "postgres://user:hunter2@db.example.com/zapbus";
     let key = ("ZAPBUS_ENCRYPTION_KEY", "00".repeat(32));

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use zapbus_event::Position;
-use zapbus_store::ShardId;
+use zapbus_store::{DeliveryId, ShardId};
 
 use super::Cursors;
 use crate::lane::{LaneStatus, track::Reach};
@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Forget,
     /// Say how you are.
     Status(oneshot::Sender<LaneStatus>),
+    /// Say whether this delivery is being sent.
+    IsSending(DeliveryId, oneshot::Sender<bool>),
     /// Finish what is in flight, write it, end.
     Stop,
     /// Another node runs the lane: end at once, and write nothing.

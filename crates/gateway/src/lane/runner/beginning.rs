@@ -1,7 +1,7 @@
 //! How a lane begins: what it needs is read, and which runs it takes up.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use zapbus_event::InstanceId;
 use zapbus_store::{Destination, RunState, StoreError};
 
-use super::{Lane, Phase};
+use super::{Lane, Phase, Shown};
 use crate::{
     lane::{
         Shared,
@@ -60,6 +60,7 @@ impl Lane {
             shared.patience(spec),
             now,
         );
+        let read_ahead_shown = Shown::new(shared.telemetry.read_ahead.clone());
         let mut lane = Self {
             reader: reader_of(destination.account, destination.instance),
             label: destination.label.clone(),
@@ -82,8 +83,10 @@ impl Lane {
             reads: FuturesUnordered::new(),
             finished: VecDeque::new(),
             answers: VecDeque::new(),
+            written: VecDeque::new(),
+            era: 0,
             missed_runs: HashSet::new(),
-            paging: HashSet::new(),
+            paging: HashMap::new(),
             looking: HashSet::new(),
             writes: FuturesOrdered::new(),
             unsure: false,
@@ -92,6 +95,7 @@ impl Lane {
             probe_rows: None,
             nothing_to_probe: false,
             read_ahead: None,
+            read_ahead_shown,
             permit: None,
             permit_wait: None,
             phase: Phase::Open,

@@ -8,7 +8,7 @@ use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
 use super::{Lane, LaneStatus, Phase, STORE_PAUSE, beginning::selection};
 use crate::lane::roster::{Command, Mode, Rest, Ring};
-use crate::lane::track::Track;
+use crate::lane::track::{Place, Track};
 
 impl Lane {
     /// Lets go of replays that are over.
@@ -78,6 +78,12 @@ impl Lane {
                     tracing::debug!(event = "lane.status_unheard", destination = %self.id);
                 }
             }
+            Command::IsSending(id, answer) => {
+                let place = Place { seq: id.seq, shard: id.shard };
+                let sending = self.track(id.lane.run).is_some_and(|track| track.is_busy(place));
+                // Who has gone does not want to know any more.
+                let _ = answer.send(sending);
+            }
             Command::Stop => {
                 if self.phase != Phase::Lost {
                     self.phase = Phase::Closing;
@@ -108,18 +114,16 @@ impl Lane {
         }
     }
 
-    /// Lets go of everything that was read and not sent, and of what is being read at the moment.
+    /// Lets go of everything that was read and not sent, and of what is being read at the moment:
+    /// when those answers come, they are asked for again. Not before, or questions would pile up
+    /// while somebody erases much, and a lane whose store is slow would never hear an answer.
     fn forget(&mut self) {
         let now = self.now();
-        self.reads.clear();
-        self.answers.clear();
-        self.paging.clear();
-        self.looking.clear();
+        self.era += 1;
         self.probe_rows = None;
         self.nothing_to_probe = false;
         for track in &mut self.tracks {
-            // The questions that were under way are asked again.
-            track.answered();
+            // What held a chat may be gone.
             if !track.is_stopped() {
                 track.look_again(now);
             }
@@ -216,7 +220,7 @@ impl Lane {
     pub(super) fn may_end(&self, now: Timestamp) -> bool {
         let still = self.sends.is_empty()
             && self.finished.is_empty()
-            && self.writes.is_empty()
+            && self.writes_under_way() == 0
             && self.reads.is_empty()
             && self.answers.is_empty()
             && self.tracks.iter().all(Track::is_still);

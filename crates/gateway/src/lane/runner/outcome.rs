@@ -102,6 +102,7 @@ impl Lane {
             probe,
             ephemeral_since: task.event.ephemeral.then_some(task.event.received_at),
             code: report.status,
+            manual: task.origin == Origin::Manual,
         };
         let outage = Outage { probing: self.gate.is_probing(), deaths: self.gate.memory.deaths };
         let preset = self.outlet.spec.retry.preset;
@@ -137,7 +138,8 @@ impl Lane {
                 tracing::info!(event = "lane.flowing", destination = %self.id, "the destination answers again");
             }
             Turn::Probing => {
-                // What was read ahead is memory that others can use.
+                // What was read ahead is memory that others can use, and so is what is being read.
+                self.era += 1;
                 self.tracks.iter_mut().for_each(Track::rewind);
                 self.read_ahead = None;
                 self.say(Kind::DestinationProbing, report.error.clone(), now);

@@ -12,7 +12,7 @@ impl Lane {
             return;
         }
         // A row on its way into the store could not be found: there would seem to be nothing.
-        if !self.writes.is_empty() || self.tracks.iter().any(Track::is_dirty) {
+        if self.writes_under_way() > 0 || self.tracks.iter().any(Track::is_dirty) {
             return;
         }
         // Runs take turns too: what is poisonous in one must not hide an endpoint that takes what
@@ -32,17 +32,22 @@ impl Lane {
             if self.looking.contains(&lane.run) || self.is_paging(lane.run) {
                 return;
             }
+            if self.tracks[index].is_recounting() {
+                // An event that must wait for another could be taken for the oldest of its chat.
+                self.recount(index);
+                return;
+            }
             let rows = match self.probe_rows.take() {
                 Some((run, rows)) if run == lane.run => rows,
                 _ => {
                     self.looking.insert(lane.run);
                     self.tracks[index].ask();
                     let store = self.shared.store.clone();
-                    self.reads.push(Box::pin(async move {
+                    self.ask(async move {
                         let rows =
                             store.due(lane, Timestamp::from_millis(i64::MAX), PROBE_ROWS).await;
                         Read::Probe { run: lane.run, rows }
-                    }));
+                    });
                     return;
                 }
             };

@@ -1,12 +1,12 @@
 //! What a lane reads: pages of the journal, due rows, waiting rows.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use tokio::time::Instant;
 use zapbus_event::Timestamp;
 use zapbus_store::{Limit, StoreError};
 
-use super::{FREE_READ, Lane, Read, STORE_PAUSE, WIDE_PERMITS, WIDE_READ};
+use super::{Asked, FREE_READ, Lane, Phase, Read, STORE_PAUSE, WIDE_PERMITS, WIDE_READ};
 use crate::lane::track::Track;
 
 impl Lane {
@@ -16,8 +16,7 @@ impl Lane {
             self.read_rows(index, now);
             self.read_pages(index, now, None);
         }
-        let queued: usize = self.tracks.iter().map(Track::queued_bytes).sum();
-        if queued <= FREE_READ.bytes && self.paging.is_empty() {
+        if self.queued_bytes() <= FREE_READ.bytes && self.paging.is_empty() {
             self.read_ahead = None;
         }
     }
@@ -34,7 +33,7 @@ impl Lane {
             let track = &self.tracks[index];
             let (run, shard) = (track.lane().run, track.reaches()[at].shard());
             let wants = !track.is_stopped() && track.reaches()[at].wants_page();
-            if !wants || self.paging.contains(&(run, shard)) {
+            if !wants || self.paging.contains_key(&(run, shard)) {
                 return;
             }
             let Some(limit) = limit.or_else(|| self.read_limit(index, at)) else { return };
@@ -54,12 +53,12 @@ impl Lane {
             if self.store_from.is_some() {
                 return;
             }
-            self.paging.insert((run, shard));
+            self.paging.insert((run, shard), limit.bytes);
             let (store, reader) = (self.shared.store.clone(), self.reader);
-            self.reads.push(Box::pin(async move {
+            self.ask(async move {
                 let page = store.read_after_in(shard, reader, after, limit).await;
                 Read::Page { run, shard, after, page }
-            }));
+            });
             return;
         }
     }
@@ -75,13 +74,33 @@ impl Lane {
         let others = self.tracks.iter().enumerate().filter(|(other, _)| *other != index);
         let others: usize = others.map(|(_, track)| track.queued_bytes()).sum();
         let reaches = self.tracks[index].reaches();
-        // As if as much were at hand of every shard.
+        // As if as much were at hand, or on its way, of every shard.
         let own = reaches[reach].queued_bytes() * reaches.len();
-        (others + own < limit.bytes).then_some(limit)
+        let run = self.tracks[index].lane().run;
+        let coming = self.paging.iter().filter(|((other, _), _)| *other != run);
+        let coming: usize = coming.map(|(_, bytes)| bytes).sum();
+        let bytes = limit.bytes.saturating_sub(others + own + coming);
+        (bytes > 0).then_some(Limit { bytes, ..limit })
+    }
+
+    /// Asks what a track holds in rows, if it has to know and can be told: whether it was asked.
+    pub(super) fn recount(&mut self, index: usize) -> bool {
+        let track = &mut self.tracks[index];
+        let lane = track.lane();
+        if self.looking.contains(&lane.run) || !track.wants_recount() {
+            return false;
+        }
+        let store = self.shared.store.clone();
+        track.ask();
+        self.looking.insert(lane.run);
+        self.ask(
+            async move { Read::Held { run: lane.run, starts: store.lane_starts(lane).await } },
+        );
+        true
     }
 
     pub(super) fn read_rows(&mut self, index: usize, now: Timestamp) {
-        if self.store_from.is_some() {
+        if self.store_from.is_some() || self.recount(index) {
             return;
         }
         let track = &mut self.tracks[index];
@@ -90,19 +109,13 @@ impl Lane {
             return;
         }
         let store = self.shared.store.clone();
-        if track.wants_recount() {
-            track.ask();
-            self.looking.insert(lane.run);
-            self.reads.push(Box::pin(async move {
-                Read::Held { run: lane.run, starts: store.lane_starts(lane).await }
-            }));
-        } else if track.wants_due(now) {
+        if track.wants_due(now) {
             let limit = track.begin_look();
             self.looking.insert(lane.run);
-            self.reads.push(Box::pin(async move {
+            self.ask(async move {
                 let rows = store.due(lane, Timestamp::from_millis(i64::MAX), limit).await;
                 Read::Due { run: lane.run, limit, rows }
-            }));
+            });
         } else if let Some(key) = track.wants_waiting() {
             self.look_for_waiting(index, key);
         }
@@ -114,13 +127,43 @@ impl Lane {
         let (lane, store) = (track.lane(), self.shared.store.clone());
         track.ask();
         self.looking.insert(lane.run);
-        self.reads.push(Box::pin(async move {
+        self.ask(async move {
             Read::Waiting { run: lane.run, key, rows: store.waiting(lane, key, 1).await }
-        }));
+        });
     }
 
-    pub(super) async fn take(&mut self, read: Read) {
+    /// Asks the store something in the background.
+    pub(super) fn ask(&mut self, question: impl Future<Output = Read> + Send + 'static) {
+        let era = self.era;
+        self.reads.push(Box::pin(async move { Asked { era, read: question.await } }));
+    }
+
+    /// An answer that tells of what may be gone by now: it is asked again.
+    fn discard(&mut self, read: &Read, now: Timestamp) {
+        let run = match read {
+            Read::Page { run, shard, .. } => {
+                self.paging.remove(&(*run, *shard));
+                return;
+            }
+            Read::Due { run, .. }
+            | Read::Probe { run, .. }
+            | Read::Held { run, .. }
+            | Read::Waiting { run, .. } => *run,
+        };
+        self.looking.remove(&run);
+        if let Some(track) = self.track(run) {
+            track.answered();
+            if matches!(read, Read::Due { .. }) && !track.is_stopped() {
+                track.look_again(now);
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, Asked { era, read }: Asked) {
         let now = self.now();
+        if era != self.era {
+            return self.discard(&read, now);
+        }
         let mut failed = None;
         match read {
             Read::Page { run, shard, after, page } => {
@@ -159,10 +202,16 @@ impl Lane {
             }
             Read::Held { run, starts } => {
                 self.looking.remove(&run);
-                match (starts, self.track(run)) {
-                    (Ok(Some(starts)), Some(track)) => track.recount(&starts),
-                    (Err(error), _) => failed = Some(error),
-                    (Ok(_), _) => {}
+                match starts {
+                    Ok(Some(starts)) => {
+                        if let Some(track) = self.track(run) {
+                            track.recount(&starts);
+                        }
+                    }
+                    // It is gone; should it not be, it will be woken again, and read afresh then.
+                    Ok(None) if self.phase == Phase::Open => self.phase = Phase::Closing,
+                    Ok(None) => {}
+                    Err(error) => failed = Some(error),
                 }
             }
             Read::Waiting { run, key, rows } => {

@@ -14,7 +14,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 impl Lane {
     /// Waits for something in the middle of a step, and sees to it that what is under way gets on:
-    /// a send that renders, or a read, may have the place in the store that is waited for.
+    /// a send that renders, a read or a write may have the place in the store that is waited for.
+    /// What comes of it is looked at when the step is over.
     pub(super) async fn meanwhile<T>(&mut self, something: impl Future<Output = T>) -> T {
         let mut something = pin!(something);
         loop {
@@ -24,6 +25,9 @@ impl Lane {
                 Some(sent) = self.sends.next(), if !self.sends.is_empty() => {
                     self.finished.push_back(sent);
                 }
+                Some(write) = self.writes.next(), if !self.writes.is_empty() => {
+                    self.written.push_back(write);
+                }
                 Some(read) = self.reads.next(), if !self.reads.is_empty() => {
                     self.answers.push_back(read);
                 }
@@ -32,12 +36,17 @@ impl Lane {
     }
 
     pub(super) async fn wait(&mut self, now: Timestamp) {
-        if !self.finished.is_empty() || !self.answers.is_empty() {
+        let is_behind =
+            !self.finished.is_empty() || !self.written.is_empty() || !self.answers.is_empty();
+        if is_behind {
             while let Some(sent) = self.finished.pop_front() {
                 self.finish(sent);
             }
+            while let Some(write) = self.written.pop_front() {
+                self.wrote(write);
+            }
             while let Some(read) = self.answers.pop_front() {
-                self.take(read).await;
+                self.take(read);
             }
             return;
         }
@@ -54,7 +63,7 @@ impl Lane {
                 }
             }
             Some(write) = self.writes.next(), if !self.writes.is_empty() => self.wrote(write),
-            Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take(read).await,
+            Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take(read),
             Some(permit) = OptionFuture::from(self.permit_wait.as_mut()) => {
                 self.permit_wait = None;
                 self.permit = permit;

@@ -40,6 +40,7 @@ impl Lane {
                 let events = std::mem::take(&mut events);
                 let settlement = Settlement {
                     lane,
+                    epoch: Some(self.tenure.epoch),
                     shard,
                     cursor,
                     health: health.take(),
@@ -74,8 +75,13 @@ impl Lane {
     fn may_write(&self) -> bool {
         let reaches = || self.tracks.iter().flat_map(Track::reaches);
         let rows = || reaches().map(Reach::unwritten_rows).sum::<usize>();
-        self.writes.is_empty()
-            || (self.gate.is_full() && self.writes.len() < MAX_WRITES && WORTH_A_WRITE <= rows())
+        let under_way = self.writes_under_way();
+        under_way == 0 || (self.gate.is_full() && under_way < MAX_WRITES && WORTH_A_WRITE <= rows())
+    }
+
+    /// Writes whose end the lane has not taken note of yet.
+    pub(super) fn writes_under_way(&self) -> usize {
+        self.writes.len() + self.written.len()
     }
 
     pub(super) fn wrote(&mut self, write: Write) {

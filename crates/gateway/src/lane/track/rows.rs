@@ -175,12 +175,20 @@ impl Track {
         self.rows.recount && self.is_still()
     }
 
+    /// Until what is held was read again, nothing of the run may be sent, nor probed with.
+    pub(crate) fn is_recounting(&self) -> bool {
+        self.rows.recount
+    }
+
     /// Takes what the store holds in rows.
     pub(crate) fn recount(&mut self, starts: &[ShardStart]) {
         // Counted before something else was sent or written: once more, later.
         self.rows.recount = !self.rows.answered().is_empty() || !self.is_still();
         if !self.rows.recount {
             self.rows.hold(&held_in(starts), self.selection.ordering);
+            // What was read before that was known has its turn by what was believed then: an event
+            // whose chat turns out to be held must wait in a row.
+            self.rewind();
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
     pruning::{Ages, Doomed, Glimpse, Ground, Lane, Left, Line, OpenRow, Pruner, Reach},
     registry::RESERVED_INSTANCE,
     retention::Pruned,
+    subscriber::REMEMBERED,
 };
 
 /// Deleted destinations that go in one step.
@@ -334,6 +335,7 @@ impl Ground for Step {
         let policy = ages.policy;
         let first_kept = AuditId::new(ages.now - policy.audit, 0);
         let (answers, audit) = (ages.before(policy.answers), ages.before(policy.audit));
+        let (unused, now) = (ages.before(REMEMBERED), ages.now.as_millis());
         let (first_kept, log) = (Fixed(first_kept.to_bytes()), ages.before(policy.log));
         let mut more = false;
         let session = &self.tx.session;
@@ -352,6 +354,16 @@ impl Ground for Step {
                 "DELETE FROM credential_secret WHERE hash IN (SELECT hash FROM credential_secret \
                  WHERE expires_at < $1 LIMIT $2)",
                 &audit,
+            ),
+            (
+                "DELETE FROM subscriber WHERE id IN (SELECT id FROM subscriber \
+                 WHERE used_at < $1 LIMIT $2)",
+                &unused,
+            ),
+            (
+                "DELETE FROM ticket WHERE hash IN (SELECT hash FROM ticket \
+                 WHERE expires_at < $1 LIMIT $2)",
+                &now,
             ),
         ] {
             let rows = left.page();

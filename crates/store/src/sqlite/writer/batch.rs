@@ -1,11 +1,6 @@
 //! A batch goes into a transaction, and its callers are answered.
 
-#[cfg(feature = "simulation")]
-use rusqlite::Connection;
-
 use super::transaction::Tx;
-#[cfg(feature = "simulation")]
-use crate::fault::Fault;
 use crate::{AppendError, fault::Result, sqlite::queue::Batch};
 
 /// Writes the batch: settlements first, they are bounded by the windows of their lanes.
@@ -62,8 +57,11 @@ pub(super) fn answer_too_early(batch: &mut Batch) {
 
 /// What a disk that fails leaves behind.
 #[cfg(feature = "simulation")]
-pub(super) fn simulated_failure(conn: &Connection, failure: crate::simulation::Failure) -> Fault {
-    use crate::simulation::Failure;
+pub(super) fn simulated_failure(
+    conn: &rusqlite::Connection,
+    failure: crate::simulation::Failure,
+) -> crate::fault::Fault {
+    use crate::{fault::Fault, simulation::Failure};
 
     if failure == Failure::Unknown
         && let Err(error) = conn.execute_batch("COMMIT")

@@ -7,7 +7,7 @@ use zapbus_store::Status;
 
 use super::{
     super::complete,
-    search::{Filters, Wanted},
+    search::{Filters, Given, Wanted},
 };
 use crate::{
     api::{
@@ -109,20 +109,25 @@ pub(in crate::api::native) async fn retry_deliveries(
             return Err(ApiError::invalid("limit", format!("expected 1 to {MAX_BULK}")));
         }
     };
-    let after = page::after::<i64>(request.after.as_deref())?.map(i64::unsigned_abs);
+    let after = page::after::<i64>(request.after.as_deref())
+        .map_err(|error| match error {
+            ApiError::InvalidQuery(faults) => Given::Body.wrong(faults),
+            other => other,
+        })?
+        .map(i64::unsigned_abs);
     let status = match &request.status {
-        Some(names) => Wanted::read(names.iter().map(String::as_str))?,
+        Some(names) => Wanted::read(Given::Body, names.iter().map(String::as_str))?,
         None => Wanted { status: vec![Status::Dead], pending: false },
     };
     if status.pending {
         return Err(ApiError::invalid("status", "what is pending is sent anyway"));
     }
-    let event_type = request.event_type.as_ref().map(|types| types.join(","));
     let filters = Filters {
+        given: Given::Body,
         instance: request.instance.as_deref(),
         destination: request.destination.as_deref(),
         status,
-        event_type: event_type.as_deref(),
+        event_type: request.event_type,
         event_id: request.event_id.as_deref(),
         http_status: request.http_status,
         from: request.from.as_deref(),

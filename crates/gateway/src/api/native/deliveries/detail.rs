@@ -6,12 +6,16 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use zapbus_event::{
     Event, Timestamp,
-    dialect::{Context, Options},
+    dialect::{Context, Part, RenderError},
 };
 use zapbus_store::{Attempt, Destination};
 
 use super::{
-    super::{complete, destinations::document::spec_of, events::name_of},
+    super::{
+        complete,
+        destinations::document::{known_spec, spec_of},
+        events::name_of,
+    },
     DeliveryAnswer, find,
 };
 use crate::{
@@ -21,6 +25,8 @@ use crate::{
         error::{ApiError, Named, What},
     },
     app::App,
+    lane::render_options,
+    spec::Spec,
 };
 
 /// A delivery with its attempts and what was sent.
@@ -31,8 +37,25 @@ pub(in crate::api::native) struct DeliveryDetail {
     /// Its attempts, oldest first. Of one that was accepted at once, only what `delivery` holds.
     attempts: Vec<AttemptAnswer>,
     /// What was sent, rendered again from the journal as the destination is set now; `null` when
-    /// event or destination is gone.
+    /// that cannot be told any more, for the reason in `no_request`.
     request: Option<RenderedRequest>,
+    /// Why there is no `request`.
+    #[schema(inline)]
+    no_request: Option<NoRequest>,
+}
+
+/// Why what was sent cannot be told.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum NoRequest {
+    /// The event is past its retention.
+    EventExpired,
+    /// The destination is gone.
+    DestinationDeleted,
+    /// The destination was restored without its secrets, and its channel is not set since.
+    NoChannel,
+    /// The dialect cannot write this event.
+    RenderFailed,
 }
 
 /// One attempt.
@@ -108,14 +131,20 @@ pub(in crate::api::native) async fn show_delivery(
         Some(event) => app.store.event(event.id).await?,
         None => None,
     };
-    let request = match (&event, &destination) {
-        (Some(event), Some(destination)) => Some(rendered(&app, event, destination).await?),
-        _ => None,
+    let rendered = match (&event, &destination) {
+        (Some(event), Some(destination)) => rendered(&app, event, destination).await?,
+        (None, _) => Err(NoRequest::EventExpired),
+        (_, None) => Err(NoRequest::DestinationDeleted),
+    };
+    let (request, no_request) = match rendered {
+        Ok(request) => (Some(request), None),
+        Err(why) => (None, Some(why)),
     };
     Ok(axum::Json(DeliveryDetail {
         delivery: delivery.into(),
         attempts: attempts.into_iter().map(AttemptAnswer::from).collect(),
         request,
+        no_request,
     }))
 }
 
@@ -123,19 +152,12 @@ async fn rendered(
     app: &App,
     event: &Event,
     destination: &Destination,
-) -> Result<RenderedRequest, ApiError> {
-    let spec = spec_of(destination)?;
-    let name = name_of(app, event.instance).await?;
-    let options = Options {
-        include_raw: spec.include_raw,
-        fallback: spec.fallback,
-        media_key: spec.media_key,
+) -> Result<Result<RenderedRequest, NoRequest>, ApiError> {
+    let Some(spec) = known_spec(destination)? else { return Ok(Err(NoRequest::NoChannel)) };
+    // Its delivery is dead for that reason, and the attempts say what the dialect says.
+    let Ok(parts) = encoded(app, event, &spec).await? else {
+        return Ok(Err(NoRequest::RenderFailed));
     };
-    let restored = app.store.restored(event).await?;
-    let parts = spec
-        .dialect
-        .encode(restored.as_ref().unwrap_or(event), &Context { instance_name: &name }, &options)
-        .map_err(ApiError::internal)?;
     let parts = parts
         .into_iter()
         .map(|part| {
@@ -143,7 +165,28 @@ async fn rendered(
             Ok(RenderedPart { name: part.name, body })
         })
         .collect::<Result<_, ApiError>>()?;
-    Ok(RenderedRequest { rendered_again: true, parts })
+    Ok(Ok(RenderedRequest { rendered_again: true, parts }))
+}
+
+/// The messages that an event becomes for a destination, as it is set now.
+pub(in crate::api) async fn parts(
+    app: &App,
+    event: &Event,
+    destination: &Destination,
+) -> Result<Vec<Part>, ApiError> {
+    encoded(app, event, &spec_of(destination)?).await?.map_err(ApiError::internal)
+}
+
+async fn encoded(
+    app: &App,
+    event: &Event,
+    spec: &Spec,
+) -> Result<Result<Vec<Part>, RenderError>, ApiError> {
+    let name = name_of(app, event.instance).await?;
+    let restored = app.store.restored(event).await?;
+    let event = restored.as_ref().unwrap_or(event);
+    let context = Context { instance_name: &name };
+    Ok(spec.dialect.encode(event, &context, &render_options(spec)))
 }
 
 /// Sends one delivery again, now, whatever became of it.

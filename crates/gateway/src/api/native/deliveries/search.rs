@@ -8,12 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{DestinationId, EventId, Timestamp};
 use zapbus_store::{Delivery, DeliveryQuery, Destination, LIVE, LaneId, Limit, Reader, Status};
 
-use super::{super::events::types_of, DeliveryAnswer};
+use super::{super::destinations::document::filter_of, DeliveryAnswer};
 use crate::{
     api::{
         auth::Caller,
         body::Query,
-        error::{ApiError, Named},
+        error::{ApiError, Fault, Named},
         page,
     },
     app::App,
@@ -89,8 +89,37 @@ const STATUSES: [(&str, Status); 6] = [
     ("expired", Status::Expired),
 ];
 
+/// Where filters stand: what is wrong with them is said of that place.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Given {
+    Query,
+    Body,
+}
+
+impl Given {
+    pub(super) fn wrong(self, faults: Vec<Fault>) -> ApiError {
+        match self {
+            Self::Query => ApiError::InvalidQuery(faults),
+            Self::Body => ApiError::Invalid(faults),
+        }
+    }
+
+    fn fault(self, path: &str, message: impl Into<String>) -> ApiError {
+        self.wrong(vec![Fault::new(path, message)])
+    }
+
+    fn time(self, name: &str, text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+        text.map(|text| text.parse::<Timestamp>())
+            .transpose()
+            .map_err(|error| self.fault(name, error.to_string()))
+    }
+}
+
 impl Wanted {
-    pub(super) fn read<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, ApiError> {
+    pub(super) fn read<'a>(
+        given: Given,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, ApiError> {
         let mut wanted = Self { status: Vec::new(), pending: false };
         for name in names.into_iter().map(str::trim).filter(|name| !name.is_empty()) {
             match STATUSES.iter().find(|(known, _)| *known == name) {
@@ -101,7 +130,7 @@ impl Wanted {
                 }
                 None => {
                     let names: Vec<&str> = STATUSES.iter().map(|(known, _)| *known).collect();
-                    return Err(ApiError::query(
+                    return Err(given.fault(
                         "status",
                         format!("expected pending or some of {}", names.join(", ")),
                     ));
@@ -114,10 +143,11 @@ impl Wanted {
 
 /// What a search or a bulk retry is restricted to, as the caller names it.
 pub(super) struct Filters<'a> {
+    pub(super) given: Given,
     pub(super) instance: Option<&'a str>,
     pub(super) destination: Option<&'a str>,
     pub(super) status: Wanted,
-    pub(super) event_type: Option<&'a str>,
+    pub(super) event_type: Option<Vec<String>>,
     pub(super) event_id: Option<&'a str>,
     pub(super) http_status: Option<u16>,
     pub(super) from: Option<&'a str>,
@@ -143,26 +173,26 @@ impl Filters<'_> {
             .event_id
             .map(|text| text.parse::<EventId>())
             .transpose()
-            .map_err(|error| ApiError::query("event_id", error.to_string()))?;
+            .map_err(|error| self.given.fault("event_id", error.to_string()))?;
+        let mut faults = Vec::new();
+        let types =
+            self.event_type.as_ref().map(|patterns| filter_of(patterns, "event_type", &mut faults));
+        if !faults.is_empty() {
+            return Err(self.given.wrong(faults));
+        }
         let query = DeliveryQuery {
             account: caller.account,
             instance,
             destination: destination.as_ref().map(|destination| destination.id),
             status: self.status.status.clone(),
-            types: types_of(self.event_type)?,
+            types,
             event,
             code: self.http_status,
-            from: time("from", self.from)?,
-            to: time("to", self.to)?,
+            from: self.given.time("from", self.from)?,
+            to: self.given.time("to", self.to)?,
         };
         Ok((query, destination))
     }
-}
-
-fn time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
-    text.map(|text| text.parse::<Timestamp>())
-        .transpose()
-        .map_err(|error| ApiError::query(name, error.to_string()))
 }
 
 /// Searches the delivery log, newest first.
@@ -178,11 +208,16 @@ pub(in crate::api::native) async fn list_deliveries(
     let limit = page::limit(query.limit)?;
     // What the store numbers its rows with is signed.
     let after = page::after::<i64>(query.after.as_deref())?.map(i64::unsigned_abs);
+    let patterns = |types: &str| {
+        let patterns = types.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
+        patterns.map(str::to_owned).collect()
+    };
     let filters = Filters {
+        given: Given::Query,
         instance: query.instance.as_deref(),
         destination: query.destination.as_deref(),
-        status: Wanted::read(query.status.as_deref().unwrap_or("").split(','))?,
-        event_type: query.event_type.as_deref(),
+        status: Wanted::read(Given::Query, query.status.as_deref().unwrap_or("").split(','))?,
+        event_type: query.event_type.as_deref().map(patterns),
         event_id: query.event_id.as_deref(),
         http_status: query.http_status,
         from: query.from.as_deref(),

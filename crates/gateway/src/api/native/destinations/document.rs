@@ -74,9 +74,10 @@ pub(in crate::api::native) struct CreateDestination {
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "skip")]
     fallback: Option<Fallback>,
-    /// Let the dialect carry the keys that decrypt media.
+    /// Let the dialect carry the keys that decrypt media. When left out, `vzaps` does, as its users
+    /// expect it.
     #[serde(default)]
-    media_key: bool,
+    media_key: Option<bool>,
 }
 
 /// What to change of a destination. What is left out stays as it is; `channel` is merged, with
@@ -316,7 +317,7 @@ impl DestinationAnswer {
 }
 
 /// How a stored destination delivers.
-pub(in crate::api::native) fn spec_of(destination: &Destination) -> Result<Spec, ApiError> {
+pub(in crate::api) fn spec_of(destination: &Destination) -> Result<Spec, ApiError> {
     known_spec(destination)?.ok_or_else(|| ApiError::Conflict {
         code: "no_channel",
         reason: "This destination was restored without its secrets: set its `channel` first."
@@ -325,12 +326,12 @@ pub(in crate::api::native) fn spec_of(destination: &Destination) -> Result<Spec,
 }
 
 /// [`spec_of`]; `None` when it went with the secrets of a restored backup.
-pub(super) fn known_spec(destination: &Destination) -> Result<Option<Spec>, ApiError> {
+pub(in crate::api) fn known_spec(destination: &Destination) -> Result<Option<Spec>, ApiError> {
     serde_json::from_value(destination.spec.clone())
         .map_err(|error| ApiError::internal(format!("{} cannot be read: {error}", destination.id)))
 }
 
 /// What the store keeps of how a destination delivers.
-pub(super) fn document_of(spec: &Spec) -> Result<Value, ApiError> {
+pub(in crate::api) fn document_of(spec: &Spec) -> Result<Value, ApiError> {
     serde_json::to_value(spec).map_err(ApiError::internal)
 }

@@ -52,7 +52,7 @@ pub(in crate::api::native) struct TestAnswer {
 /// One message and the answer to it.
 #[derive(Debug, Serialize, ToSchema)]
 struct Exchange {
-    /// `accepted`, `retry`, `refused` or `gone`.
+    /// `accepted`, `retry`, `refused`, `gone` or `not_sent`.
     #[schema(value_type = String, example = "accepted")]
     outcome: &'static str,
     /// The HTTP status, when there was an answer.

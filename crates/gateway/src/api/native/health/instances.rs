@@ -7,11 +7,7 @@ use utoipa::ToSchema;
 use zapbus_event::{AccountId, InstanceId, SourceKind, Timestamp};
 use zapbus_store::{Destination, Instance, Limit, RESERVED_INSTANCE, Reader};
 
-use crate::{
-    api::{MAX_POSITION, error::ApiError},
-    app::App,
-    source::Source,
-};
+use crate::{api::error::ApiError, app::App, reading::MAX_POSITION, source::Source};
 
 /// Instances looked at.
 const LOOKED_AT: usize = 1_000;

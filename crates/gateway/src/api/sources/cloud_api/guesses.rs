@@ -6,11 +6,12 @@
 //! together only so fast.
 
 use std::{
+    borrow::Cow,
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Secrets that any post may try; with so few there is nothing to save.
 pub(super) const FREE: usize = 4;
@@ -54,6 +55,10 @@ impl Guesses {
     }
 }
 
+/// Bytes of a body in which names are looked for. Meta writes them first; whoever hides them behind
+/// more than that is treated like somebody who names nobody.
+const LOOKED_AT: usize = 64 << 10;
+
 /// Whom a body speaks of, as far as it says. Not to be believed: it is read before it is known who
 /// sent it, to choose the secrets to begin with.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,58 +68,148 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Looks no further than it must: a stranger's body may be large, and of any shape. Nothing
+    /// but the names is kept of it.
     pub(super) fn of(body: &[u8]) -> Self {
         let mut names = Self::default();
-        let Ok(claim) = serde_json::from_slice::<Claim>(body) else { return names };
-        for entry in claim.entry {
-            add(&mut names.businesses, entry.id);
-            for change in entry.changes {
-                add(&mut names.numbers, change.value.metadata.phone_number_id);
-            }
-        }
+        let looked_at = body.get(..LOOKED_AT).unwrap_or(body);
+        let mut json = serde_json::Deserializer::from_slice(looked_at);
+        // How it ends is nothing: it is broken off once there are names enough, and where it is
+        // no body of Meta's, what was read of it until then does no harm.
+        let _ = Walk { names: &mut names, place: Place::Body }.deserialize(&mut json);
         names
     }
-}
 
-fn add(names: &mut Vec<String>, name: Option<String>) {
-    if let Some(name) = name
-        && names.len() < NAMES
-        && !names.contains(&name)
-    {
-        names.push(name);
+    fn are_enough(&self) -> bool {
+        self.numbers.len() >= NAMES && self.businesses.len() >= NAMES
     }
 }
 
-#[derive(Deserialize)]
-struct Claim {
-    #[serde(default)]
-    entry: Vec<Entry>,
+fn add(names: &mut Vec<String>, name: &str) {
+    if names.len() < NAMES && !names.iter().any(|known| known == name) {
+        names.push(name.to_owned());
+    }
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    changes: Vec<Change>,
+/// A place in a body on the way to a name.
+#[derive(Clone, Copy)]
+enum Place {
+    Body,
+    Entries,
+    Entry,
+    Business,
+    Changes,
+    Change,
+    Value,
+    Metadata,
+    Number,
 }
 
-#[derive(Deserialize)]
-struct Change {
-    #[serde(default)]
-    value: Value,
+impl Place {
+    /// Where a member leads.
+    fn member(self, name: &str) -> Option<Self> {
+        match (self, name) {
+            (Self::Body, "entry") => Some(Self::Entries),
+            (Self::Entry, "id") => Some(Self::Business),
+            (Self::Entry, "changes") => Some(Self::Changes),
+            (Self::Change, "value") => Some(Self::Value),
+            (Self::Value, "metadata") => Some(Self::Metadata),
+            (Self::Metadata, "phone_number_id") => Some(Self::Number),
+            _ => None,
+        }
+    }
+
+    /// What the elements of an array are.
+    fn element(self) -> Option<Self> {
+        match self {
+            Self::Entries => Some(Self::Entry),
+            Self::Changes => Some(Self::Change),
+            _ => None,
+        }
+    }
 }
 
-#[derive(Default, Deserialize)]
-struct Value {
-    #[serde(default)]
-    metadata: Metadata,
+/// Walks through a body and takes down its names.
+struct Walk<'a> {
+    names: &'a mut Names,
+    place: Place,
 }
 
-#[derive(Default, Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    phone_number_id: Option<String>,
+impl Walk<'_> {
+    fn at(&mut self, place: Place) -> Walk<'_> {
+        Walk { names: self.names, place }
+    }
+
+    fn go_on<E: Error>(&self) -> Result<(), E> {
+        if self.names.are_enough() { Err(E::custom("enough")) } else { Ok(()) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a body of Meta's")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            match self.place.member(&name) {
+                Some(place) => map.next_value_seed(self.at(place))?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        let Some(element) = self.place.element() else {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(());
+        };
+        while seq.next_element_seed(self.at(element))?.is_some() {
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        match self.place {
+            Place::Business => add(&mut self.names.businesses, text),
+            Place::Number => add(&mut self.names.numbers, text),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -159,5 +254,25 @@ mod tests {
         for other in [&b"{}"[..], b"", b"[1]", br#"{"entry":{}}"#, br#"{"entry":[{"id":5}]}"#] {
             assert_eq!(Names::of(other), Names::default());
         }
+    }
+
+    #[test]
+    fn no_more_of_a_body_is_read_than_it_takes() {
+        let one = r#"{"id":"1","changes":[{"value":{"metadata":{"phone_number_id":"9"}}}]}"#;
+        // What follows is not even JSON.
+        let broken = format!(
+            r#"{{"entry":[{one},{{"id":"2","changes":[{{"value":{{"metadata":{{"phone_number_id":"8"}}}}}}]}}, nonsense"#
+        );
+        let names = Names::of(broken.as_bytes());
+        assert_eq!(
+            (names.numbers, names.businesses),
+            (vec!["9".to_owned(), "8".to_owned()], vec!["1".to_owned(), "2".to_owned()])
+        );
+        let late = |bytes: usize| format!(r#"{{"x":"{}","entry":[{one}]}}"#, "x".repeat(bytes));
+        assert_eq!(Names::of(late(1_000).as_bytes()).numbers, ["9"]);
+        assert_eq!(Names::of(late(LOOKED_AT).as_bytes()), Names::default());
+        // The head of a large body says enough.
+        let large = format!(r#"{{"entry":[{{"id":"1","text":"{}"}}]}}"#, "x".repeat(LOOKED_AT));
+        assert_eq!(Names::of(large.as_bytes()).businesses, ["1"]);
     }
 }

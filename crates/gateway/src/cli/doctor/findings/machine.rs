@@ -122,19 +122,21 @@ fn store(store: &Value, found: &mut Vec<Finding>) {
             advice,
         ));
     }
-    if count("failed_commits") > 0 {
+    let failed = count("failed_commits_last_hour");
+    if failed > 0 {
         found.push(Finding::new(
             Problem,
             "failed_commits",
-            format!("{} commits have failed since the start.", count("failed_commits")),
+            format!("{failed} commits have failed in the last hour."),
             "Look at the gateway's log and at the disk's own health.",
         ));
     }
-    if count("busy") > 0 {
+    let busy = count("busy_last_hour");
+    if busy > 0 {
         found.push(Finding::new(
             Warning,
             "busy",
-            format!("{} appends were refused because the disk did not keep up.", count("busy")),
+            format!("{busy} appends of the last hour were refused: the disk did not keep up."),
             "Sources repeat them. If it happens often, raise store.queue_bytes or give it a faster disk.",
         ));
     }
@@ -338,8 +340,8 @@ mod tests {
             "store": {
                 "engine": "sqlite", "stopped": null, "used_bytes": 1 << 20, "blob_bytes": 0, "free_bytes": 1_u64 << 40,
                 "min_free_bytes": 256 << 20, "max_bytes": 50_000_000_000_u64, "when_full": "gap",
-                "commits": 1000, "failed_commits": 0, "commit_ms": 1.5, "commit_p99_ms": 5.0,
-                "busy": 0,
+                "commits": 1000, "failed_commits": 1, "failed_commits_last_hour": 0,
+                "commit_ms": 1.5, "commit_p99_ms": 5.0, "busy": 4, "busy_last_hour": 0,
             },
             "listener": {
                 "address": "127.0.0.1:8080", "loopback": true, "tls": false,
@@ -379,8 +381,8 @@ mod tests {
             ("/store/free_bytes", json!(300_u64 << 20), ("disk", Problem)),
             ("/store/used_bytes", json!(46_000_000_000_u64), ("retention_size", Warning)),
             ("/store/commit_ms", json!(35.0), ("slow_disk", Warning)),
-            ("/store/failed_commits", json!(1), ("failed_commits", Problem)),
-            ("/store/busy", json!(4), ("busy", Warning)),
+            ("/store/failed_commits_last_hour", json!(1), ("failed_commits", Problem)),
+            ("/store/busy_last_hour", json!(4), ("busy", Warning)),
             ("/encryption/key_in_data_folder", json!(true), ("key_in_data_folder", Note)),
             ("/encryption/keys", json!(["aa", "bb"]), ("old_keys", Note)),
             ("/egress/allow", json!(["0.0.0.0/0"]), ("egress_wide", Warning)),

@@ -50,11 +50,17 @@ pub(super) fn channel_of(
     }
 }
 
-/// Whether the changed channel sends to another host or port.
+/// Whether somebody else may read what the changed channel sends: it goes to another host or port,
+/// passes another proxy, or trusts another authority to say who the host is. To go without is
+/// nowhere else.
 fn is_elsewhere(stored: &channel::Config, changed: &channel::Config) -> bool {
     match (stored, changed) {
         (channel::Config::Webhook(stored), channel::Config::Webhook(changed)) => {
+            let masked = stored.masked().proxy;
+            let same_proxy = [&stored.proxy, &masked].contains(&&changed.proxy);
             stored.url.origin() != changed.url.origin()
+                || (changed.proxy.is_some() && !same_proxy)
+                || (changed.ca_pem.is_some() && changed.ca_pem != stored.ca_pem)
         }
     }
 }

@@ -56,7 +56,7 @@ impl CreateDestination {
         spec.disable_after_s = self.disable_after_s.unwrap_or(DEFAULT_DISABLE_AFTER_S);
         spec.include_raw = self.include_raw;
         spec.fallback = self.fallback.unwrap_or_default();
-        spec.media_key = self.media_key;
+        spec.media_key = self.media_key.unwrap_or(dialect != Dialect::Native);
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
             return Err(ApiError::Invalid(faults));
@@ -211,6 +211,7 @@ fn default_retry(dialect: Dialect) -> Retry {
     Retry {
         preset: match dialect {
             Dialect::Native => Preset::Native,
+            Dialect::Vzaps => Preset::Vzaps,
         },
         ..Retry::default()
     }

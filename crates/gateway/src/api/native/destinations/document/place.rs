@@ -4,12 +4,9 @@ use zapbus_event::{EventId, InstanceId, Timestamp};
 use zapbus_store::{ShardId, Start};
 
 use crate::{
-    api::{
-        auth::Caller,
-        error::ApiError,
-        native::events::{place_after, position_of},
-    },
+    api::{auth::Caller, error::ApiError, native::events::place_after},
     app::App,
+    reading::position_of,
 };
 
 /// A place in the journal as a caller names it.

@@ -1,0 +1,189 @@
+//! The native frames: events as the native dialect (or another) writes them, and a few of our own
+//! whose type begins with `stream.`, which no event's does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use zapbus_event::{
+    Event, EventId,
+    dialect::{Part, single_line},
+};
+
+use super::protocol::{Dead, Gap, Opened, Protocol, Said};
+
+/// Ids in one message of a client.
+const MAX_IDS: usize = 4_096;
+
+/// Native frames on a WebSocket: one JSON document each.
+pub(crate) struct NativeSocket;
+
+/// The same as server-sent events.
+pub(crate) struct NativeEvents;
+
+fn opened(opened: &Opened<'_>) -> Bytes {
+    json!({
+        "type": "stream.opened",
+        "cursor": opened.places.cursor(),
+        "subscriber": opened.subscriber,
+        "ack": if opened.explicit { "explicit" } else { "auto" },
+    })
+    .to_string()
+    .into()
+}
+
+fn gap(gap: &Gap<'_>) -> Bytes {
+    json!({
+        "type": "stream.gap",
+        "after": gap.after.cursor(),
+        "first": gap.first,
+        "cursor": gap.resumes.cursor(),
+    })
+    .to_string()
+    .into()
+}
+
+fn dead(dead: &Dead) -> Bytes {
+    json!({ "type": "stream.dead", "id": dead.id, "deliveries": dead.deliveries })
+        .to_string()
+        .into()
+}
+
+#[derive(Deserialize)]
+struct Message {
+    r#type: String,
+    id: Option<String>,
+    ids: Option<Vec<String>>,
+}
+
+fn read(message: &str) -> Said {
+    let Ok(Message { r#type, id, ids }) = serde_json::from_str(message) else {
+        return nonsense("expected {\"type\":\"ack\",\"id\":\"evt_…\"}");
+    };
+    match r#type.as_str() {
+        "ack" => {
+            let given = ids.unwrap_or_default();
+            if given.len() > MAX_IDS {
+                return nonsense("too many ids in one message");
+            }
+            // Ids that are none are of events that nobody was sent.
+            let parse = |text: &String| text.parse::<EventId>().ok();
+            Said::Acks(given.iter().chain(&id).filter_map(parse).collect())
+        }
+        "ping" => Said::Ask(Bytes::from_static(b"{\"type\":\"stream.pong\"}")),
+        _ => nonsense("expected a message of type ack or ping"),
+    }
+}
+
+fn nonsense(message: &str) -> Said {
+    let answer = json!({ "type": "stream.error", "message": message });
+    Said::Nonsense(Some(answer.to_string().into()))
+}
+
+impl Protocol for NativeSocket {
+    fn name(&self) -> &'static str {
+        "websocket"
+    }
+
+    fn opened(&self, it: &Opened<'_>) -> Option<Bytes> {
+        Some(opened(it))
+    }
+
+    fn event(&self, _: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
+        frames.extend(parts.iter().map(|part| part.body.clone()));
+    }
+
+    fn gap(&self, it: &Gap<'_>) -> Option<Bytes> {
+        Some(gap(it))
+    }
+
+    fn dead(&self, it: &Dead) -> Option<Bytes> {
+        Some(dead(it))
+    }
+
+    fn read(&mut self, message: &str) -> Said {
+        read(message)
+    }
+}
+
+impl NativeEvents {
+    fn frame(id: Option<EventId>, name: &str, data: &[u8]) -> Bytes {
+        let mut frame = Vec::with_capacity(data.len() + name.len() + 64);
+        if let Some(id) = id {
+            frame.extend_from_slice(format!("id: {id}\n").as_bytes());
+        }
+        frame.extend_from_slice(b"event: ");
+        frame.extend_from_slice(name.as_bytes());
+        frame.extend_from_slice(b"\ndata: ");
+        frame.extend_from_slice(&single_line(data));
+        frame.extend_from_slice(b"\n\n");
+        frame.into()
+    }
+}
+
+impl Protocol for NativeEvents {
+    fn name(&self) -> &'static str {
+        "sse"
+    }
+
+    fn opened(&self, it: &Opened<'_>) -> Option<Bytes> {
+        // Browsers wait three seconds otherwise, whatever the reason was.
+        let mut frame = b"retry: 1000\n".to_vec();
+        frame.extend_from_slice(&Self::frame(None, "stream.opened", &opened(it)));
+        Some(frame.into())
+    }
+
+    fn event(&self, event: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
+        // The id stands with the last part: whoever breaks off before gets all of them again.
+        for (index, part) in parts.iter().enumerate() {
+            let id = (index + 1 == parts.len()).then_some(event.id);
+            frames.push(Self::frame(id, &part.name, &part.body));
+        }
+    }
+
+    fn gap(&self, it: &Gap<'_>) -> Option<Bytes> {
+        Some(Self::frame(None, "stream.gap", &gap(it)))
+    }
+
+    fn dead(&self, it: &Dead) -> Option<Bytes> {
+        Some(Self::frame(None, "stream.dead", &dead(it)))
+    }
+
+    fn read(&mut self, _: &str) -> Said {
+        Said::Nothing
+    }
+
+    fn heartbeat(&self) -> Option<Bytes> {
+        Some(Bytes::from_static(b": \n\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acks_are_read_however_they_come() {
+        let id = "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let acks = |message: &str| match read(message) {
+            Said::Acks(ids) => ids.len(),
+            other => panic!("{message}: {other:?}"),
+        };
+        assert_eq!(acks(&format!(r#"{{"type":"ack","id":"{id}"}}"#)), 1);
+        assert_eq!(acks(&format!(r#"{{"type":"ack","ids":["{id}","{id}"],"x":1}}"#)), 2);
+        assert_eq!(acks(r#"{"type":"ack","id":"nothing"}"#), 0);
+        assert_eq!(acks(r#"{"type":"ack"}"#), 0);
+        assert!(matches!(read(r#"{"type":"ping"}"#), Said::Ask(_)));
+        let many = format!(r#"{{"type":"ack","ids":{:?}}}"#, vec!["x"; MAX_IDS + 1]);
+        for message in ["", "{", "[]", "7", r#"{"id":"x"}"#, r#"{"type":"subscribe"}"#, &many] {
+            assert!(matches!(read(message), Said::Nonsense(Some(_))), "{message:.40}");
+        }
+    }
+
+    #[test]
+    fn an_event_of_server_sent_events_is_on_one_line() {
+        let frame = NativeEvents::frame(None, "x", b"{\n\"a\":\r\n1}");
+        assert_eq!(&frame[..], b"event: x\ndata: {\"a\":1}\n\n");
+    }
+}
