@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Conflict(String),
     /// PostgreSQL: no partition has room for an event of this time.
     NoPartition,
+    /// PostgreSQL: a shard ends before where this node knows it to have ended.
+    WentBack,
     /// PostgreSQL: this instance is unknown or being deleted.
     TakesNoEvents(InstanceId),
     /// An answer to the caller that is no failure of ours.
@@ -40,6 +42,7 @@ impl Fault {
                 | Self::Contended(_)
                 | Self::Conflict(_)
                 | Self::Damaged(_)
+                | Self::WentBack
         )
     }
 
@@ -69,6 +72,7 @@ impl Fault {
             | Self::Damaged(reason) => reason.clone(),
             Self::Full(reason) => format!("the disk is full ({reason})"),
             Self::NoPartition => "no partition for events of this time".to_owned(),
+            Self::WentBack => "the database has lost events that it had: try again".to_owned(),
             Self::TakesNoEvents(instance) => format!("{instance} takes no events"),
             Self::Store(error) => error.to_string(),
         }
@@ -104,7 +108,8 @@ impl From<Fault> for StoreError {
             | Fault::Broken(_)
             | Fault::Contended(_)
             | Fault::Conflict(_)
-            | Fault::NoPartition => Self::Unavailable { reason: fault.reason() },
+            | Fault::NoPartition
+            | Fault::WentBack => Self::Unavailable { reason: fault.reason() },
         }
     }
 }

@@ -142,6 +142,7 @@ pub(crate) struct Shared {
     /// Why no events are taken although the database could, if that is so.
     refusal: Mutex<Option<String>>,
     pub(crate) partitions_looked_at: Mutex<Option<Timestamp>>,
+    pub(crate) space: Mutex<pruning::Space>,
 }
 
 /// Nothing that could panic runs under these locks.
@@ -350,6 +351,7 @@ impl Engine {
             settled_states: Mutex::default(),
             refusal: Mutex::default(),
             partitions_looked_at: Mutex::default(),
+            space: Mutex::default(),
         });
         // Lanes may start as soon as it is open.
         lease::beat(&shared).await.map_err(wrong)?;
@@ -405,7 +407,7 @@ impl Engine {
         if self.shared.is_closed() {
             return Err(closed());
         }
-        self.shared.pool.session().await.map_err(|fault| {
+        self.shared.pool.question().await.map_err(|fault| {
             self.shared.note_fault(&fault);
             fault.into()
         })

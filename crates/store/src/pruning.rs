@@ -26,7 +26,10 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 use zapbus_event::{InstanceId, Timestamp};
 
-pub(crate) use self::ground::{Doomed, Glimpse, Ground, Lane, Line, OpenRow};
+pub(crate) use self::{
+    ground::{Doomed, Glimpse, Ground, Lane, Line, OpenRow},
+    size::{Reach, Stand},
+};
 use self::{others::Others, owed::Owed, size::Size};
 use crate::{
     fault::Result,
@@ -93,6 +96,16 @@ impl Pruner {
     pub(crate) fn refusal(&self) -> Option<String> {
         self.refusal.clone()
     }
+
+    /// There is room: events are taken again.
+    pub(crate) fn take_back_refusal(&mut self) {
+        self.refusal = None;
+    }
+
+    /// How what gives way to size stands.
+    pub(crate) fn stand(&self) -> Stand {
+        self.size.stand()
+    }
 }
 
 /// What may still be done.
@@ -153,10 +166,7 @@ pub(crate) fn prune(
     budget: Budget,
 ) -> Result<Pruned> {
     let mut pruned = Pruned::default();
-    let mut own = policy.overrides.clone();
-    own.extend(tx.retentions());
-    let ages = Ages { policy, own, now: clock(tx) };
-
+    let ages = ages(tx, policy);
     let mut left = Left::of(budget);
     let turns = TURNS as usize;
     while tx.pruner().round.contains(&false) {
@@ -180,12 +190,35 @@ pub(crate) fn prune(
         tx.pruner().round = Default::default();
     }
     size::take_back_refusal(tx, policy)?;
+    count(tx, &pruned);
+    Ok(pruned)
+}
 
+/// A step of what gives way to size alone, as far as [`Ground::reach`] lets it.
+pub(crate) fn make_room(
+    tx: &mut dyn Ground,
+    policy: &RetentionPolicy,
+    budget: Budget,
+) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
+    let ages = ages(tx, policy);
+    size::give_way(tx, &ages, &mut Left::of(budget), &mut pruned)?;
+    size::take_back_refusal(tx, policy)?;
+    count(tx, &pruned);
+    Ok(pruned)
+}
+
+fn ages<'a>(tx: &mut dyn Ground, policy: &'a RetentionPolicy) -> Ages<'a> {
+    let mut own = policy.overrides.clone();
+    own.extend(tx.retentions());
+    Ages { policy, own, now: clock(tx) }
+}
+
+fn count(tx: &dyn Ground, pruned: &Pruned) {
     let metrics = tx.metrics();
     metrics.pruned_events.add(pruned.events);
     metrics.pruned_rows.add(pruned.deliveries);
     metrics.gaps.add(pruned.gaps);
-    Ok(pruned)
 }
 
 /// The time by which things are old. Not the transaction's, which never goes back: an hour in which

@@ -539,3 +539,170 @@ async fn a_database_taken_back_in_time_gives_out_no_position_twice() {
     assert!(!a.gap_after(Reader::Instance(shop), next).await.unwrap());
     a.close().await;
 }
+
+/// So often the database has turned down a statement or a transaction.
+async fn rollbacks(database: &Database) -> i64 {
+    let client = database.server.connect(&database.name).await;
+    let query = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()";
+    client.query_one(query, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_change_that_could_not_be_taken_in_is_taken_in_later() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let mut changes = a.changes();
+    let before = rollbacks(&database).await;
+    let client = database.server.connect(&database.name).await;
+    client
+        .execute(
+            "WITH moved AS (INSERT INTO change (what, id) VALUES (1, $1)) SELECT 1",
+            &[&&shop.to_bytes()[..]],
+        )
+        .await
+        .unwrap();
+    tokio::time::timeout(SOON, changes.recv()).await.unwrap().unwrap();
+    // Nobody can look into it now.
+    client
+        .batch_execute(&format!(
+            "BEGIN; ALTER TABLE instance RENAME TO elsewhere; \
+             INSERT INTO change (what, id) VALUES (1, '\\x{}'); COMMIT",
+            hex::encode(shop.to_bytes())
+        ))
+        .await
+        .unwrap();
+    eventually(SOON, async || (rollbacks(&database).await > before).then_some(())).await;
+    client.batch_execute("ALTER TABLE elsewhere RENAME TO instance").await.unwrap();
+    let heard = tokio::time::timeout(SOON, changes.recv()).await.expect("it is found again");
+    assert_eq!(heard.unwrap(), Change::Instance(shop));
+    a.close().await;
+}
+
+#[tokio::test]
+async fn while_somebody_writes_for_long_each_change_is_told_once() {
+    let database = Database::new().await;
+    let (a, b) = (database.node("a").await, database.node("b").await);
+    // Whatever comes now is not over for whoever asks the server.
+    let long = database.server.connect(&database.name).await;
+    long.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let mut changes = b.changes();
+    let mut made = Vec::new();
+    for n in 0..5 {
+        made.push(Change::Instance(instance(&a, &format!("shop{n}")).await));
+        // Each makes it look again.
+        let told = tokio::time::timeout(SOON, changes.recv()).await.expect("it is told").unwrap();
+        let known = made.iter().position(|known| *known == told);
+        assert_eq!(known, Some(n), "told before: {told:?}");
+    }
+    long.batch_execute("COMMIT").await.unwrap();
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_numbered_as_what_was_lost() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let shard = a.shard_of(shop);
+    for n in 0..10 {
+        say(&a, shop, &n.to_string()).await.unwrap();
+    }
+    let known = *a.head_in(shard).borrow();
+    let epoch = a.leases().borrow()[&shard].epoch;
+    let client = database.server.connect(&database.name).await;
+    // As after a failover to a server that had not got the last of it.
+    let gone = "DELETE FROM journal WHERE shard = $1 AND seq > $2";
+    let last = i64::try_from(known.0).unwrap() - 5;
+    client.execute(gone, &[&i32::from(shard.0), &last]).await.unwrap();
+    let next = say(&a, shop, "the first one after").await.unwrap();
+    assert!(next.0 > known.0 + (1 << 32), "{next} after {known}");
+    let of = Reader::Instance(shop);
+    let page = a.read_after(of, known, Limit::default()).await.unwrap();
+    assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [next]);
+    assert!(a.gap_after(of, known).await.unwrap(), "it is told");
+    // Lanes begin anew, from where they stand in the database.
+    let mut leases = a.leases();
+    let anew = leases.wait_for(|held| held.get(&shard).is_some_and(|lease| lease.epoch > epoch));
+    tokio::time::timeout(SOON, anew).await.expect("it takes its shards again").unwrap();
+    // Nobody else is told of a loss that is none.
+    let b = database.node("b").await;
+    let more = say(&b, shop, "on another node").await.unwrap();
+    assert_eq!(more.0, next.0 + 1);
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_much_is_asked_leases_are_renewed_and_events_taken() {
+    let database = Database::new().await;
+    let a = database.node("a").await;
+    let shop = instance(&a, "shop").await;
+    let shard = a.shard_of(shop);
+    let epoch = a.leases().borrow()[&shard].epoch;
+    let client = database.server.connect(&database.name).await;
+    // Every question for credentials waits until the server gives up on it.
+    client.batch_execute("BEGIN; LOCK TABLE audit IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let store = a.clone();
+        asking.spawn(async move {
+            loop {
+                let _ = store.audit(None, None, 10).await;
+            }
+        });
+    }
+    for n in 0..20 {
+        let begun = Instant::now();
+        say(&a, shop, &n.to_string()).await.unwrap();
+        assert!(a.holds(shard, epoch), "after {n}");
+        // Long enough that a lease which is not renewed ends.
+        tokio::time::sleep(Duration::from_millis(200).saturating_sub(begun.elapsed())).await;
+    }
+    asking.shutdown().await;
+    client.batch_execute("COMMIT").await.unwrap();
+    a.close().await;
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_still_takes_its_room() {
+    let database = Database::new().await;
+    let mut options = options(&database.server.url(&database.name), "a", |_| {});
+    options.queue_bytes = 64 << 10;
+    let a = Store::open(options).await.unwrap().store;
+    let shop = instance(&a, "shop").await;
+    let shard = a.shard_of(shop);
+    let client = database.server.connect(&database.name).await;
+    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock(2053206388, {shard})");
+    client.batch_execute(&lock).await.unwrap();
+    let mut busy = false;
+    for n in 0..40 {
+        let large = message(&format!("{n} {}", "x".repeat(8 << 10)));
+        let events = vec![NewEvent { instance: shop, draft: large }];
+        let said = a.append(Append { events, body: None });
+        // Its caller goes away.
+        if let Ok(said) = tokio::time::timeout(Duration::from_millis(20), said).await
+            && matches!(said, Err(AppendError::Busy { .. }))
+        {
+            busy = true;
+            break;
+        }
+    }
+    assert!(busy, "forty times eight KiB found room in 64");
+    client.batch_execute("COMMIT").await.unwrap();
+    eventually(SOON, async || say(&a, shop, "there is room again").await.ok()).await;
+    a.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_confirms_what_it_may_lose_is_refused() {
+    let database = Database::new().await;
+    let client = database.server.connect(&database.name).await;
+    let set = format!("ALTER DATABASE \"{}\" SET synchronous_commit = off", database.name);
+    client.batch_execute(&set).await.unwrap();
+    let url = database.server.url(&database.name);
+    let refused = Store::open(crate::nodes::options(&url, "a", |_| {})).await;
+    let refused = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("synchronous_commit is off"), "{refused}");
+}

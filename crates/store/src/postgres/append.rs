@@ -27,6 +27,9 @@ use crate::{
     prepared::{self, Prepared, key_hash},
 };
 
+/// How often a call is made anew that had to give way, or found that the database has lost events.
+const TRIES: usize = 5;
+
 impl Engine {
     pub(crate) async fn append(&self, append: Append) -> Result<Vec<Appended>, AppendError> {
         let unavailable = |reason: String| AppendError::Unavailable { reason };
@@ -40,9 +43,11 @@ impl Engine {
             return Err(unavailable(reason));
         }
         self.check_instances(&append).await?;
-        let room = Room::reserve(&self.shared, prepared::weight(&append))?;
+        // Each part keeps it until it is written: also when nobody waits for that any more.
+        let room = Arc::new(Room::reserve(&self.shared, prepared::weight(&append))?);
         let count = append.events.len();
-        let parts = self.split(append).await?;
+        let parts = self.split(append, &room);
+        drop(room);
         let mut answers = Vec::with_capacity(parts.len());
         // One after the other, in the order of shards: a repeat finds what was stored.
         for (shard, indexes, job, answered) in parts {
@@ -57,7 +62,6 @@ impl Engine {
             })?;
             answers.push((indexes, appended));
         }
-        drop(room);
         let mut all: Vec<Option<Appended>> = vec![None; count];
         for (indexes, appended) in answers {
             for (index, appended) in indexes.into_iter().zip(appended) {
@@ -93,18 +97,12 @@ impl Engine {
 
     /// By shard, with everything done that needs no database.
     #[expect(clippy::type_complexity, reason = "used at once, in one place")]
-    async fn split(
+    fn split(
         &self,
         append: Append,
-    ) -> Result<
-        Vec<(
-            ShardId,
-            Vec<usize>,
-            AppendJob,
-            oneshot::Receiver<Result<Vec<Appended>, AppendError>>,
-        )>,
-        AppendError,
-    > {
+        room: &Arc<Room>,
+    ) -> Vec<(ShardId, Vec<usize>, AppendJob, oneshot::Receiver<Result<Vec<Appended>, AppendError>>)>
+    {
         let limit = self.shared.inline_limit;
         let shared = Arc::clone(&self.shared);
         let work = move || {
@@ -135,15 +133,16 @@ impl Engine {
             (parts, body)
         };
         let (parts, body) = work();
-        Ok(parts
+        parts
             .into_iter()
             .map(|(shard, (indexes, events, contents))| {
                 let (answer, answered) = oneshot::channel();
                 let weight = events.iter().map(Prepared::weight).sum();
-                let job = AppendJob { events, contents, body: body.clone(), weight, answer };
+                let (body, room) = (body.clone(), Arc::clone(room));
+                let job = AppendJob { events, contents, body, weight, answer, _room: room };
                 (shard, indexes, job, answered)
             })
-            .collect())
+            .collect()
     }
 }
 
@@ -171,6 +170,7 @@ impl Shared {
 async fn write(shared: &Arc<Shared>, shard: ShardId, jobs: Vec<AppendJob>) {
     let mut parts = vec![jobs];
     let mut made = false;
+    let mut tries = TRIES;
     while let Some(mut jobs) = parts.pop() {
         if jobs.is_empty() {
             continue;
@@ -185,6 +185,18 @@ async fn write(shared: &Arc<Shared>, shard: ShardId, jobs: Vec<AppendJob>) {
                     continue;
                 }
                 parts.push(jobs);
+            }
+            // Somebody else got through, and is done by now.
+            Err(Fault::Conflict(_)) if tries > 0 => {
+                tries -= 1;
+                parts.push(jobs);
+            }
+            Err(Fault::WentBack) if tries > 0 => {
+                tries -= 1;
+                match follow::go_beyond(shared).await {
+                    Ok(()) => parts.push(jobs),
+                    Err(fault) => refuse(shared, jobs, &fault),
+                }
             }
             Err(Fault::TakesNoEvents(instance)) => {
                 let rest = turn_away(shared, jobs, instance).await;
@@ -260,17 +272,17 @@ async fn attempt(shared: &Arc<Shared>, shard: ShardId, jobs: &[AppendJob]) -> Re
     let mut calls = vec![Columns::new(shared, shard)];
     let mut concerned = Vec::new();
     for job in jobs {
-        for (index, prepared) in job.events.iter().enumerate() {
-            let clashes = calls.last().is_some_and(|call| call.clashes(prepared));
-            if clashes {
+        let mut body_at = None;
+        for prepared in &job.events {
+            if calls.last().is_some_and(|call| call.clashes(prepared)) {
                 calls.push(Columns::new(shared, shard));
+                body_at = None;
             }
             let Some(call) = calls.last_mut() else { continue };
-            let body_of = match &job.body {
-                Some((sha, body)) if index == 0 || clashes => Some(call.body(*sha, body)),
-                Some(_) => Some(i32::try_from(call.body.len()).unwrap_or(i32::MAX)),
-                None => None,
-            };
+            let body_of = job
+                .body
+                .as_ref()
+                .map(|(sha, body)| *body_at.get_or_insert_with(|| call.body(*sha, body)));
             call.contents(&job.contents);
             let before = call.concerns.len();
             call.push(shared, prepared, body_of)?;

@@ -4,12 +4,13 @@
 //! to one) only says that it is time to look.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt as _;
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Row};
 use zapbus_event::{AccountId, CredentialId, DestinationId, InstanceId};
 
 use super::{
@@ -34,15 +35,27 @@ const CHANNEL: &str = "zapbus";
 /// The channel on which nodes say that shards are free.
 pub(super) const FREED: &str = "zapbus_freed";
 
-/// Up to where changes were seen: every transaction before this one was over.
+/// Up to where changes were seen.
 pub(super) struct Seen {
-    xmin: String,
+    /// Every transaction before this one was over.
+    xmin: u64,
+    /// What later ones changed and was taken in: as long as an older transaction goes on, each look
+    /// finds it again.
+    applied: HashSet<(u64, Told)>,
     at: Instant,
+}
+
+/// What was changed, and its id.
+type Told = (i32, [u8; 16]);
+
+fn transaction(row: &Row, column: usize) -> Result<u64> {
+    let text: &str = row.try_get(column)?;
+    text.parse().map_err(|_| Fault::malformed(format!("{text} is no transaction's id")))
 }
 
 pub(super) async fn seen(session: &Session) -> Result<Seen> {
     let row = session.one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[]).await?;
-    Ok(Seen { xmin: row.try_get(0)?, at: Instant::now() })
+    Ok(Seen { xmin: transaction(&row, 0)?, applied: HashSet::new(), at: Instant::now() })
 }
 
 /// Takes in what has changed. True when something had.
@@ -52,34 +65,37 @@ pub(super) async fn take_in(
     seen: &mut Seen,
 ) -> Result<bool> {
     if seen.at.elapsed() > KEPT {
-        *seen = self::seen(session).await?;
-        *shared.directory_mut() = instances::directory(session).await?;
+        let begun = self::seen(session).await?;
+        let directory = instances::directory(session).await?;
+        *shared.directory_mut() = directory;
         shared.destinations().clear();
         shared.settled_states().clear();
         let _ = shared.changes.send(Change::Everything);
+        *seen = begun;
         return Ok(true);
     }
     let rows = session
         .query(
-            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, c.what, c.id \
-             FROM (SELECT 1) one LEFT JOIN change c ON c.xid >= $1::text::xid8",
-            &[&seen.xmin],
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, c.xid::text, c.what, c.id \
+             FROM (SELECT 1) one LEFT JOIN change c ON c.xid >= $1::text::xid8 ORDER BY c.xid",
+            &[&seen.xmin.to_string()],
         )
         .await?;
-    let mut changed = false;
-    let mut told = Vec::new();
+    let mut xmin = seen.xmin;
+    let mut there = HashSet::new();
+    let mut told = HashSet::new();
     for row in &rows {
-        seen.xmin = row.try_get(0)?;
-        let Some(what) = row.try_get::<_, Option<i32>>(1)? else { continue };
-        let id: [u8; 16] = fixed(row, 2)?;
-        if !told.contains(&(what, id)) {
-            told.push((what, id));
-            changed = true;
-            apply(shared, session, what, id).await?;
+        xmin = transaction(row, 0)?;
+        let Some(what) = row.try_get::<_, Option<i32>>(2)? else { continue };
+        let found = (transaction(row, 1)?, (what, fixed(row, 3)?));
+        there.insert(found);
+        if !seen.applied.contains(&found) && told.insert(found.1) {
+            apply(shared, session, what, found.1.1).await?;
         }
     }
-    seen.at = Instant::now();
-    Ok(changed)
+    // Not before: what could not be taken in is found again.
+    *seen = Seen { xmin, applied: there, at: Instant::now() };
+    Ok(!told.is_empty())
 }
 
 async fn apply(shared: &Arc<Shared>, session: &Session, what: i32, id: [u8; 16]) -> Result<()> {

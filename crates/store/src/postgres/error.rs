@@ -31,6 +31,7 @@ impl From<Error> for Fault {
                 let number = reason.split(' ').nth(1).and_then(|number| number.parse().ok());
                 Self::Store(StoreError::LeaseLost { shard: ShardId(number.unwrap_or_default()) })
             }
+            "ZB003" => Self::WentBack,
             "23514" if reason.starts_with("no partition") => Self::NoPartition,
             code if code == SqlState::DISK_FULL.code() => Self::Full(reason),
             code if code == SqlState::READ_ONLY_SQL_TRANSACTION.code() => {

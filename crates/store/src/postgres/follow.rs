@@ -19,7 +19,7 @@ use zapbus_event::{Event, Position, Timestamp};
 use super::{
     Shared, changes,
     days::Days,
-    instances, lock,
+    instances, lease, lock,
     pool::Session,
     row::{self, EVENT, position, sql},
     schema,
@@ -351,7 +351,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut seen: changes::Seen) {
         };
         if full_look.elapsed() >= FULL_LOOK {
             full_look = Instant::now();
-            if let Err(fault) = look_back(&shared).await {
+            if let Err(fault) = go_beyond(&shared).await {
                 shared.note_fault(&fault);
             }
             keep_ahead(&shared).await;
@@ -404,22 +404,28 @@ async fn look(shared: &Arc<Shared>, seen: &mut changes::Seen) -> Result<bool> {
 }
 
 /// A shard that ends before where it ended belongs to a database that was taken back in time: its
-/// positions jump beyond what it may have given out, and readers are told of a gap.
-async fn look_back(shared: &Arc<Shared>) -> Result<()> {
-    let known: Vec<i64> =
-        shared.shards.iter().map(|shard| sql(shard.followed.known_head())).collect();
+/// positions jump beyond what it may have given out, readers are told of a gap, and lanes start anew
+/// from where they stand in the database.
+pub(super) async fn go_beyond(shared: &Arc<Shared>) -> Result<()> {
+    let known: Vec<i64> = shared.shards.iter().map(|shard| sql(shard.followed.shown())).collect();
     let session = shared.pool.session().await?;
     let rows = session
         .query(
-            "SELECT s.shard, k.seq, h.seq FROM shard s \
+            "SELECT s.shard, k.seq FROM shard s \
              JOIN unnest($1::bigint[]) WITH ORDINALITY AS k(seq, n) ON k.n = s.shard + 1, \
-             zapbus_head(s.shard) h WHERE h.seq < k.seq",
+             zapbus_head(s.shard) h WHERE h.seq < k.seq ORDER BY s.shard",
             &[&known],
         )
         .await?;
+    let mut lost = false;
     for row in &rows {
-        let number: i32 = row.try_get(0)?;
-        let (seen, found): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+        let (number, seen): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+        // Looked at once more, while nobody appends: what is appended later lies beyond.
+        let gone = session
+            .first("SELECT * FROM zapbus_go_beyond($1, $2, $3)", &[&number, &seen, &schema::JUMP])
+            .await?;
+        let Some(gone) = gone else { continue };
+        let (found, floor): (i64, i64) = (gone.try_get(0)?, gone.try_get(1)?);
         tracing::error!(
             event = "store.went_back",
             shard = number,
@@ -427,18 +433,6 @@ async fn look_back(shared: &Arc<Shared>) -> Result<()> {
             found,
             "the database has lost events that were there: positions go on beyond them"
         );
-        let floor = seen + schema::JUMP;
-        session
-            .execute(
-                "WITH moved AS (UPDATE shard SET floor = greatest(floor, $2) \
-                 WHERE shard = $1 AND floor < $2 RETURNING floor_at) \
-                 INSERT INTO generation (shard, number, old_head, first, last_received_at, \
-                 began_at) SELECT $1, coalesce((SELECT max(number) FROM generation \
-                 WHERE shard = $1), 0) + 1, $3, $2 + 1, h.at, greatest(zapbus_now(), h.at) \
-                 FROM moved, zapbus_head($1) h",
-                &[&number, &floor, &found],
-            )
-            .await?;
         let shard = ShardId(u16::try_from(number).unwrap_or(0));
         let followed = &shared.shard(shard).followed;
         let order = followed.order.lock().await;
@@ -446,6 +440,11 @@ async fn look_back(shared: &Arc<Shared>) -> Result<()> {
         followed.days.forget();
         drop(order);
         followed.move_head(position(floor), Timestamp::default());
+        lost = true;
+    }
+    drop(session);
+    if lost {
+        lease::start_anew(shared).await?;
     }
     Ok(())
 }

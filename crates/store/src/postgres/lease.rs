@@ -146,18 +146,20 @@ pub(super) async fn beat(shared: &Arc<Shared>) -> Result<()> {
     let term = holdings.term.as_secs_f64();
     let own = Fixed(shared.node.0);
     let lag = Some(holdings.lag.load(Ordering::Relaxed)).filter(|lag| *lag >= 0);
-    let session = shared.pool.session().await?;
+    let session = shared.pool.lease().await?;
     let row = session
         .one(
             "WITH own AS (INSERT INTO node (id, name, key, lag_ms) VALUES ($1, $2, $4, $5) \
              ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), lag_ms = $5 \
              RETURNING id) \
-             SELECT count(*), count(*) FILTER (WHERE n.id < $1) FROM node n, own \
+             SELECT count(*), count(*) FILTER (WHERE n.id < $1), (SELECT reason FROM refusal) \
+             FROM node n, own \
              WHERE n.id <> $1 AND n.seen_at > clock_timestamp() - make_interval(secs => $3)",
             &[&own, &holdings.name, &term, &&shared.sealer.tag()[..], &lag],
         )
         .await?;
     let (others, before): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let refusal: Option<String> = row.try_get(2)?;
     holdings.company.store(others > 0, Ordering::Relaxed);
     holdings.metrics.nodes.set(row::count(others) + 1);
     let rows = session
@@ -201,15 +203,24 @@ pub(super) async fn beat(shared: &Arc<Shared>) -> Result<()> {
         note(&mut held, &rows)?;
     }
     drop(session);
-    *lock(&holdings.until) = Some(asked + holdings.term * 2 / 3);
+    if lock(&shared.space).hears(held.contains_key(&ShardId(0))) {
+        shared.set_refusal(refusal);
+    }
     holdings.count_losses(&held);
-    hand_over(shared, &mut held, share).await?;
+    let go = to_hand_over(shared, &mut held, share);
+    // First what it holds, then until when: the word is good for nothing that is not in it. What is
+    // given away is no longer in it when others hear that they may have it.
     holdings.now_holds(held);
+    *lock(&holdings.until) = Some(asked + holdings.term * 2 / 3);
+    for (shard, epoch) in go {
+        release(shared, shard, epoch).await?;
+        lock(&holdings.leaving).remove(&shard);
+    }
     Ok(())
 }
 
-/// Marks what is too much as leaving, and gives away what has been leaving for long enough.
-async fn hand_over(shared: &Arc<Shared>, held: &mut Leases, share: usize) -> Result<()> {
+/// Marks what is too much as leaving, and takes out what has been leaving for long enough.
+fn to_hand_over(shared: &Shared, held: &mut Leases, share: usize) -> Vec<(ShardId, u64)> {
     let holdings = &shared.holdings;
     let now = Instant::now();
     let mut go = Vec::new();
@@ -234,17 +245,25 @@ async fn hand_over(shared: &Arc<Shared>, held: &mut Leases, share: usize) -> Res
             }
         }
     }
-    for (shard, epoch) in go {
-        release(shared, shard, epoch).await?;
-        held.remove(&shard);
-        lock(&holdings.leaving).remove(&shard);
+    for (shard, _) in &go {
+        held.remove(shard);
     }
+    go
+}
+
+/// Gives all shards away and takes what is free again: lanes know nothing of before.
+pub(super) async fn start_anew(shared: &Shared) -> Result<()> {
+    let held = shared.holdings.leases.send_replace(Leases::new());
+    for (shard, lease) in held {
+        release(shared, shard, lease.epoch).await?;
+    }
+    shared.beat.notify_one();
     Ok(())
 }
 
 /// Gives a shard away.
 pub(super) async fn release(shared: &Shared, shard: ShardId, epoch: u64) -> Result<()> {
-    let session = shared.pool.session().await?;
+    let session = shared.pool.lease().await?;
     session
         .execute(
             "UPDATE lease SET owner = NULL, expires_at = '-infinity' \
@@ -267,7 +286,7 @@ async fn tell_others(shared: &Shared, session: &Session) -> Result<()> {
 /// Gives everything away, at once.
 pub(super) async fn leave(shared: &Shared) -> Result<()> {
     shared.holdings.leases.send_replace(Leases::new());
-    let session = shared.pool.session().await?;
+    let session = shared.pool.lease().await?;
     session
         .query(
             "WITH freed AS (UPDATE lease SET owner = NULL, expires_at = '-infinity' \

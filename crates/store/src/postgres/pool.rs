@@ -12,11 +12,13 @@ use std::{
 
 use bytes::Bytes;
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+    Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, Status, TimeoutType,
+    Timeouts,
 };
 use futures_util::SinkExt as _;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{
     Config, Row, Statement,
     config::{Host, SslMode, TargetSessionAttrs},
@@ -32,6 +34,8 @@ const SERVER_LIMIT_MS: u32 = 2_000;
 /// What we wait for an answer: a server that has gone silent must not hold us for longer.
 const ANSWER: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(4);
+/// The same of what takes its time by nature: a step of the schema, a day that goes as a whole.
+const LONG: Duration = Duration::from_secs(3600);
 /// What we wait for a free connection.
 const ROOM: Duration = Duration::from_secs(3);
 
@@ -73,6 +77,10 @@ fn split_tls(url: &str) -> Result<(String, Option<String>, Option<PathBuf>), Str
 }
 
 fn is_local(config: &Config) -> bool {
+    // Where it is given, it is what is connected to, whatever the host is called.
+    if config.get_hostaddrs().iter().any(|address| !address.is_loopback()) {
+        return false;
+    }
     config.get_hosts().iter().all(|host| match host {
         Host::Tcp(name) => {
             name == "localhost"
@@ -119,8 +127,11 @@ pub(crate) fn address(options: &Postgres) -> Result<Address, OpenError> {
          -c idle_in_transaction_session_timeout={SERVER_LIMIT_MS} -c jit=off \
          -c enable_seqscan=off -c TimeZone=UTC"
     );
-    let own = config.get_options().map_or(limits.clone(), |own| format!("{limits} {own}"));
-    config.options(own);
+    // Last, so that nobody takes it away: who waits for a lock and then looks has to see what the
+    // last holder of the lock wrote.
+    let isolation = "-c default_transaction_isolation=read\\ committed";
+    let own = config.get_options().unwrap_or_default();
+    config.options(format!("{limits} {own} {isolation}"));
     let hosts: Vec<String> = config
         .get_hosts()
         .iter()
@@ -171,43 +182,82 @@ fn connector(mode: SslMode, root: Option<PathBuf>) -> Result<MakeRustlsConnect, 
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// The connections of a node, apart from the one that listens.
+/// The connections of a node, apart from the one that listens. One is for the lease alone, and
+/// questions never have all of the others: however much is asked, leases are renewed, and events and
+/// settlements are taken.
 pub(crate) struct Pool {
     pool: deadpool_postgres::Pool,
+    lease: deadpool_postgres::Pool,
+    questions: Arc<Semaphore>,
+}
+
+fn in_use() -> Fault {
+    Fault::Contended("all connections are in use".to_owned())
+}
+
+fn pool(address: &Address, size: usize) -> Result<deadpool_postgres::Pool, OpenError> {
+    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(address.config.clone(), address.tls.clone(), config);
+    let timeouts = Timeouts { wait: Some(ROOM), create: Some(CONNECT), recycle: Some(CONNECT) };
+    deadpool_postgres::Pool::builder(manager)
+        .max_size(size)
+        .timeouts(timeouts)
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| OpenError::Url { reason: error.to_string() })
+}
+
+async fn session(
+    pool: &deadpool_postgres::Pool,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<Session> {
+    let object = pool.get().await.map_err(|error| match error {
+        PoolError::Timeout(TimeoutType::Wait) => in_use(),
+        other => Fault::Broken(reason(&other)),
+    })?;
+    Ok(Session { object: Some(object), spoiled: AtomicBool::new(false), _permit: permit })
 }
 
 impl Pool {
+    /// With so many connections, and three at least.
     pub(crate) fn new(address: &Address, size: usize) -> Result<Self, OpenError> {
-        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(address.config.clone(), address.tls.clone(), config);
-        let timeouts = Timeouts { wait: Some(ROOM), create: Some(CONNECT), recycle: Some(CONNECT) };
-        let pool = deadpool_postgres::Pool::builder(manager)
-            .max_size(size.max(2))
-            .timeouts(timeouts)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| OpenError::Url { reason: error.to_string() })?;
-        Ok(Self { pool })
+        let others = size.saturating_sub(1).max(2);
+        Ok(Self {
+            pool: pool(address, others)?,
+            lease: pool(address, 1)?,
+            questions: Arc::new(Semaphore::new(others - others.div_ceil(4))),
+        })
     }
 
+    /// For what must go on.
     pub(crate) async fn session(&self) -> Result<Session> {
-        let object = self.pool.get().await.map_err(|error| match error {
-            PoolError::Timeout(TimeoutType::Wait) => {
-                Fault::Contended("all connections are in use".to_owned())
-            }
-            other => Fault::Broken(reason(&other)),
-        })?;
-        Ok(Session { object: Some(object), spoiled: AtomicBool::new(false) })
+        session(&self.pool, None).await
+    }
+
+    /// For questions, which wait for each other. Nobody may ask for a second one meanwhile.
+    pub(crate) async fn question(&self) -> Result<Session> {
+        let permit = tokio::time::timeout(ROOM, Arc::clone(&self.questions).acquire_owned());
+        let permit = permit.await.map_err(|_| in_use())?;
+        let permit = permit.map_err(|_| Fault::Broken("it is closed".to_owned()))?;
+        session(&self.pool, Some(permit)).await
+    }
+
+    /// For the lease, one at a time.
+    pub(crate) async fn lease(&self) -> Result<Session> {
+        session(&self.lease, None).await
     }
 
     /// Connections in use, and how many there may be.
     pub(crate) fn in_use(&self) -> (usize, usize) {
-        let status = self.pool.status();
-        (status.size.saturating_sub(status.available), status.max_size)
+        let both = [self.pool.status(), self.lease.status()];
+        let used = |status: &Status| status.size.saturating_sub(status.available);
+        (both.iter().map(used).sum(), both.iter().map(|status| status.max_size).sum())
     }
 
     pub(crate) fn close(&self) {
         self.pool.close();
+        self.lease.close();
+        self.questions.close();
     }
 }
 
@@ -229,6 +279,8 @@ fn reason(error: &dyn std::error::Error) -> String {
 pub(crate) struct Session {
     object: Option<Object>,
     spoiled: AtomicBool,
+    /// Of a question: given back with the connection.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Session {
@@ -245,12 +297,27 @@ impl Session {
         self.spoiled.store(false, Ordering::Relaxed);
     }
 
+    /// Gives the connection back: whoever still has the session has no more to ask.
+    pub(crate) fn give_back(&mut self) {
+        if !self.spoiled.load(Ordering::Relaxed) {
+            self.object = None;
+        }
+    }
+
     async fn timed<T>(
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
+        self.timed_for(ANSWER, work).await
+    }
+
+    async fn timed_for<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
         let was = self.spoiled.swap(true, Ordering::Relaxed);
-        let done = match tokio::time::timeout(ANSWER, work).await {
+        let done = match tokio::time::timeout(limit, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(Fault::from(error)),
             Err(_) => Err(Fault::Broken("the database does not answer".to_owned())),
@@ -303,7 +370,7 @@ impl Session {
     pub(crate) async fn long_batch(&self, sql: &str) -> Result<()> {
         let client = self.client()?;
         self.risk();
-        client.batch_execute(sql).await?;
+        self.timed_for(LONG, client.batch_execute(sql)).await?;
         self.keep();
         Ok(())
     }
@@ -311,10 +378,13 @@ impl Session {
     /// One row, however long it takes.
     pub(crate) async fn long_one(&self, sql: &str) -> Result<Row> {
         let client = self.client()?;
-        self.risk();
-        let row = client.query_one(sql, &[]).await?;
-        self.keep();
-        Ok(row)
+        self.timed_for(LONG, client.query_one(sql, &[])).await
+    }
+
+    /// [`Session::query`] for what may take its time, or names a partition: it is not remembered.
+    pub(crate) async fn long_query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let client = self.client()?;
+        self.timed_for(LONG, client.query(sql, params)).await
     }
 
     /// Sends a whole stream of rows to a `COPY … FROM STDIN`.
@@ -379,6 +449,24 @@ mod tests {
         assert!(mode("postgres://u@db.example/d?sslmode=prefer").is_err());
         assert!(mode("postgres://u@db/d?sslmode=require&sslrootcert=nowhere.pem").is_err());
         assert!(mode("mysql://u@db/d").is_err());
+    }
+
+    #[test]
+    fn an_address_beside_a_name_is_what_counts() {
+        let url = "postgres://u@localhost/d?hostaddr=192.0.2.1";
+        assert_eq!(mode(url).unwrap(), SslMode::Require);
+        assert_eq!(mode("postgres://u@db/d?hostaddr=192.0.2.1").unwrap(), SslMode::Require);
+        assert_eq!(mode("postgres://u@localhost/d?hostaddr=127.0.0.1").unwrap(), SslMode::Disable);
+    }
+
+    #[test]
+    fn nobody_takes_away_what_appends_rely_on() {
+        let url =
+            "postgres://u@localhost/d?options=-c%20default_transaction_isolation%3Dserializable";
+        let options = Postgres { url: url.to_owned(), ..Postgres::default() };
+        let told = address(&options).unwrap().config.get_options().unwrap().to_owned();
+        assert!(told.ends_with(r"-c default_transaction_isolation=read\ committed"), "{told}");
+        assert!(told.contains("serializable"), "what was given stays: {told}");
     }
 
     #[test]

@@ -5,25 +5,30 @@
 //! row by row is what could not go with its whole partition.
 
 mod ground;
+mod noted;
 mod remove;
+mod space;
 mod whole;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
+use zapbus_event::Timestamp;
 
 use self::ground::Step;
-pub(super) use self::remove::remove_events;
+pub(crate) use self::space::Space;
+pub(super) use self::{
+    noted::{Columns as Noting, Noted},
+    remove::remove_events,
+};
 use super::{Engine, Shared, changes, lock, pool::Session, row, state};
 use crate::{
     ShardId, StoreError,
     fault::{Fault, Result},
-    pruning::{self, Pruner},
+    pruning::{self, Pruner, Reach},
     retention::{Budget, Pruned, RetentionPolicy},
 };
 
-/// Statements of a step that are in nobody's way may take longer than those of the hot path.
-const PATIENT: &str = "SET LOCAL idle_in_transaction_session_timeout = '10s'";
 /// So much more may one step do than one of an engine with a single writer: it stalls nobody.
 const LARGER: u32 = 4;
 
@@ -69,7 +74,8 @@ pub(super) async fn used_bytes(session: &Session, bound: u64) -> Result<u64> {
         };
         used += if size < SMALL {
             let query = format!("SELECT coalesce(sum({weight}), 0)::bigint FROM {name}");
-            row::count(session.one(&query, &[]).await?.try_get(0)?)
+            let sum = session.long_query(&query, &[]).await?;
+            sum.first().map(|row| row.try_get(0)).transpose()?.map_or(0, row::count)
         } else {
             (size as f64 * alive) as u64
         };
@@ -78,7 +84,8 @@ pub(super) async fn used_bytes(session: &Session, bound: u64) -> Result<u64> {
 }
 
 impl Engine {
-    /// A step for each shard that this node holds.
+    /// A step for each shard that this node holds; on the one that holds the first shard, which looks
+    /// after the space, a step for every shard of what gives way to size.
     pub(crate) async fn prune(
         &self,
         policy: &RetentionPolicy,
@@ -89,89 +96,92 @@ impl Engine {
         }
         let held: Vec<ShardId> = self.shared.holdings.leases().borrow().keys().copied().collect();
         let mut total = Pruned::default();
+        if held.contains(&ShardId(0)) {
+            add(&mut total, space::make_room(self, policy, budget).await?);
+            let session = self.shared.pool.session().await?;
+            upkeep(&self.shared, &session).await?;
+            drop(session);
+            total.events += whole::drop_old(&self.shared, policy).await?;
+        }
         for shard in held {
-            let pruned = self.prune_shard(shard, policy, budget).await?;
-            total.events += pruned.events;
-            total.deliveries += pruned.deliveries;
-            total.others += pruned.others;
-            total.gaps += pruned.gaps;
-            total.more |= pruned.more;
+            let pruned = self.prune_shard(shard, policy, budget, None).await?;
+            add(&mut total, pruned.unwrap_or_default());
         }
         Ok(total)
     }
 
+    /// `None`: another node is at it.
     async fn prune_shard(
         &self,
         shard: ShardId,
         policy: &RetentionPolicy,
         budget: Budget,
-    ) -> Result<Pruned, StoreError> {
+        reach: Option<Reach>,
+    ) -> Result<Option<Pruned>, StoreError> {
         let before = lock(&self.shared.shard(shard).pruner).clone();
-        let whole = whole::drop_old(&self.shared, shard, policy).await?;
         let tx = self.begin().await?;
-        let done = step(tx, shard, policy, budget, before.clone()).await;
-        let (tx, pruner, done) = match done {
+        let (tx, pruner, done) = match step(tx, shard, policy, budget, (before, reach)).await {
             Ok(done) => done,
             Err(fault) => return Err(fault.into()),
         };
-        let finished = tx.finish(done).await;
-        let mut kept = lock(&self.shared.shard(shard).pruner);
-        match finished {
-            Ok((mut pruned, gone)) => {
-                *kept = pruner;
-                let refusal = kept.refusal();
-                drop(kept);
-                self.shared.set_refusal(refusal);
-                if !gone.is_empty() {
-                    self.shared
-                        .shard(shard)
-                        .followed
-                        .change()
-                        .remove(|event| gone.contains(&event.seq));
-                }
-                pruned.events += whole;
-                Ok(pruned)
-            }
-            Err(error) => {
-                *kept = before;
-                Err(error)
-            }
+        let Some((pruned, gone)) = tx.finish(done).await? else {
+            return Ok(None);
+        };
+        *lock(&self.shared.shard(shard).pruner) = pruner;
+        if !gone.is_empty() {
+            self.shared.shard(shard).followed.change().remove(|event| gone.contains(&event.seq));
         }
+        Ok(Some(pruned))
     }
 }
 
-type Done = Result<(Pruned, std::collections::HashSet<zapbus_event::Position>)>;
+fn add(total: &mut Pruned, pruned: Pruned) {
+    total.events += pruned.events;
+    total.deliveries += pruned.deliveries;
+    total.others += pruned.others;
+    total.gaps += pruned.gaps;
+    total.more |= pruned.more;
+}
+
+type Done = Result<Option<(Pruned, std::collections::HashSet<zapbus_event::Position>)>>;
 
 async fn step(
-    tx: super::Tx,
+    mut tx: super::Tx,
     shard: ShardId,
     policy: &RetentionPolicy,
     budget: Budget,
-    pruner: Pruner,
+    (pruner, reach): (Pruner, Option<Reach>),
 ) -> Result<(super::Tx, Pruner, Done)> {
-    tx.session.batch(PATIENT).await?;
+    tx.now = now(&tx.shared, &tx.session).await?;
     let only = tx
         .session
         .one("SELECT pg_try_advisory_xact_lock(2053206391, $1)", &[&i32::from(shard.0)])
         .await?;
     if !only.try_get::<_, bool>(0)? {
-        // Another node is at it, and holds the shard by now.
-        return Ok((tx, pruner, Ok(Default::default())));
-    }
-    if shard == ShardId(0) {
-        upkeep(&tx.shared, &tx.session).await?;
+        return Ok((tx, pruner, Ok(None)));
     }
     let policy = Arc::new(policy.clone());
     let budget = Budget { time: (budget.time * LARGER).max(Duration::from_millis(1)), ..budget };
     let runtime = Handle::current();
     let done = tokio::task::spawn_blocking(move || {
-        let mut step = Step::new(tx, shard, pruner, runtime);
-        let pruned = pruning::prune(&mut step, &policy, budget);
+        let mut step = Step::new(tx, shard, (pruner, reach), runtime);
+        let pruned = match reach {
+            Some(_) => pruning::make_room(&mut step, &policy, budget),
+            None => pruning::prune(&mut step, &policy, budget),
+        };
         let (tx, pruner, gone) = step.into_parts();
-        (tx, pruner, pruned.map(|pruned| (pruned, gone)))
+        (tx, pruner, pruned.map(|pruned| Some((pruned, gone))))
     })
     .await;
     done.map_err(|error| Fault::Broken(error.to_string()))
+}
+
+/// The time by which things are old: nodes have to agree on it.
+async fn now(shared: &Shared, session: &Session) -> Result<Timestamp> {
+    if !shared.database_clock {
+        return Ok(shared.now());
+    }
+    row::time(&session.one("SELECT zapbus_now()", &[]).await?, 0)
 }
 
 /// What needs doing now and then, whoever does it.

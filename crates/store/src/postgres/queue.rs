@@ -18,6 +18,9 @@ use crate::{
     prepared::Prepared,
 };
 
+/// Settlements and their rows in one call.
+const SETTLED: usize = 4_000;
+
 /// The part of a request that concerns one shard.
 pub(crate) struct AppendJob {
     pub(crate) events: Vec<Prepared>,
@@ -26,6 +29,8 @@ pub(crate) struct AppendJob {
     pub(crate) body: Option<(Sha, Bytes)>,
     pub(crate) weight: usize,
     pub(crate) answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    /// What it takes of the node's memory, with the other parts of its request.
+    pub(crate) _room: Arc<Room>,
 }
 
 /// What some lanes of one home have to say.
@@ -94,8 +99,17 @@ impl SettleQueue {
         self.jobs.first().map(|first| first.arrived)
     }
 
+    /// The next call's jobs, as many as the server does well within its time limit; at least one, or
+    /// nothing more is to be done.
     pub(crate) fn take(&mut self) -> Vec<SettleJob> {
-        let taken = std::mem::take(&mut self.jobs);
+        let mut rows = 0;
+        let fit = self.jobs.iter().take_while(|job| {
+            let first = rows == 0;
+            rows += job.settlements.iter().map(|(_, it)| 1 + it.rows.len()).sum::<usize>().max(1);
+            first || rows <= SETTLED
+        });
+        let fit = fit.count();
+        let taken: Vec<SettleJob> = self.jobs.drain(..fit).collect();
         self.running = !taken.is_empty();
         taken
     }

@@ -90,7 +90,7 @@ pub(crate) fn event(row: &Row, at: usize, kinds: &Kinds) -> Result<Arc<Event>> {
         id: EventId::from_bytes(fixed(row, at + 1)?),
         seq: position(row.try_get(at)?),
         instance: instance_id(row, at + 2)?,
-        kind: kinds.kind(i64::from(row.try_get::<_, i32>(at + 4)?))?,
+        kind: kinds.kind(i64::from(row.try_get::<_, i32>(at + 4)?)),
         facet: owned(head.facet),
         // Its head was written before anybody knew when it would be received.
         occurred_at: if estimated { received_at } else { Timestamp::from_millis(head.occurred_at) },
@@ -120,7 +120,7 @@ pub(crate) fn kind_and_facet<'a>(
     at: usize,
     kinds: &Kinds,
 ) -> Result<(Kind, Option<Cow<'a, str>>)> {
-    let kind = kinds.kind(i64::from(row.try_get::<_, i32>(at)?))?;
+    let kind = kinds.kind(i64::from(row.try_get::<_, i32>(at)?));
     Ok((kind, Head::parse(row.try_get(at + 1)?)?.facet))
 }
 

@@ -25,6 +25,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0003_node_key", include_str!("../../migrations/postgres/0003_node_key.sql")),
     ("0004_node_lag", include_str!("../../migrations/postgres/0004_node_lag.sql")),
     ("0005_subscribers", include_str!("../../migrations/postgres/0005_subscribers.sql")),
+    ("0006_known_end", include_str!("../../migrations/postgres/0006_known_end.sql")),
 ];
 
 /// Versions below lack what we use.
@@ -32,6 +33,9 @@ const OLDEST_SERVER: i32 = 15;
 /// The lock of whoever changes the schema. In the same place for every version of us.
 const LOCK: &str = "SELECT pg_try_advisory_lock(2053206390, 0)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(2053206390, 0)";
+/// With fewer, a question that looks into every day of a month may find no room for its locks when some
+/// nodes ask at a time.
+const LOCKS: i64 = 256;
 /// How long others are waited for, and how often they are asked.
 const OTHERS: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(100);
@@ -153,10 +157,13 @@ pub(super) async fn prepare(
     let wrong =
         |fault: Fault| OpenError::Server { shown: shown.to_owned(), reason: fault.reason() };
     check_server(session).await.map_err(wrong)?;
+    warn_of_few_locks(session).await.map_err(wrong)?;
     lock(session).await.map_err(wrong)?;
     let done = under_lock(session, options, postgres, shown).await;
-    unlock(session).await.map_err(wrong)?;
-    done
+    let unlocked = unlock(session).await;
+    let prepared = done?;
+    unlocked.map_err(wrong)?;
+    Ok(prepared)
 }
 
 /// Nobody else changes the schema, or begins to copy into it, until [`unlock`]. Whoever froze with the
@@ -200,7 +207,11 @@ async fn migrate(session: &Session, from: usize) -> Result<()> {
                     session.keep();
                     tokio::time::sleep(AGAIN).await;
                 }
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    // Or whoever goes on would hear of the transaction and not of the reason.
+                    let _ = session.batch("ROLLBACK").await;
+                    return Err(fault);
+                }
             }
         }
     }
@@ -277,6 +288,29 @@ pub(crate) async fn check_server(session: &Session) -> Result<()> {
         return Err(Fault::Broken(format!(
             "it is PostgreSQL {major}, and Zapbus needs {OLDEST_SERVER} or later"
         )));
+    }
+    let durable = session.one("SHOW synchronous_commit", &[]).await?;
+    if durable.try_get::<_, &str>(0)? == "off" {
+        return Err(Fault::Broken(
+            "synchronous_commit is off: it confirms what a crash of it loses. Set it to on for the \
+             database and the user of Zapbus"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+async fn warn_of_few_locks(session: &Session) -> Result<()> {
+    let row =
+        session.one("SELECT current_setting('max_locks_per_transaction')::bigint", &[]).await?;
+    let found: i64 = row.try_get(0)?;
+    if found < LOCKS {
+        tracing::warn!(
+            event = "database.few_locks",
+            max_locks_per_transaction = found,
+            wanted = LOCKS,
+            "the database may run out of locks when many days are kept"
+        );
     }
     Ok(())
 }

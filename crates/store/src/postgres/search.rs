@@ -46,7 +46,7 @@ fn found(row: &Row, shared: &Shared) -> Result<Delivery> {
     let event = match maybe_fixed(row, 18)? {
         Some(id) => Some(EventSummary {
             id: EventId::from_bytes(id),
-            kind: shared.kinds.kind(i64::from(row.try_get::<_, i32>(20)?))?,
+            kind: shared.kinds.kind(i64::from(row.try_get::<_, i32>(20)?)),
             instance: row::instance_id(row, 19)?,
         }),
         None => None,

@@ -181,8 +181,15 @@ async fn write(shared: &Arc<Shared>, shard: ShardId, jobs: Vec<SettleJob>) {
         }
         let mut done = attempt(shared, shard, epoch, &jobs).await;
         for _ in 0..CONFLICTS {
-            if !matches!(done, Err(Fault::Conflict(_))) {
-                break;
+            match &done {
+                Err(Fault::Conflict(_)) => {}
+                Err(Fault::WentBack) => {
+                    if let Err(fault) = follow::go_beyond(shared).await {
+                        done = Err(fault);
+                        break;
+                    }
+                }
+                _ => break,
             }
             done = attempt(shared, shard, epoch, &jobs).await;
         }

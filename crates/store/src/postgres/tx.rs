@@ -9,6 +9,7 @@ use super::{
     append::{self, Columns},
     follow,
     pool::Session,
+    pruning::{Noted, Noting},
     row::Fixed,
     state,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Tx {
     forgotten: Vec<DestinationId>,
     closing: Option<InstanceId>,
     done: Vec<MemoryChange>,
+    /// Of events that went.
+    pub(super) noted: Noted,
     _busy: Busy,
 }
 
@@ -64,6 +67,7 @@ impl Tx {
             forgotten: Vec::new(),
             closing: None,
             done: Vec::new(),
+            noted: Noted::default(),
             _busy: busy,
         })
     }
@@ -134,6 +138,10 @@ impl Tx {
         match self.commit().await {
             Ok(()) => Ok(value),
             Err(fault) => {
+                if matches!(fault, Fault::WentBack) {
+                    // Whoever repeats it finds that put right.
+                    let _ = follow::go_beyond(&shared).await;
+                }
                 shared.note_fault(&fault);
                 Err(fault.into())
             }
@@ -168,23 +176,33 @@ impl Tx {
             }
             calls.push(columns);
         }
-        let rows = if calls.is_empty() {
+        let clock = (!shared.database_clock).then(|| self.now.as_millis());
+        let noted = std::mem::take(&mut self.noted).columns(clock);
+        let rows = if calls.is_empty() && noted.is_none() {
             self.session.batch("COMMIT").await?;
             Vec::new()
         } else {
-            // The journal's lock is taken and given back in one message.
+            // The journal's lock, and rows that appends need, are taken and given back in one
+            // message.
             let statement = self.session.prepare(append::CALL).await?;
             let close =
                 self.session.prepare("UPDATE instance SET deleted_at = $2 WHERE id = $1").await?;
             let (closing, now) =
                 (self.closing.map(|id| Fixed(id.to_bytes())), self.now.as_millis());
-            let mut calls: Vec<_> = calls.iter().map(|call| (&statement, call.params())).collect();
+            let note = Noting::prepare(&self.session).await?;
+            let mut together = Vec::with_capacity(calls.len() + 3);
+            together.extend(noted.as_ref().map(|noted| noted.shards(&note)));
+            together.extend(calls.iter().map(|call| (&statement, call.params())));
+            together.extend(noted.as_ref().map(|noted| noted.instances(&note)));
             if let Some(closing) = &closing {
-                calls.push((&close, vec![closing, &now]));
+                together.push((&close, vec![closing, &now]));
             }
-            self.session.together(&calls, false).await?
+            let mut rows = self.session.together(&together, false).await?;
+            rows.split_off(usize::from(noted.is_some()))
         };
         self.session.keep();
+        // What follows may need a connection too.
+        self.session.give_back();
         drop(calls);
         if !self.directory.is_empty() {
             let mut directory = shared.directory_mut();

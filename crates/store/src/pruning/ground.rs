@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use zapbus_event::{AccountId, DestinationId, Filter, InstanceId, Kind, Position, Timestamp};
 
-use super::{Ages, Left, Pruner};
+use super::{Ages, Left, Pruner, Reach};
 use crate::{delivery::Row, fault::Result, journal::NewEvent, metrics::Metrics, retention::Pruned};
 
 /// A position as databases have it. One beyond every stored one stays beyond.
@@ -87,6 +87,8 @@ pub(crate) trait Ground {
     fn now(&self) -> Timestamp;
     /// The time by the clock.
     fn clock(&self) -> Timestamp;
+    /// How far what gives way to size may go; `None`: it is not this step's business.
+    fn reach(&self) -> Option<Reach>;
     /// The end of the journal.
     fn head(&mut self) -> Position;
     /// Instances with a retention of their own.

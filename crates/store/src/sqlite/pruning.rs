@@ -21,7 +21,7 @@ use crate::{
     delivery::{Row, Status},
     journal::NewEvent,
     metrics::Metrics,
-    pruning::{Ages, Doomed, Glimpse, Ground, Lane, Left, Line, OpenRow, Pruner},
+    pruning::{Ages, Doomed, Glimpse, Ground, Lane, Left, Line, OpenRow, Pruner, Reach},
     registry::RESERVED_INSTANCE,
     retention::Pruned,
     subscriber::REMEMBERED,
@@ -45,6 +45,10 @@ impl Ground for Tx<'_> {
 
     fn clock(&self) -> Timestamp {
         (self.shared.clock)()
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        Some(Reach::ALL)
     }
 
     fn head(&mut self) -> Position {

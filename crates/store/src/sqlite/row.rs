@@ -64,7 +64,7 @@ pub(crate) fn event(row: &Row<'_>, at: usize, kinds: &Kinds) -> Result<Arc<Event
         id: EventId::from_bytes(row.get(at + 1)?),
         seq,
         instance: instance_id(row, at + 2)?,
-        kind: kinds.kind(row.get(at + 4)?)?,
+        kind: kinds.kind(row.get(at + 4)?),
         facet: owned(head.facet),
         occurred_at: Timestamp::from_millis(head.occurred_at),
         occurred_at_estimated: is_estimated(flags),
@@ -93,5 +93,5 @@ pub(crate) fn kind_and_facet<'a>(
     at: usize,
     kinds: &Kinds,
 ) -> Result<(Kind, Option<Cow<'a, str>>)> {
-    Ok((kinds.kind(row.get(at)?)?, Head::parse(bytes(row, at + 1)?)?.facet))
+    Ok((kinds.kind(row.get(at)?), Head::parse(bytes(row, at + 1)?)?.facet))
 }

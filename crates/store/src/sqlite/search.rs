@@ -52,7 +52,7 @@ fn found(row: &Row<'_>, view: View<'_>) -> Result<Found> {
     let event = match event {
         Some(id) => Some(EventSummary {
             id: EventId::from_bytes(id),
-            kind: view.shared.kinds.kind(row.get(20)?)?,
+            kind: view.shared.kinds.kind(row.get(20)?),
             instance: row::instance_id(row, 19)?,
         }),
         None => None,

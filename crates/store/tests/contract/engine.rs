@@ -91,7 +91,7 @@ impl Engine {
         if let Some(postgres) = &mut options.postgres {
             let server = server::shared().await;
             // What the others are copies of was made with the usual key.
-            let name = server.database(options.keys == usual).await;
+            let name = server.database(options.keys == usual && postgres.shards == 1).await;
             postgres.url = server.url(&name);
             database = Some((server, name));
         }

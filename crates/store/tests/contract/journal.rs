@@ -344,3 +344,34 @@ async fn a_closed_store_takes_nothing() {
     assert!(matches!(refused, Err(AppendError::Unavailable { .. })));
     assert!(matches!(store.accounts().await, Err(StoreError::Unavailable { .. })));
 }
+
+#[tokio::test]
+async fn two_requests_with_the_same_body_are_both_kept() {
+    let engine = Engine::start().await;
+    let instance = engine.instance("shop").await;
+    let body = bytes::Bytes::from_static(b"the same to the letter");
+    let mut asking = Vec::new();
+    for n in 0..20 {
+        // Without a key of its own it is no repeat.
+        let events = vec![NewEvent { instance, draft: message(&n.to_string()) }];
+        asking.push(engine.store().append(Append { events, body: Some(body.clone()) }));
+    }
+    let appended = futures_util::future::join_all(asking).await;
+    assert!(appended.iter().all(Result::is_ok), "{appended:?}");
+    let events = engine.read_all(Reader::Instance(instance), Position::START).await;
+    assert_eq!(events.len(), 21);
+}
+
+#[tokio::test]
+async fn a_type_that_a_newer_version_has_brought_stops_nobody() {
+    let mut engine = Engine::start().await;
+    let instance = engine.instance("shop").await;
+    let newer = engine.say(instance, "of a type to come").await;
+    let after = engine.say(instance, "after").await;
+    engine.tamper(&format!("UPDATE journal SET kind = 9999 WHERE seq = {}", newer.seq.0)).await;
+    engine.reopen().await;
+    let events = engine.read_all(Reader::Instance(instance), Position::START).await;
+    assert_eq!(events.len(), 3);
+    assert_eq!((events[1].id, events[1].kind), (newer.id, Kind::EventUnknown));
+    assert_eq!(events[2].id, after.id);
+}

@@ -376,3 +376,150 @@ async fn a_row_made_behind_the_jump_is_told_as_well() {
     engine.advance(HOUR);
     assert_eq!(engine.prune(&policy()).await.gaps, 1);
 }
+
+/// A store whose events lie in four parts, where it has parts.
+async fn in_shards() -> Engine {
+    Engine::with(|options| {
+        if let Some(postgres) = &mut options.postgres {
+            postgres.shards = 4;
+        }
+    })
+    .await
+}
+
+/// Instances of two shards, where there are several.
+async fn apart(engine: &Engine) -> (InstanceId, InstanceId) {
+    let first = engine.instance("first").await;
+    for n in 0..64 {
+        let other = engine.instance(&format!("other{n}")).await;
+        if !crate::POSTGRES || engine.store().shard_of(other) != engine.store().shard_of(first) {
+            return (first, other);
+        }
+    }
+    panic!("64 instances are in one of four shards");
+}
+
+#[tokio::test]
+async fn a_quiet_part_of_the_journal_does_not_pay_for_a_loud_one() {
+    let engine = in_shards().await;
+    let (quiet, loud) = apart(&engine).await;
+    let lane = engine.lane(quiet, Start::Now).await;
+    let owed = heavy(&engine, quiet, 100).await;
+    engine.advance(HOUR);
+    heavy(&engine, loud, 1_500).await;
+    engine.advance(HOUR);
+    // Nobody is owed these, and they are the newest of all.
+    let account = engine.account().await.id;
+    let fresh = engine.instance_of(account, "fresh").await;
+    let kept = heavy(&engine, fresh, 100).await;
+    let policy = RetentionPolicy { max_bytes: 2 << 20, ..policy() };
+    let pruned = engine.prune(&policy).await;
+    assert!(pruned.events > 500 && pruned.gaps == 0, "{pruned:?}");
+    let sizes = engine.store().sizes().await.unwrap();
+    assert!(sizes.used + sizes.blobs <= policy.max_bytes, "{sizes:?}");
+    for (instance, all) in [(quiet, &owed), (fresh, &kept)] {
+        let left = engine.read_all(Reader::Instance(instance), Position::START).await;
+        let left: Vec<Position> =
+            left.iter().map(|event| event.seq).filter(|seq| all.contains(seq)).collect();
+        assert_eq!(&left, all);
+    }
+    assert!(engine.store().lane(lane).await.unwrap().unwrap().cursor < owed[0]);
+    // What is owed goes when there is nothing else, of whatever part: the oldest first.
+    let of_loud = engine.lane(loud, Start::Beginning).await;
+    let of_fresh = engine.lane(fresh, Start::Beginning).await;
+    let policy = RetentionPolicy { max_bytes: 1 << 20, ..policy };
+    let pruned = engine.prune(&policy).await;
+    assert!(pruned.gaps >= 2, "{pruned:?}");
+    assert!(engine.store().lane(lane).await.unwrap().unwrap().cursor >= owed[99]);
+    let cursor = engine.store().lane(of_fresh).await.unwrap().unwrap().cursor;
+    assert!(cursor < kept[0], "it is the newest, and enough else was there");
+    let left = engine.read_all(Reader::Instance(fresh), Position::START).await;
+    assert!(left.len() >= 100);
+    let _ = of_loud;
+}
+
+#[tokio::test]
+async fn one_part_that_is_full_refuses_for_all_until_there_is_room() {
+    let engine = in_shards().await;
+    let (full, other) = apart(&engine).await;
+    let lane = engine.lane(full, Start::Now).await;
+    let owed = heavy(&engine, full, 1_500).await;
+    let policy = RetentionPolicy { max_bytes: 1 << 20, when_full: WhenFull::Refuse, ..policy() };
+    for _ in 0..3 {
+        assert_eq!(engine.prune(&policy).await.gaps, 0);
+        for instance in [full, other] {
+            let refused = engine.try_append(instance, message("x")).await;
+            assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+        }
+    }
+    engine.settle(lane, Some(owed[1_499]), Vec::new()).await;
+    engine.prune(&policy).await;
+    for instance in [full, other] {
+        engine.say(instance, "there is room").await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_day_goes_at_once() {
+    let engine = Engine::start().await;
+    let instance = engine.instance("shop").await;
+    let other = engine.instance("other").await;
+    let mut last = engine.say(other, "first").await;
+    // Of some size, and not base64: it stays in the journal.
+    let large = "a word and ".repeat(60_000);
+    for n in 0..30 {
+        last = engine.append(instance, message(&format!("{n} {large}"))).await;
+    }
+    let media = format!("{:08}{}", 7, "AbCd".repeat(32_500));
+    engine.append(instance, message(&media)).await;
+    assert_eq!(engine.binaries().await, 1);
+    engine.advance(9 * DAY);
+    let young = engine.say(instance, "young").await;
+    let step = engine.store().prune(&policy(), rows(1)).await.unwrap();
+    if crate::POSTGRES {
+        assert!(step.events >= 33, "as a whole, and not row by row: {step:?}");
+        let day = BEGIN / 86_400_000;
+        engine
+            .tamper(&format!(
+                "DO $$ BEGIN IF to_regclass('journal_full_{day}') IS NOT NULL OR EXISTS \
+                 (SELECT 1 FROM meta WHERE name LIKE '%journal%') \
+                 THEN RAISE EXCEPTION 'it is there'; END IF; END $$"
+            ))
+            .await;
+    }
+    engine.prune(&policy()).await;
+    let left = engine.read_all(Reader::All, Position::START).await;
+    assert_eq!(positions(&left), [young.seq.0]);
+    assert_eq!(engine.binaries().await, 0);
+    assert!(engine.store().first_position().await.unwrap() >= last.seq);
+    for instance in [instance, other] {
+        let of = Reader::Instance(instance);
+        assert!(engine.store().gap_after(of, Position(1)).await.unwrap(), "it is told");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_was_taken_apart_is_not_forgotten() {
+    let engine = Engine::start().await;
+    if !crate::POSTGRES {
+        return;
+    }
+    let instance = engine.instance("shop").await;
+    engine.say(instance, "x").await;
+    // Whoever did this ended before it was dropped; and somebody keeps one of their own.
+    engine
+        .tamper(
+            "CREATE TABLE journal_full_1 (LIKE journal); CREATE TABLE journal_full_2 (LIKE journal); \
+             INSERT INTO meta VALUES ('going:journal_full_1', 1)",
+        )
+        .await;
+    engine.prune(&policy()).await;
+    engine
+        .tamper(
+            "DO $$ BEGIN IF to_regclass('journal_full_1') IS NOT NULL \
+             OR to_regclass('journal_full_2') IS NULL \
+             OR EXISTS (SELECT 1 FROM meta WHERE name LIKE 'going:%') \
+             THEN RAISE EXCEPTION 'one too many or too few'; END IF; END $$",
+        )
+        .await;
+}

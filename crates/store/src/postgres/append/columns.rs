@@ -20,7 +20,7 @@ use crate::{
 
 pub(in crate::postgres) const CALL: &str = "SELECT o_ord, o_seq, o_id, o_at, o_duplicate, o_before \
      FROM zapbus_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-     $17, $18, $19, $20, $21, $22, $23, $24)";
+     $17, $18, $19, $20, $21, $22, $23, $24, $25)";
 
 /// Whether the memory of this node says that an ordinary message changes nothing of the instance.
 fn concerns(shared: &Shared, prepared: &Prepared) -> bool {
@@ -51,12 +51,13 @@ pub(in crate::postgres) struct Columns<'a> {
     content_sha: Vec<Fixed<32>>,
     content: Vec<&'a [u8]>,
     body_sha: Vec<Fixed<32>>,
-    pub(super) body: Vec<&'a [u8]>,
+    body: Vec<&'a [u8]>,
     pub(super) concerns: Vec<i32>,
     alias_event: Vec<i32>,
     lid: Vec<String>,
     phone: Vec<String>,
     since: i64,
+    known: i64,
     keys_seen: HashSet<KeyHash>,
 }
 
@@ -66,6 +67,7 @@ impl<'a> Columns<'a> {
             shard: i32::from(shard.0),
             clock: (!shared.database_clock).then(|| shared.now().as_millis()),
             since: shared.shard(shard).followed.newest_at(),
+            known: row::sql(shared.shard(shard).followed.shown()),
             window: i64::try_from(shared.dedup_window.as_millis()).unwrap_or(i64::MAX),
             ..Self::default()
         }
@@ -125,10 +127,15 @@ impl<'a> Columns<'a> {
         Ok(())
     }
 
+    /// The place of a body among those of this call. Two jobs may bring the same.
     pub(super) fn body(&mut self, sha: [u8; 32], body: &'a [u8]) -> i32 {
-        self.body_sha.push(Fixed(sha));
-        self.body.push(body);
-        i32::try_from(self.body.len()).unwrap_or(i32::MAX)
+        let known = self.body_sha.iter().position(|known| known.0 == sha);
+        let at = known.unwrap_or_else(|| {
+            self.body_sha.push(Fixed(sha));
+            self.body.push(body);
+            self.body.len() - 1
+        });
+        i32::try_from(at + 1).unwrap_or(i32::MAX)
     }
 
     pub(super) fn contents(&mut self, contents: &'a [([u8; 32], Bytes)]) {
@@ -166,6 +173,7 @@ impl<'a> Columns<'a> {
             &self.lid,
             &self.phone,
             &self.since,
+            &self.known,
         ]
     }
 }

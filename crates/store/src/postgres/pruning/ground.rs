@@ -20,7 +20,7 @@ use crate::{
         row::{self, Fixed, count, fixed, int, is_ephemeral, limit},
         settle::{ROWS, RowColumns},
     },
-    pruning::{Ages, Doomed, Glimpse, Ground, Lane, Left, Line, OpenRow, Pruner},
+    pruning::{Ages, Doomed, Glimpse, Ground, Lane, Left, Line, OpenRow, Pruner, Reach},
     registry::RESERVED_INSTANCE,
     retention::Pruned,
     subscriber::REMEMBERED,
@@ -39,6 +39,7 @@ pub(super) struct Step {
     shard: ShardId,
     pruner: Pruner,
     runtime: Handle,
+    reach: Option<Reach>,
     head: Option<Position>,
     gone: HashSet<Position>,
     /// Bytes in use, as far as it was asked: less what has gone since.
@@ -46,8 +47,13 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(tx: Tx, shard: ShardId, pruner: Pruner, runtime: Handle) -> Self {
-        Self { tx, shard, pruner, runtime, head: None, gone: HashSet::new(), used: None }
+    pub(super) fn new(
+        tx: Tx,
+        shard: ShardId,
+        (pruner, reach): (Pruner, Option<Reach>),
+        runtime: Handle,
+    ) -> Self {
+        Self { tx, shard, pruner, runtime, reach, head: None, gone: HashSet::new(), used: None }
     }
 
     pub(super) fn into_parts(self) -> (Tx, Pruner, HashSet<Position>) {
@@ -78,6 +84,10 @@ impl Ground for Step {
 
     fn clock(&self) -> Timestamp {
         self.tx.now
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        self.reach
     }
 
     fn head(&mut self) -> Position {
@@ -210,7 +220,8 @@ impl Ground for Step {
             let freed: u64 = self.weigh(doomed)?.into_iter().sum();
             self.used = Some(used.saturating_sub(freed));
         }
-        let gone = self.wait(delete_events(&self.tx, self.shard, doomed, pruned))?;
+        let gone =
+            self.runtime.block_on(delete_events(&mut self.tx, self.shard, doomed, pruned))?;
         self.gone.extend(gone);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use zapbus_event::{InstanceId, Position};
+use zapbus_event::Position;
 
 use crate::{
     ShardId,
@@ -19,7 +19,7 @@ use crate::{
 /// Deletes events, with their settled rows. Rows that were still to be sent become `expired`. Gives
 /// the positions that went.
 pub(super) async fn delete_events(
-    tx: &Tx,
+    tx: &mut Tx,
     shard: ShardId,
     doomed: &[Doomed],
     pruned: &mut Pruned,
@@ -45,32 +45,9 @@ pub(super) async fn delete_events(
             )
             .await?;
     pruned.deliveries += count(gone.try_get(0)?);
-    let full: Vec<Doomed> =
-        doomed.iter().filter(|event| !is_ephemeral(event.flags)).copied().collect();
-    let mut upto = HashMap::<InstanceId, i64>::new();
-    for event in &full {
-        let last = upto.entry(event.instance).or_default();
-        *last = event.seq.max(*last);
-    }
-    let newest = full.iter().map(|event| event.seq).max();
-    let (instances, uptos): (Vec<Fixed<16>>, Vec<i64>) =
-        upto.into_iter().map(|(id, upto)| (Fixed(id.to_bytes()), upto)).unzip();
-    session
-        .execute(
-            "INSERT INTO instance_state (instance, pruned_upto) \
-                 SELECT u.id, u.upto FROM unnest($1::bytea[], $2::bigint[]) AS u(id, upto) \
-                 ORDER BY u.id ON CONFLICT (instance) DO UPDATE SET \
-                 pruned_upto = greatest(instance_state.pruned_upto, excluded.pruned_upto)",
-            &[&instances, &uptos],
-        )
-        .await?;
-    if let Some(newest) = newest {
-        session
-            .execute(
-                "UPDATE shard SET pruned_upto = greatest(pruned_upto, $2) WHERE shard = $1",
-                &[&number, &newest],
-            )
-            .await?;
+    let full = doomed.iter().filter(|event| !is_ephemeral(event.flags));
+    for event in full {
+        tx.noted.pruned(shard, event);
     }
     let (removed, _) = remove_events(tx, shard, doomed).await?;
     pruned.events += doomed.len() as u64;
@@ -79,40 +56,23 @@ pub(super) async fn delete_events(
 
 /// Removes events from the journal, and the binaries only they refer to.
 pub(in crate::postgres) async fn remove_events(
-    tx: &Tx,
+    tx: &mut Tx,
     shard: ShardId,
     doomed: &[Doomed],
 ) -> Result<(Vec<Position>, u64)> {
     let blobs = release_blobs(tx, shard, doomed).await?;
     let (seqs, times): (Vec<i64>, Vec<i64>) =
         doomed.iter().map(|event| (event.seq, event.received_at)).unzip();
-    let mut newest = HashMap::<InstanceId, i64>::new();
-    for event in doomed {
-        let last = newest.entry(event.instance).or_default();
-        *last = event.received_at.max(*last);
-    }
-    let (instances, lasts): (Vec<Fixed<16>>, Vec<i64>) =
-        newest.into_iter().map(|(id, last)| (Fixed(id.to_bytes()), last)).unzip();
-    let number = i32::from(shard.0);
-    let now = (!tx.shared.database_clock).then(|| tx.now.as_millis());
-    // The numbers go on from here even if the journal is empty afterwards.
     tx.session
         .execute(
-            "WITH gone AS (DELETE FROM journal j \
-                 USING unnest($2::bigint[], $3::bigint[]) AS g(seq, at) \
-                 WHERE j.shard = $1 AND j.seq = g.seq AND j.received_at = g.at), \
-             noted AS (INSERT INTO instance_state (instance, last_event_at) \
-                 SELECT u.id, u.last FROM unnest($4::bytea[], $5::bigint[]) AS u(id, last) \
-                 ORDER BY u.id ON CONFLICT (instance) DO UPDATE SET last_event_at = \
-                 greatest(instance_state.last_event_at, excluded.last_event_at)) \
-             UPDATE shard SET \
-                 floor = greatest(floor, (SELECT max(seq) FROM unnest($2::bigint[]) AS m(seq))), \
-                 floor_at = greatest(floor_at, coalesce($6, zapbus_now()), \
-                     (SELECT max(at) FROM unnest($3::bigint[]) AS m(at))) \
-             WHERE shard = $1",
-            &[&number, &seqs, &times, &instances, &lasts, &now],
+            "DELETE FROM journal j USING unnest($2::bigint[], $3::bigint[]) AS g(seq, at) \
+             WHERE j.shard = $1 AND j.seq = g.seq AND j.received_at = g.at",
+            &[&i32::from(shard.0), &seqs, &times],
         )
         .await?;
+    for event in doomed {
+        tx.noted.removed(shard, event);
+    }
     Ok((seqs.into_iter().map(position).collect(), blobs))
 }
 
