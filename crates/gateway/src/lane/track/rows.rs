@@ -112,8 +112,14 @@ impl Track {
         }
         // Rows come by due time: if the last one is not due yet, all that are have been seen.
         let saw_all = complete || rows.last().is_some_and(|row| row.due > now);
-        if complete && meanwhile.is_empty() && self.misses_rows(&rows) {
-            self.rows.recount = true;
+        if complete && self.misses_rows(|key| rows.iter().any(|row| row.key == key)) {
+            // Of a chat that something was settled of meanwhile these rows tell nothing.
+            let is_known = |key| meanwhile.values().any(|it| *it == key);
+            let known = |key| is_known(key) || rows.iter().any(|row| row.key == key);
+            match self.misses_rows(known) {
+                true => self.rows.recount = true,
+                false => self.look_again(now),
+            }
         }
         for row in rows {
             let place = self.place_of(&row);
@@ -133,9 +139,8 @@ impl Track {
 
     /// A key is held by a row that is not there any more: somebody called it off, or erased its
     /// event.
-    fn misses_rows(&self, rows: &[DueRow]) -> bool {
-        let is_missing =
-            |key: u64| !self.is_unwritten(key) && !rows.iter().any(|row| row.key == key);
+    fn misses_rows(&self, is_there: impl Fn(u64) -> bool) -> bool {
+        let is_missing = |key: u64| !self.is_unwritten(key) && !is_there(key);
         self.selection.ordering == Ordering::Strict && self.rows.holds.blocked().any(is_missing)
     }
 
