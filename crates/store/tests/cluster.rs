@@ -103,7 +103,8 @@ async fn what_memory_has_shown_the_journal_does_not_deny() {
         });
     }
     let mut seen = 0;
-    while !writers.is_empty() {
+    // Until the other node has heard of some of it, however busy the machine is.
+    while !writers.is_empty() || seen == 0 {
         while writers.try_join_next().is_some() {}
         let Some(memory) = a.tail_after_in(shard, Reader::All, floor, Limit::default()) else {
             panic!("memory holds all of it");
@@ -113,7 +114,6 @@ async fn what_memory_has_shown_the_journal_does_not_deny() {
         assert!(journal.upto >= memory.upto, "shown up to {:?}: {journal:?}", memory.upto);
         seen = memory.events.len();
     }
-    assert!(seen > 0, "nothing was seen meanwhile");
     a.close().await;
     b.close().await;
 }
