@@ -208,8 +208,13 @@ impl Track {
         self.reaches.iter().any(|reach| reach.is_unwritten(key))
     }
 
+    /// Whether an event, by the place that ids of deliveries give it, is being sent.
+    pub(crate) fn is_sending(&self, seq: Position, shard: ShardId) -> bool {
+        self.is_busy(self.place(seq, shard))
+    }
+
     /// It is being sent, or what came of it is being written.
-    pub(crate) fn is_busy(&self, place: Place) -> bool {
+    fn is_busy(&self, place: Place) -> bool {
         self.reach(place.shard).is_some_and(|reach| reach.is_busy(place.seq))
     }
 
@@ -444,13 +449,17 @@ impl Track {
         self.reaches.iter().find(|reach| reach.shard() == shard)
     }
 
-    /// Where a row's event is: of a destination of one instance rows do not say in which shard.
     fn place_of(&self, row: &DueRow) -> Place {
+        self.place(row.seq, row.shard)
+    }
+
+    /// Where an event is: of a destination of one instance, rows and ids do not say in which shard.
+    fn place(&self, seq: Position, shard: ShardId) -> Place {
         let shard = match self.reaches.as_slice() {
             [only] => only.shard(),
-            _ => row.shard,
+            _ => shard,
         };
-        Place { seq: row.seq, shard }
+        Place { seq, shard }
     }
 }
 

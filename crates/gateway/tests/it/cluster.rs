@@ -63,8 +63,8 @@ async fn an_app_level_source_is_known_on_all_nodes() {
     let first = Gateway::start(|_| {}).await;
     let second = first.start_node(|_| {}).await;
     // Nobody has one yet, and the second node knows.
-    expect_problem(post(&second, "/sources/cloud-api", "hush", TEXT).await, 401, "wrong_signature")
-        .await;
+    let nobody = post(&second, "/sources/cloud-api", "hush", TEXT).await;
+    expect_problem(nobody, 404, "account_not_found").await;
     tenant(&first, "acme", "hush", Some("900000000000101")).await;
     soon("the source is known", async || {
         post(&second, "/sources/cloud-api", "hush", TEXT).await.status() == 200

@@ -427,7 +427,7 @@ async fn a_quiet_part_of_the_journal_does_not_pay_for_a_loud_one() {
     // What is owed goes when there is nothing else, of whatever part: the oldest first.
     let of_loud = engine.lane(loud, Start::Beginning).await;
     let of_fresh = engine.lane(fresh, Start::Beginning).await;
-    let policy = RetentionPolicy { max_bytes: 1 << 20, ..policy };
+    let policy = RetentionPolicy { max_bytes: 3 << 19, ..policy };
     let pruned = engine.prune(&policy).await;
     assert!(pruned.gaps >= 2, "{pruned:?}");
     assert!(engine.store().lane(lane).await.unwrap().unwrap().cursor >= owed[99]);

@@ -8,7 +8,7 @@ use zapbus_store::{Activity, LIVE, RunState, StoreError};
 
 use super::{Lane, LaneStatus, Phase, STORE_PAUSE, beginning::selection};
 use crate::lane::roster::{Command, Mode, Rest, Ring};
-use crate::lane::track::{Place, Track};
+use crate::lane::track::Track;
 
 impl Lane {
     /// Lets go of replays that are over.
@@ -79,8 +79,8 @@ impl Lane {
                 }
             }
             Command::IsSending(id, answer) => {
-                let place = Place { seq: id.seq, shard: id.shard };
-                let sending = self.track(id.lane.run).is_some_and(|track| track.is_busy(place));
+                let track = self.track(id.lane.run);
+                let sending = track.is_some_and(|track| track.is_sending(id.seq, id.shard));
                 // Who has gone does not want to know any more.
                 let _ = answer.send(sending);
             }
