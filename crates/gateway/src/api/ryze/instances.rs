@@ -95,6 +95,8 @@ pub(super) async fn create(
         Err(failure) => warnings.push(format!("websocket: {}", failure.message())),
     }
     let hook = match body.truth(OF_INSTANCE.enabled) {
+        // Off is what it is without a row.
+        Ok(Some(false)) => Ok(None),
         Ok(None) if !body.says_something(OF_INSTANCE.url) => Ok(None),
         Ok(_) => hook::Wanted::read(&app, &body, &OF_INSTANCE).map(Some),
         Err(failure) => Err(failure),
@@ -140,8 +142,9 @@ pub(super) async fn create(
 
 /// What is to be set for the WebSocket, as it stands in the settings.
 fn socket_of(app: &App, body: &Members) -> Result<Option<Value>, Failure> {
-    let Some(wanted) = Wanted::read(&app.config.ryze, body, SOCKET)? else { return Ok(None) };
-    Ok(Some(wanted.over(None).stored()?))
+    let wanted = Wanted::read(&app.config.ryze, body, SOCKET)?;
+    let row = wanted.map(|wanted| wanted.over(None)).filter(|row| row.enabled);
+    Ok(row.map(|row| row.stored()).transpose()?)
 }
 
 /// What is asked for in vain.

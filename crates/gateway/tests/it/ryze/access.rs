@@ -95,15 +95,15 @@ async fn a_token_comes_in_three_ways_and_the_first_counts() {
         let in_query = gateway.client.get(format!("{url}?token={token}"));
         assert_eq!(refused(in_query.send().await.unwrap(), 401).await, "Missing token in header");
 
-        let connect = |path: String, headers| async move {
+        let connect = async |path: String, headers: &[(&'static str, String)]| {
             Socket::connect(&gateway.url, &path, headers).await
         };
-        let query = connect(format!("/ws/mine?token={token}"), &[][..]).await;
+        let query = connect(format!("/ws/mine?token={token}"), &[]).await;
         query.ok().expect("a token in the query").close().await;
         let bearer = [("authorization", format!("Bearer {token}"))];
         connect("/ws/mine".to_owned(), &bearer).await.ok().expect("a bearer").close().await;
         let header = [("token", token.clone())];
-        let wrong = format!("/ws/mine?token=wrong");
+        let wrong = "/ws/mine?token=wrong".to_owned();
         connect(wrong, &header).await.ok().expect("the header counts").close().await;
         let Err((status, body)) = connect("/ws/mine?token=wrong".to_owned(), &[]).await else {
             panic!("a wrong token was let in");

@@ -102,6 +102,18 @@ async fn a_part_that_is_wrong_does_not_stand_in_the_way() {
 }
 
 #[tokio::test]
+async fn what_is_off_from_the_beginning_has_no_row() {
+    let gateway = start().await;
+    let client = Client::of(&gateway).await;
+    let off = json!({ "webhookEnabled": false, "webhookURL": "", "websocketEnabled": false });
+    let (made, own) = client.instance("shop", off).await;
+    assert!(made.get("warnings").is_none(), "{made}");
+    assert_eq!(own.read("/api/events/getWebhook/shop").await["webhooks"], json!([]));
+    refused(own.get("/api/events/getWebsocket/shop").await, 404).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_the_instance_itself_makes_none() {
     let gateway = start_with(|config| config.ryze.max_instances = 2).await;
     let client = Client::of(&gateway).await;

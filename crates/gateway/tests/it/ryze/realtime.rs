@@ -286,10 +286,11 @@ async fn a_restart_says_so_and_a_subscriber_misses_nothing() {
     say(&gateway, "one").await;
     assert_eq!(heard(&mut socket).await, "one");
     let reading = tokio::spawn(async move { socket.closed().await });
+    let token = own.token.clone();
     let gateway = gateway.restart().await;
     assert_eq!(reading.await.unwrap().0, 1001);
     say(&gateway, "two").await;
-    let own = Client::with(&gateway, &own.token);
+    let own = Client::with(&gateway, &token);
     let mut socket = own.socket("/ws/shop?subscriber=panel").await;
     // What was written last may come again, but nothing is missing.
     let mut next = heard(&mut socket).await;

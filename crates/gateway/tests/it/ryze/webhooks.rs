@@ -64,8 +64,9 @@ async fn a_webhook_is_set_as_a_whole_and_read_back() {
     assert_eq!(labels, ["Alpha", "default", "zeta"]);
     assert_eq!(read["webhooks"][2]["events"], json!(["group.flow"]));
     assert_eq!(refused(own.get(&format!("{GET}?label=no")).await, 404).await, "Webhook not found");
+    let token = own.token.clone();
     let gateway = gateway.restart().await;
-    let own = Client::with(&gateway, &own.token);
+    let own = Client::with(&gateway, &token);
     assert_eq!(own.read(GET).await, read);
     gateway.stop().await;
 }

@@ -44,8 +44,9 @@ async fn it_is_set_as_a_whole_and_read_back() {
     let blank = own.set(SET, &json!({ "enabled": true, "blankToken": true })).await;
     assert_eq!(blank["websocket"]["blankToken"], true);
     own.set(SET, &json!({ "enabled": true })).await;
+    let token = own.token.clone();
     let gateway = gateway.restart().await;
-    let own = Client::with(&gateway, &own.token);
+    let own = Client::with(&gateway, &token);
     assert_eq!(own.read(GET).await["websocket"], blank["websocket"]);
     gateway.stop().await;
 }
