@@ -11,6 +11,7 @@ mod native;
 mod openapi;
 pub mod page;
 mod root;
+pub mod ryze;
 mod sources;
 pub mod token;
 pub mod vzaps;
@@ -31,6 +32,9 @@ pub fn router(app: App) -> Router {
     let (mut router, _) = routes().split_for_parts();
     if app.config.vzaps.enabled {
         router = router.merge(vzaps::router(app.clone()));
+    }
+    if app.config.ryze.enabled {
+        router = router.merge(ryze::router(app.clone()));
     }
     router
         .merge(openapi::router())

@@ -376,15 +376,15 @@ impl Lanes {
     pub async fn send_test(&self, spec: &Spec, event: &Event) -> Result<Vec<Report>, String> {
         let channel = self.shared.open_channel(spec).map_err(|error| error.to_string())?;
         let rendering = &self.shared.rendering;
-        let parts =
-            rendering.parts(event, &wanted(spec)).await.map_err(|error| error.to_string())?;
+        let rendered = rendering.parts_of(event, &wanted(spec)).await;
+        let (parts, identity) = rendered.map_err(|error| error.to_string())?;
         let mut reports = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
             let id =
                 if index == 0 { event.id.to_string() } else { format!("{}.{index}", event.id) };
             let message = Message {
                 id,
-                headers: dialect_headers(spec.dialect, event, &part.name, 1),
+                headers: dialect_headers(spec.dialect, event, &identity.name, &part.name, 1),
                 event_name: part.name.clone(),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),

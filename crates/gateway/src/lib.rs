@@ -256,6 +256,7 @@ impl Running {
         // Before anything is kept in it.
         let changes = store.changes();
         let directory = Directory::new(store.clone());
+        let ingest = ingest.heeding(directory.clone());
         tokio::spawn(directory.clone().follow(changes, stopping.clone()));
         let realtime = Realtime::start(realtime::Parts {
             store: store.clone(),

@@ -143,6 +143,15 @@ impl Rendering {
         Ok(parts)
     }
 
+    /// [`Self::parts`], and whose event it is.
+    pub(crate) async fn parts_of(
+        &self,
+        event: &Event,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Arc<[Part]>, Arc<Identity>), RenderFailure> {
+        Ok((self.parts(event, wanted).await?, self.identity(event.instance).await?))
+    }
+
     /// What bodies say of an instance.
     pub(crate) async fn identity(&self, id: InstanceId) -> Result<Arc<Identity>, StoreError> {
         if let Some(identity) = lock(&self.identities).get(&id) {

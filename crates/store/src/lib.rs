@@ -81,8 +81,8 @@ pub use options::{Clock, Key, Options, Postgres, system_clock};
 pub use random::random_bits;
 pub use registry::{
     Account, Activity, Actor, Audit, Credential, DEFAULT_ACCOUNT, Destination, DestinationHead,
-    DestinationScope, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember, Role,
-    Start,
+    DestinationScope, Instance, InstancePatch, InstanceStatus, Quota, RESERVED_INSTANCE, Remember,
+    Role, Start,
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
 pub use shard::{Change, Cluster, Lease, Leases, Node, NodeId, Shard, ShardId};

@@ -544,6 +544,10 @@ impl From<StoreError> for ApiError {
                     .to_owned(),
             },
             StoreError::EventExpired => Self::EventExpired,
+            error @ StoreError::TooMany { on, .. } => Self::Conflict {
+                code: if on { "too_many_enabled" } else { "too_many_destinations" },
+                reason: error.to_string(),
+            },
             StoreError::Refused { reason } => Self::Conflict { code: "refused", reason },
             StoreError::Sealed { what } => Self::Conflict {
                 code: "sealed",

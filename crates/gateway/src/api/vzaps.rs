@@ -20,6 +20,7 @@ mod token;
 mod webhook;
 
 pub use jwt::MIN_LIFETIME_S;
+pub(super) use qr::data_url;
 
 use axum::{
     Router,

@@ -1,4 +1,4 @@
-//! Defaults < file < Evolution's variables < `ZAPBUS_*` < flags, with every mistake told at once.
+//! Defaults < file < Evolution's and `RyzeAPI`'s variables < `ZAPBUS_*` < flags, with every mistake told at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -139,6 +139,7 @@ impl Config {
         let mut layers = Layers::new();
         let file = layers.file(flags, environment);
         layers.evolution(environment);
+        layers.ryze(environment);
         layers.opentelemetry(environment);
         layers.variables(environment);
         for (key, value, flag) in &flags.settings {
@@ -287,6 +288,14 @@ impl Layers {
             if environment.get(name).is_some() {
                 self.notes.push(Note(format!("{name} is set and has no effect in this version")));
             }
+        }
+    }
+
+    /// What RyzeAPI calls the key that it encrypts secrets with.
+    fn ryze(&mut self, environment: &Environment) {
+        let name = "ENCRYPTION_KEY";
+        if let Some(value) = environment.get(name) {
+            self.set_text("encryption_key", value, Origin::Variable(name.to_owned()));
         }
     }
 

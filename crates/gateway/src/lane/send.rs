@@ -124,10 +124,9 @@ impl Outlet {
             shared: self.has_neighbours && task.attempts == 0 && run == LIVE,
             ..wanted(&self.spec)
         };
-        let parts = loop {
-            let rendering = &self.shared.rendering;
-            match rendering.parts(event, &wanted).await {
-                Ok(parts) => break parts,
+        let (parts, identity) = loop {
+            match self.shared.rendering.parts_of(event, &wanted).await {
+                Ok(rendered) => break rendered,
                 Err(RenderFailure::Dialect(error)) => {
                     return Tried::RenderFailed(error.to_string());
                 }
@@ -141,9 +140,11 @@ impl Outlet {
                 0 => event.id.to_string(),
                 n => format!("{}.{n}", event.id),
             };
+            let attempt = task.attempts + 1;
+            let dialect = self.spec.dialect;
             let message = Message {
                 id,
-                headers: dialect_headers(self.spec.dialect, event, &part.name, task.attempts + 1),
+                headers: dialect_headers(dialect, event, &identity.name, &part.name, attempt),
                 event_name: part.name.clone(),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
@@ -185,20 +186,29 @@ pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
     Wanted { dialect: spec.dialect, options, form, shared: false }
 }
 
+const INSTANCE: HeaderName = HeaderName::from_static("x-instance");
 const INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
 const EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
 const DELIVERY_ATTEMPT: HeaderName = HeaderName::from_static("x-delivery-attempt");
 
-/// What the dialect's own product says in headers, for attempt number `attempt`.
+/// What the dialect's own product says in headers, for attempt number `attempt` and an instance of
+/// this name.
 pub(crate) fn dialect_headers(
     dialect: Dialect,
     event: &Event,
+    instance: &str,
     name: &str,
     attempt: u32,
 ) -> Vec<(HeaderName, String)> {
     match dialect {
-        Dialect::Native | Dialect::Evolution | Dialect::Ryze => Vec::new(),
+        Dialect::Native | Dialect::Evolution => Vec::new(),
+        Dialect::Ryze => vec![
+            (INSTANCE, instance.to_owned()),
+            (EVENT_ID, event.id.to_string()),
+            (EVENT_TYPE, name.to_owned()),
+            (DELIVERY_ATTEMPT, attempt.to_string()),
+        ],
         Dialect::Vzaps => vec![
             (INSTANCE_ID, event.instance.to_vzaps()),
             (EVENT_ID, event.id.to_string()),

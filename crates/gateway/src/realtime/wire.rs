@@ -11,6 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite;
 use tokio_util::sync::PollSender;
 
 /// How long the last frame may take: whoever does not read it notices the end all the same.
@@ -22,6 +23,8 @@ pub(super) enum Heard {
     Message(Utf8Bytes),
     /// A sign of life.
     Alive,
+    /// A message that is longer than any may be.
+    TooLong,
     /// The end.
     Closed,
 }
@@ -117,6 +120,7 @@ impl Wire {
                 Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
                     Poll::Ready(Heard::Alive)
                 }
+                Poll::Ready(Some(Err(error))) if is_too_long(&error) => Poll::Ready(Heard::TooLong),
                 Poll::Ready(Some(Ok(Message::Close(_)) | Err(_)) | None) => {
                     Poll::Ready(Heard::Closed)
                 }
@@ -140,4 +144,10 @@ impl Wire {
             let _ = tokio::time::timeout(LAST_WORD, close).await;
         }
     }
+}
+
+/// Whether a client has sent more than is read. The connection is whole all the same.
+fn is_too_long(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref());
+    matches!(cause, Some(tungstenite::Error::Capacity(_)))
 }

@@ -49,6 +49,7 @@ mod postgres;
 mod proxy;
 #[expect(dead_code, reason = "the faults need more of it")]
 mod receiver;
+mod ryze;
 mod server;
 mod shutdown;
 mod simulator;
