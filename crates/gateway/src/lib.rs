@@ -270,7 +270,7 @@ impl Running {
             directory,
             bodies: Bodies::new(
                 ROOM_FOR_BODIES.max(config.ingest.max_body_bytes),
-                ROOM_FOR_STRANGERS.max(config.ingest.max_event_bytes),
+                ROOM_FOR_STRANGERS.max(config.ingest.max_body_bytes),
                 config.http.body_patience(),
             ),
             admin_token_hash: admin.hash,

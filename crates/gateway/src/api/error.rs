@@ -163,15 +163,12 @@ pub enum ApiError {
         /// How many.
         hops: u8,
     },
-    /// A source of a later version.
-    SourceNotAvailable {
-        /// Its kind.
-        kind: String,
-    },
     /// The signature of a source's request is missing or wrong.
     WrongSignature {
         /// Which of the two, and of what.
         reason: &'static str,
+        /// What it must be.
+        expected: &'static str,
     },
     /// The thing is reserved, or managed elsewhere.
     Conflict {
@@ -233,10 +230,9 @@ impl ApiError {
             | Self::EventExpired
             | Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Invalid(_)
-            | Self::UnknownEventType { .. }
-            | Self::IdempotencyKeyReused
-            | Self::SourceNotAvailable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(_) | Self::UnknownEventType { .. } | Self::IdempotencyKeyReused => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::TooManyHops { .. } => StatusCode::LOOP_DETECTED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::TooManyConnections { of_account: true } => StatusCode::TOO_MANY_REQUESTS,
@@ -269,7 +265,6 @@ impl ApiError {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::EventExpired => "event_expired",
             Self::TooManyHops { .. } => "too_many_hops",
-            Self::SourceNotAvailable { .. } => "source_not_available",
             Self::WrongSignature { .. } => "wrong_signature",
             Self::Conflict { code, .. } => code,
             Self::UpgradeRequired => "upgrade_required",
@@ -301,7 +296,6 @@ impl ApiError {
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
             Self::EventExpired => "The event is no longer stored",
             Self::TooManyHops { .. } => "The event goes in circles",
-            Self::SourceNotAvailable { .. } => "That source is not available in this version",
             Self::WrongSignature { .. } => "The signature is missing or wrong",
             Self::Conflict { .. } => "Not possible in this state",
             Self::UpgradeRequired => "This is a stream",
@@ -373,16 +367,7 @@ impl ApiError {
                  probably points back to an ingest URL: break the circle."
             )
             .into(),
-            Self::SourceNotAvailable { kind } => format!(
-                "Sources of type `{kind}` are not available in this version. Available are: \
-                 `cloud-api`, `native`."
-            )
-            .into(),
-            Self::WrongSignature { reason } => format!(
-                "{reason}. The header `X-Hub-Signature-256` must be `sha256=` and the HMAC-SHA256 \
-                 of the raw body under the app secret of this source."
-            )
-            .into(),
+            Self::WrongSignature { reason, expected } => format!("{reason}. {expected}").into(),
             Self::Conflict { reason, .. } => reason.as_str().into(),
             Self::UpgradeRequired => "Open a WebSocket here, or ask for server-sent events with \
                                       `Accept: text/event-stream`. Pages of events are at \
@@ -659,7 +644,10 @@ fn examples() -> Vec<ApiError> {
         ApiError::Malformed(vec![Fault::new("", "EOF while parsing an object")]),
         ApiError::query("limit", "expected a number from 1 to 1000"),
         ApiError::Unauthenticated { reason: "The token is not known" },
-        ApiError::WrongSignature { reason: "The signature does not fit the body" },
+        ApiError::WrongSignature {
+            reason: "The signature does not fit the body",
+            expected: super::sources::cloud_api::EXPECTED,
+        },
         ApiError::Forbidden { needs: "an account or admin token" },
         ApiError::NotFound(What::Account),
         ApiError::NotFound(What::Instance),
@@ -696,7 +684,6 @@ fn examples() -> Vec<ApiError> {
         ApiError::TooManyEvents { limit: 10_000 },
         ApiError::invalid("channel.url", "expected an absolute http or https URL"),
         ApiError::IdempotencyKeyReused,
-        ApiError::SourceNotAvailable { kind: "waha".to_owned() },
         ApiError::UpgradeRequired,
         ApiError::TooManyConnections { of_account: true },
         ApiError::TooManyConnections { of_account: false },
