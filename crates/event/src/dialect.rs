@@ -21,19 +21,30 @@ pub enum Dialect {
     Native,
     /// That of VZaps: `Message`, `ReadReceipt`, and bodies in the shape of whatsmeow's events.
     Vzaps,
+    /// That of Evolution API: `messages.upsert`, and bodies in the shape of Baileys' events.
+    Evolution,
+    /// That of `RyzeAPI`: `message.exchange` and five more.
+    Ryze,
 }
 
-/// What is known beside the event.
-#[derive(Debug, Clone, Copy)]
+/// What is known beside the event. What is not known is empty.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Context<'a> {
     /// The name of the event's instance.
     pub instance_name: &'a str,
+    /// Its token, for dialects whose bodies hold it.
+    pub instance_token: &'a str,
+    /// The number's own address, once it has been connected.
+    pub own_address: Option<&'a str>,
+    /// Where this server is reached, without a slash at its end.
+    pub server_url: &'a str,
+    /// For what kind of destination, where the dialect makes a difference.
+    pub form: evolution::Form<'a>,
 }
 
 /// What a destination or subscription asks of its rendering. Part of the key under which an
 /// encoded body may be shared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Options {
     /// Add the upstream's element as received.
     pub include_raw: bool,
@@ -45,6 +56,12 @@ pub struct Options {
     /// Written for a live connection instead of being posted, where the dialect makes a
     /// difference.
     pub live: bool,
+    /// Put a file that is there into the body, where the dialect has a place for it.
+    pub inline_media: bool,
+    /// What only Evolution's form lets one choose.
+    pub evolution: evolution::Choice,
+    /// What only Ryze's form lets one choose.
+    pub ryze: ryze::Choice,
 }
 
 /// What becomes of an event for which a dialect has no name.
@@ -81,13 +98,15 @@ pub struct RenderError {
 
 impl Dialect {
     /// Every dialect.
-    pub const ALL: &'static [Self] = &[Self::Native, Self::Vzaps];
+    pub const ALL: &'static [Self] = &[Self::Native, Self::Vzaps, Self::Evolution, Self::Ryze];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Vzaps => "vzaps",
+            Self::Evolution => "evolution",
+            Self::Ryze => "ryze",
         }
     }
 
@@ -105,6 +124,13 @@ impl Dialect {
         match self {
             Self::Native => Ok(vec![native::encode(event, context, options)]),
             Self::Vzaps => Ok(vzaps::encode(event, context, options)?.into_iter().collect()),
+            Self::Evolution => {
+                let key = Some(context.instance_token).filter(|it| !it.is_empty());
+                let apikey = key.filter(|_| options.evolution.show_key);
+                let context = evolution::Context { apikey, ..context.into() };
+                evolution::encode(event, &context, &options.into())
+            }
+            Self::Ryze => ryze::encode(event, &context.into(), &options.into()),
         }
     }
 }

@@ -42,7 +42,7 @@ fn event() -> Event {
 
 fn written(event: &Event, include_raw: bool) -> String {
     let options = Options { include_raw, ..Options::default() };
-    let context = Context { instance_name: "loja" };
+    let context = Context { instance_name: "loja", ..Context::default() };
     let mut parts = Dialect::Native.encode(event, &context, &options).unwrap();
     assert_eq!(parts.len(), 1);
     let part = parts.remove(0);
@@ -155,7 +155,11 @@ fn an_envelope_can_be_posted_to_another_gateway() {
             ..event()
         };
         let options = Options { include_raw: true, ..Options::default() };
-        let envelope = native::envelope(&event, &Context { instance_name: "loja" }, &options);
+        let envelope = native::envelope(
+            &event,
+            &Context { instance_name: "loja", ..Context::default() },
+            &options,
+        );
         let draft = Draft::native(&envelope).unwrap();
         assert_eq!((draft.kind, &draft.facet), (event.kind, &event.facet));
         assert_eq!((&draft.data, &draft.raw), (&event.data, &event.raw), "{kind}");

@@ -237,7 +237,7 @@ proptest! {
     #[test]
     fn envelopes_read_back(event in any_event(), include_raw in any::<bool>(), name in ".{0,20}") {
         let options = Options { include_raw, ..Options::default() };
-        let context = Context { instance_name: &name };
+        let context = Context { instance_name: &name, ..Context::default() };
         let parts = Dialect::Native.encode(&event, &context, &options).unwrap();
         prop_assert_eq!(parts.len(), 1);
         prop_assert_eq!(&parts[0].name, event.kind.as_str());

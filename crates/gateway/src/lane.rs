@@ -44,7 +44,7 @@ use zapbus_store::{
 };
 
 pub use self::config::Config;
-pub(crate) use self::send::{dialect_headers, render_options};
+pub(crate) use self::send::{dialect_headers, wanted};
 use self::{
     announce::Voice,
     gate::{Memory, Patience},
@@ -79,6 +79,8 @@ pub struct Parts {
     pub store: Store,
     /// What channels share.
     pub opening: Arc<Opening>,
+    /// Where this server is reached, for dialects whose bodies say so.
+    pub server_url: String,
     /// When things are due.
     pub clock: Clock,
     /// What receivers compare with their own.
@@ -157,11 +159,21 @@ impl Lanes {
     ///
     /// When the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, opening, clock, wall, config, telemetry, watching, tracer, seed } =
-            parts;
+        let Parts {
+            store,
+            opening,
+            server_url,
+            clock,
+            wall,
+            config,
+            telemetry,
+            watching,
+            tracer,
+            seed,
+        } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            rendering: Arc::new(Rendering::new(store.clone())),
+            rendering: Arc::new(Rendering::new(store.clone(), clock.clone(), &server_url)),
             sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),
             read_ahead: Arc::new(Semaphore::new(read_ahead)),
             roster: Mutex::default(),
@@ -361,27 +373,20 @@ impl Lanes {
 
     /// Sends one event past the lane: nothing is logged and no cursor moves. One report for each
     /// part that was sent.
-    pub async fn send_test(
-        &self,
-        spec: &Spec,
-        event: &Event,
-        instance_name: &str,
-    ) -> Result<Vec<Report>, String> {
+    pub async fn send_test(&self, spec: &Spec, event: &Event) -> Result<Vec<Report>, String> {
         let channel = self.shared.open_channel(spec).map_err(|error| error.to_string())?;
-        let context = zapbus_event::dialect::Context { instance_name };
-        let parts = spec
-            .dialect
-            .encode(event, &context, &render_options(spec))
-            .map_err(|error| error.to_string())?;
+        let rendering = &self.shared.rendering;
+        let parts =
+            rendering.parts(event, &wanted(spec)).await.map_err(|error| error.to_string())?;
         let mut reports = Vec::with_capacity(parts.len());
-        for (index, part) in parts.into_iter().enumerate() {
+        for (index, part) in parts.iter().enumerate() {
             let id =
                 if index == 0 { event.id.to_string() } else { format!("{}.{index}", event.id) };
             let message = Message {
                 id,
                 headers: dialect_headers(spec.dialect, event, &part.name, 1),
-                event_name: part.name,
-                body: part.body,
+                event_name: part.name.clone(),
+                body: part.body.clone(),
                 ordering_key: event.ordering_key(),
                 timestamp: (self.shared.wall)(),
                 hops: event.hops.saturating_add(1),

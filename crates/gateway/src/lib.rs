@@ -235,6 +235,7 @@ impl Running {
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
+            server_url: config.public_url(address),
             clock: clock.clone(),
             wall: hooks.clock,
             config: config.lanes.clone(),

@@ -6,14 +6,15 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use lru::LruCache;
 use zapbus_event::{
-    Dialect, Event, EventId, InstanceId,
-    dialect::{Context, Options, Part, RenderError},
+    Dialect, Event, EventId, InstanceId, Kind, Timestamp,
+    dialect::{Context, Options, Part, RenderError, evolution::Form},
 };
-use zapbus_store::{Store, StoreError};
+use zapbus_store::{Clock, Store, StoreError};
 
 /// Why an event could not be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -26,56 +27,114 @@ pub(crate) enum RenderFailure {
     Store(#[from] StoreError),
 }
 
+/// For whom an event is rendered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) dialect: Dialect,
+    pub(crate) options: Options,
+    /// For what kind of destination.
+    pub(crate) form: Form<'a>,
+    /// Others want the same at the same time, so that it is worth remembering.
+    pub(crate) shared: bool,
+}
+
+impl Wanted<'_> {
+    /// Under which key it is remembered, if it is.
+    fn key(&self, event: &Event) -> Option<Key> {
+        // Such a body names the one destination that it is for.
+        let is_own = self.dialect == Dialect::Evolution && self.form != Form::Queue;
+        (self.shared && !is_own).then_some((event.id, self.dialect, self.options))
+    }
+}
+
 /// What makes two renderings of one event the same.
 type Key = (EventId, Dialect, Options);
 
 /// Renderings of the newest events. Bounded by number and by the size of what it keeps.
 pub(crate) struct Rendering {
     store: Store,
+    clock: Clock,
+    /// Where this server is reached.
+    server_url: Box<str>,
     parts: Mutex<LruCache<Key, Arc<[Part]>>>,
-    names: Mutex<LruCache<InstanceId, Arc<str>>>,
-    /// Names that have changed: what was read before the last of them is not worth keeping.
+    identities: Mutex<LruCache<InstanceId, Arc<Identity>>>,
+    addresses: Mutex<LruCache<InstanceId, OwnAddress>>,
+    /// What instances are called has changed: what was read before the last of them is not worth
+    /// keeping.
     changes: AtomicU64,
 }
 
+/// What bodies say of an instance.
+#[derive(Debug, Default)]
+pub(crate) struct Identity {
+    /// Its name; empty when it is gone.
+    pub(crate) name: String,
+    /// Its token; empty when it is gone.
+    pub(crate) token: String,
+}
+
+/// The own address of an instance, as it was at a time.
+#[derive(Debug, Clone)]
+struct OwnAddress {
+    address: Option<Arc<str>>,
+    read_at: Timestamp,
+}
+
 const RENDERINGS: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
-const NAMES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+const INSTANCES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 
 /// A larger rendering is not worth keeping: 512 of them must stay within a few megabytes.
 const MAX_KEPT: usize = 8 << 10;
 
+/// How long an instance may be linked to another number before every body says so.
+const ADDRESS_AGE: Duration = Duration::from_secs(10);
+
 impl Rendering {
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, clock: Clock, server_url: &str) -> Self {
         Self {
             store,
+            clock,
+            server_url: server_url.trim_end_matches('/').into(),
             parts: Mutex::new(LruCache::new(RENDERINGS)),
-            names: Mutex::new(LruCache::new(NAMES)),
+            identities: Mutex::new(LruCache::new(INSTANCES)),
+            addresses: Mutex::new(LruCache::new(INSTANCES)),
             changes: AtomicU64::new(0),
         }
     }
 
-    /// The messages that `event` becomes, in order. `shared`: others want it too, so that it is
-    /// worth remembering.
+    /// The messages that `event` becomes, in order.
     pub(crate) async fn parts(
         &self,
         event: &Event,
-        dialect: Dialect,
-        options: &Options,
-        shared: bool,
+        wanted: &Wanted<'_>,
     ) -> Result<Arc<[Part]>, RenderFailure> {
-        let key = (event.id, dialect, *options);
-        if shared && let Some(parts) = lock(&self.parts).get(&key) {
+        let key = wanted.key(event);
+        if let Some(key) = &key
+            && let Some(parts) = lock(&self.parts).get(key)
+        {
             return Ok(Arc::clone(parts));
         }
         let changes = self.changes();
-        let name = self.instance_name(event.instance).await?;
-        let context = Context { instance_name: &name };
+        let identity = self.identity(event.instance).await?;
+        let own_address = match wanted.dialect {
+            Dialect::Evolution => self.own_address(event).await?,
+            Dialect::Native | Dialect::Vzaps | Dialect::Ryze => None,
+        };
+        let context = Context {
+            instance_name: &identity.name,
+            instance_token: &identity.token,
+            own_address: own_address.as_deref(),
+            server_url: &self.server_url,
+            form: wanted.form,
+        };
         let parts: Arc<[Part]> = match self.store.restored(event).await? {
-            Some(whole) => dialect.encode(&whole, &context, options)?,
-            None => dialect.encode(event, &context, options)?,
+            Some(whole) => wanted.dialect.encode(&whole, &context, &wanted.options)?,
+            None => wanted.dialect.encode(event, &context, &wanted.options)?,
         }
         .into();
-        if shared && parts.iter().map(|part| part.body.len()).sum::<usize>() <= MAX_KEPT {
+        if let Some(key) = key
+            && parts.iter().map(|part| part.body.len()).sum::<usize>() <= MAX_KEPT
+        {
             let mut kept = lock(&self.parts);
             if changes == self.changes() {
                 kept.put(key, Arc::clone(&parts));
@@ -84,40 +143,61 @@ impl Rendering {
         Ok(parts)
     }
 
-    async fn instance_name(&self, id: InstanceId) -> Result<Arc<str>, StoreError> {
-        if let Some(name) = lock(&self.names).get(&id) {
-            return Ok(Arc::clone(name));
+    /// What bodies say of an instance.
+    pub(crate) async fn identity(&self, id: InstanceId) -> Result<Arc<Identity>, StoreError> {
+        if let Some(identity) = lock(&self.identities).get(&id) {
+            return Ok(Arc::clone(identity));
         }
         let changes = self.changes();
         // An instance that is gone leaves events behind that are still owed to global destinations.
-        let name: Arc<str> = match self.store.instance(id).await? {
-            Some(instance) => instance.name.into(),
-            None => "".into(),
+        let identity = match self.store.instance(id).await? {
+            Some(instance) => Identity { name: instance.name, token: instance.token },
+            None => Identity::default(),
         };
-        let mut names = lock(&self.names);
+        let identity = Arc::new(identity);
+        let mut identities = lock(&self.identities);
         if changes == self.changes() {
-            names.put(id, Arc::clone(&name));
+            identities.put(id, Arc::clone(&identity));
         }
-        drop(names);
-        Ok(name)
+        drop(identities);
+        Ok(identity)
+    }
+
+    /// The own address of an event's instance, as it is known by now.
+    async fn own_address(&self, event: &Event) -> Result<Option<Arc<str>>, StoreError> {
+        let now = (self.clock)();
+        let id = event.instance;
+        let known = lock(&self.addresses).get(&id).cloned();
+        // These events are what changes it.
+        let may_change = matches!(event.kind, Kind::InstanceConnected | Kind::InstancePaired);
+        if let Some(known) = known
+            && !may_change
+            && now < known.read_at + ADDRESS_AGE
+        {
+            return Ok(known.address);
+        }
+        let address: Option<Arc<str>> =
+            self.store.instance_status(id).await?.state.address.map(Into::into);
+        lock(&self.addresses).put(id, OwnAddress { address: address.clone(), read_at: now });
+        Ok(address)
     }
 
     fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Anything may have been renamed.
+    /// Anything may be called otherwise.
     pub(crate) fn forget_all(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-        lock(&self.names).clear();
+        lock(&self.identities).clear();
         lock(&self.parts).clear();
     }
 
-    /// An instance was renamed or deleted.
+    /// An instance was renamed, given another token or deleted.
     pub(crate) fn forget(&self, id: InstanceId) {
-        // First: who has read the old name sees this, or comes before what is cleared here.
+        // First: who has read what was sees this, or comes before what is cleared here.
         self.changes.fetch_add(1, Ordering::AcqRel);
-        lock(&self.names).pop(&id);
+        lock(&self.identities).pop(&id);
         lock(&self.parts).clear();
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zapbus_channel as channel;
-use zapbus_event::Dialect;
+use zapbus_event::{
+    Dialect,
+    dialect::{evolution, ryze},
+};
 
 /// Whether events of one chat wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
@@ -78,6 +81,15 @@ pub struct Spec {
     pub fallback: zapbus_event::dialect::Fallback,
     /// Let dialects carry the keys that decrypt media.
     pub media_key: bool,
+    /// Put a file that is there into the body, where the dialect has a place for it.
+    #[serde(default)]
+    pub inline_media: bool,
+    /// What only Evolution's form lets one choose.
+    #[serde(default)]
+    pub evolution: evolution::Choice,
+    /// What only Ryze's form lets one choose.
+    #[serde(default)]
+    pub ryze: ryze::Choice,
 }
 
 /// Sends in flight when a destination does not say.
@@ -100,6 +112,9 @@ impl Spec {
             include_raw: false,
             fallback: zapbus_event::dialect::Fallback::default(),
             media_key: false,
+            inline_media: false,
+            evolution: evolution::Choice::default(),
+            ryze: ryze::Choice::default(),
         }
     }
 

@@ -13,7 +13,7 @@ mod upstream;
 
 pub use names::{Name, NameError, Names, segment, subscription_form};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 
 use self::upstream::Passed;
@@ -36,7 +36,7 @@ pub struct Context<'a> {
 }
 
 /// The envelope differs from one kind of destination to the next, in members and their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form<'a> {
     /// Webhooks and Pusher.
     Webhook {
@@ -44,6 +44,7 @@ pub enum Form<'a> {
         destination: &'a str,
     },
     /// RabbitMQ, and sockets of either kind.
+    #[default]
     Queue,
     /// Amazon SQS.
     Sqs {
@@ -79,6 +80,44 @@ impl Default for Options {
             media_key: true,
             base64: false,
             lite: false,
+        }
+    }
+}
+
+/// What only this dialect lets a destination or subscription choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Choice {
+    /// The names it subscribes to.
+    pub names: Names,
+    /// Write what Evolution API Lite writes ([`Options::lite`]).
+    pub lite: bool,
+    /// Show the instance's token, as `apikey`.
+    pub show_key: bool,
+}
+
+/// Without the `apikey`, which is for the options to show.
+impl<'a> From<&super::Context<'a>> for Context<'a> {
+    fn from(context: &super::Context<'a>) -> Self {
+        Self {
+            instance_name: context.instance_name,
+            sender: context.own_address,
+            server_url: Some(context.server_url).filter(|url| !url.is_empty()),
+            apikey: None,
+            form: context.form,
+        }
+    }
+}
+
+impl From<&super::Options> for Options {
+    fn from(options: &super::Options) -> Self {
+        Self {
+            names: options.evolution.names,
+            fallback: options.fallback,
+            include_raw: options.include_raw,
+            media_key: options.media_key,
+            base64: options.inline_media,
+            lite: options.evolution.lite,
         }
     }
 }
@@ -213,7 +252,8 @@ fn fallback(scene: &Scene<'_>) -> Result<Option<Told>, RenderError> {
         Fallback::Skip => return Ok(None),
         Fallback::Extended => (event.kind.as_str(), event.data.to_vec()),
         Fallback::Native => {
-            let context = super::Context { instance_name: scene.context.instance_name };
+            let instance_name = scene.context.instance_name;
+            let context = super::Context { instance_name, ..super::Context::default() };
             let include_raw = scene.options.include_raw;
             let options = super::Options { include_raw, ..super::Options::default() };
             (names::NATIVE, native::envelope(event, &context, &options))

@@ -56,6 +56,45 @@ pub struct Options {
     pub extended_envelope: bool,
 }
 
+/// What only this dialect lets a destination or subscription choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Choice {
+    /// The names it subscribes to.
+    pub names: Names,
+    /// The shape of `message.content`.
+    pub content: MessageContent,
+    /// Leave the instance's token empty.
+    pub blank_token: bool,
+    /// Add the event's id and time to the envelope.
+    pub extended_envelope: bool,
+}
+
+impl<'a> From<&super::Context<'a>> for Context<'a> {
+    fn from(context: &super::Context<'a>) -> Self {
+        Self {
+            instance_name: context.instance_name,
+            base_url: context.server_url,
+            token: context.instance_token,
+        }
+    }
+}
+
+impl From<&super::Options> for Options {
+    fn from(options: &super::Options) -> Self {
+        let Choice { names, content, blank_token, extended_envelope } = options.ryze;
+        Self {
+            names,
+            fallback: options.fallback,
+            include_raw: options.include_raw,
+            content,
+            blank_token,
+            media_base64: options.inline_media,
+            extended_envelope,
+        }
+    }
+}
+
 /// Writes an event as the messages to send, in order; none when there is no name for it and the
 /// options say to skip it, or when its name is not subscribed to. Several changes of a group in
 /// one event are one message each.
@@ -83,7 +122,8 @@ pub fn encode(
             Fallback::Extended if Name::find(event.kind.as_str()).is_some() => return Ok(parts),
             Fallback::Extended => (event.kind.as_str(), event.data.to_vec()),
             Fallback::Native => {
-                let context = super::Context { instance_name: context.instance_name };
+                let instance_name = context.instance_name;
+                let context = super::Context { instance_name, ..super::Context::default() };
                 let include_raw = options.include_raw;
                 let options = super::Options { include_raw, ..super::Options::default() };
                 (names::NATIVE, native::envelope(event, &context, &options))

@@ -58,7 +58,9 @@ fn live() -> Options {
 }
 
 fn parts(event: &Event, options: &Options) -> Vec<Part> {
-    Dialect::Vzaps.encode(event, &Context { instance_name: "loja" }, options).unwrap()
+    Dialect::Vzaps
+        .encode(event, &Context { instance_name: "loja", ..Context::default() }, options)
+        .unwrap()
 }
 
 /// The only message an event becomes, as JSON.
@@ -283,7 +285,8 @@ fn a_logout_is_a_disconnection_that_says_so() {
 fn a_payload_that_its_type_does_not_allow_is_an_error_and_no_panic() {
     let mut event = event(&sample(Kind::MessageReceived));
     event.data = Bytes::from_static(b"{}");
-    let error =
-        Dialect::Vzaps.encode(&event, &Context { instance_name: "" }, &posted()).unwrap_err();
+    let error = Dialect::Vzaps
+        .encode(&event, &Context { instance_name: "", ..Context::default() }, &posted())
+        .unwrap_err();
     assert!(error.to_string().contains("message.received"), "{error}");
 }

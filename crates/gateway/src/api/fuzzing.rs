@@ -162,7 +162,7 @@ fn expect_whole(draft: Draft) {
         data: draft.data,
         raw: draft.raw,
     };
-    let context = Context { instance_name: "shop" };
+    let context = Context { instance_name: "shop", ..Context::default() };
     let options = Options { include_raw: raw, ..Options::default() };
     let envelope = native::envelope(&event, &context, &options);
     native::parse(&envelope).expect("an envelope reads back");
@@ -232,7 +232,7 @@ const NATIVE_ENVELOPE: &[&str] = &[
 /// What is read is written and read the same.
 fn read_native_envelope(bytes: &[u8]) {
     let Ok(event) = native::parse(bytes) else { return };
-    let context = Context { instance_name: "shop" };
+    let context = Context { instance_name: "shop", ..Context::default() };
     let options = Options { include_raw: true, ..Options::default() };
     let written = native::envelope(&event, &context, &options);
     let again = native::parse(&written).expect("an envelope reads back");

@@ -8,15 +8,23 @@ use std::{
 use bytes::Bytes;
 use http::HeaderName;
 use tokio::sync::OwnedSemaphorePermit;
-use zapbus_channel::{Channel, Message, Outcome, Report, Warrant};
-use zapbus_event::{DestinationId, Dialect, Event, Timestamp, dialect::Options};
+use zapbus_channel::{self as channel, Channel, Message, Outcome, Report, Warrant};
+use zapbus_event::{
+    DestinationId, Dialect, Event, Timestamp,
+    dialect::{Options, evolution::Form},
+};
 use zapbus_store::LIVE;
 
 use super::{
     Shared,
     track::{Task, key_of},
 };
-use crate::{rendering::RenderFailure, spec::Spec, telemetry::Meter, traces::Attempt};
+use crate::{
+    rendering::{RenderFailure, Wanted},
+    spec::Spec,
+    telemetry::Meter,
+    traces::Attempt,
+};
 
 /// How long to wait before an event is read again that could not be rendered for want of the store.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -112,11 +120,13 @@ impl Outlet {
         parts_done: &mut u16,
     ) -> Tried {
         let event = &task.event;
-        let options = render_options(&self.spec);
-        let shared = self.has_neighbours && task.attempts == 0 && run == LIVE;
+        let wanted = Wanted {
+            shared: self.has_neighbours && task.attempts == 0 && run == LIVE,
+            ..wanted(&self.spec)
+        };
         let parts = loop {
             let rendering = &self.shared.rendering;
-            match rendering.parts(event, self.spec.dialect, &options, shared).await {
+            match rendering.parts(event, &wanted).await {
                 Ok(parts) => break parts,
                 Err(RenderFailure::Dialect(error)) => {
                     return Tried::RenderFailed(error.to_string());
@@ -158,14 +168,21 @@ impl Outlet {
     }
 }
 
-/// What the dialect is asked for, by this destination.
-pub(crate) fn render_options(spec: &Spec) -> Options {
-    Options {
+/// What this destination asks of a rendering that nobody shares.
+pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
+    let options = Options {
         include_raw: spec.include_raw,
         fallback: spec.fallback,
         media_key: spec.media_key,
         live: false,
-    }
+        inline_media: spec.inline_media,
+        evolution: spec.evolution,
+        ryze: spec.ryze,
+    };
+    let form = match &spec.channel {
+        channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
+    };
+    Wanted { dialect: spec.dialect, options, form, shared: false }
 }
 
 const INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
@@ -181,7 +198,7 @@ pub(crate) fn dialect_headers(
     attempt: u32,
 ) -> Vec<(HeaderName, String)> {
     match dialect {
-        Dialect::Native => Vec::new(),
+        Dialect::Native | Dialect::Evolution | Dialect::Ryze => Vec::new(),
         Dialect::Vzaps => vec![
             (INSTANCE_ID, event.instance.to_vzaps()),
             (EVENT_ID, event.id.to_string()),

@@ -6,7 +6,10 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use zapbus_event::{Dialect, Event, Timestamp, dialect};
+use zapbus_event::{
+    Dialect, Event, Timestamp,
+    dialect::{self, evolution::Form},
+};
 use zapbus_store::{Place, StoreError};
 
 use super::{
@@ -19,7 +22,11 @@ use super::{
     subscription::{Acks, Subscription},
     wire::{Heard, Wire},
 };
-use crate::{reading::Places, rendering::RenderFailure, telemetry::Realtime as Figures};
+use crate::{
+    reading::Places,
+    rendering::{RenderFailure, Wanted},
+    telemetry::Realtime as Figures,
+};
 
 /// Frames that are written together.
 const BATCH: usize = 64;
@@ -305,8 +312,13 @@ impl<P: Protocol> Connection<P> {
         frames: &mut Vec<Bytes>,
     ) -> Result<(), StoreError> {
         let rendering = &self.realtime.inner.rendering;
-        let shared = !self.feed.lags();
-        match rendering.parts(event, self.dialect, &self.options, shared).await {
+        let wanted = Wanted {
+            dialect: self.dialect,
+            options: self.options,
+            form: Form::Queue,
+            shared: !self.feed.lags(),
+        };
+        match rendering.parts(event, &wanted).await {
             Ok(parts) => self.protocol.event(event, &parts, frames),
             Err(RenderFailure::Store(error)) if !is_final(&error) => return Err(error),
             Err(error) => {

@@ -114,6 +114,7 @@ impl Node {
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
+            server_url: String::new(),
             clock: clock.clone(),
             wall,
             config: config.lanes.clone(),

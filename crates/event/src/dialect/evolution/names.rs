@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::{Filter, Kind, dialect::Fallback};
 
 macro_rules! names {
@@ -156,6 +158,9 @@ impl Names {
     /// What an empty list means.
     pub const ALL: Self = Self { documented: u64::MAX, extended: u64::MAX, native: true };
 
+    /// No name at all.
+    pub const NONE: Self = Self { documented: 0, extended: 0, native: false };
+
     /// Reads a list in any form of the names; an empty one means all. Names that Evolution had
     /// once are taken and mean nothing. Beside its own names there are the extension names of
     /// canonical types (`INSTANCE_PAIRED`) and `GATEWAY_NATIVE`, which only a `fallback` uses.
@@ -166,7 +171,7 @@ impl Names {
         if list.is_empty() {
             return Ok(Self::ALL);
         }
-        let mut names = Self { documented: 0, extended: 0, native: false };
+        let mut names = Self::NONE;
         for (place, given) in list.iter().enumerate() {
             let given = given.as_ref();
             if let Some(name) = Name::find(given) {
@@ -254,6 +259,23 @@ fn extension(name: &str) -> Option<Kind> {
         .iter()
         .find(|kind| !kind.is_operational() && subscription_form(kind.as_str()) == form)
         .copied()
+}
+
+/// As a list; all of them as `null`, since the list may also be of names that mean nothing.
+impl Serialize for Names {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (*self != Self::ALL).then(|| self.list()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Option::<Vec<String>>::deserialize(deserializer)? {
+            None => Ok(Self::ALL),
+            Some(list) if list.is_empty() => Ok(Self::NONE),
+            Some(list) => Self::parse(&list).map_err(de::Error::custom),
+        }
+    }
 }
 
 /// A list with a name that is none.

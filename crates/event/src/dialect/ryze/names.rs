@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::{Filter, Kind, dialect::Fallback};
 
 macro_rules! names {
@@ -86,6 +88,9 @@ impl Names {
     /// What an empty list means.
     pub const ALL: Self = Self { documented: u8::MAX, extended: u64::MAX, native: true };
 
+    /// No name at all.
+    pub const NONE: Self = Self { documented: 0, extended: 0, native: false };
+
     /// Reads a list of names; an empty one means all. Beside the six there are the canonical types
     /// without a counterpart (`chat.updated`) and `gateway.native`, which only a `fallback` uses.
     ///
@@ -95,7 +100,7 @@ impl Names {
         if list.is_empty() {
             return Ok(Self::ALL);
         }
-        let mut names = Self { documented: 0, extended: 0, native: false };
+        let mut names = Self::NONE;
         for given in list {
             let given = given.as_ref();
             if let Some(name) = Name::find(given) {
@@ -169,6 +174,23 @@ impl Names {
         };
         let covered = Name::ALL.iter().filter(|name| name.patterns().iter().all(passes));
         covered.copied().collect()
+    }
+}
+
+/// As a list; all of them as `null`, since the list may also be of names that mean nothing.
+impl Serialize for Names {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (*self != Self::ALL).then(|| self.list()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Option::<Vec<String>>::deserialize(deserializer)? {
+            None => Ok(Self::ALL),
+            Some(list) if list.is_empty() => Ok(Self::NONE),
+            Some(list) => Self::parse(&list).map_err(de::Error::custom),
+        }
     }
 }
 

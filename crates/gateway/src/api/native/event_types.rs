@@ -80,7 +80,7 @@ fn describe(kind: Kind) -> Result<EventType, ApiError> {
         InstanceId::from_bytes(1_u128.to_be_bytes()),
         Timestamp::from_millis(1_767_225_600_000),
     );
-    let context = Context { instance_name: "shop" };
+    let context = Context { instance_name: "shop", ..Context::default() };
     let mut samples = std::collections::BTreeMap::new();
     for dialect in Dialect::ALL {
         let parts = dialect

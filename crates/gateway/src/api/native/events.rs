@@ -316,7 +316,7 @@ async fn envelope(
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(unknown) => unknown.insert(name_of(app, event.instance).await?),
     };
-    let context = Context { instance_name: name };
+    let context = Context { instance_name: name, ..Context::default() };
     let options = Options { include_raw, ..Options::default() };
     Ok(match app.store.restored(event).await? {
         Some(whole) => native::envelope(&whole, &context, &options),

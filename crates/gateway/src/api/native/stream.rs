@@ -242,6 +242,7 @@ impl Asked {
                 },
                 media_key: query.media_key,
                 live: true,
+                ..Options::default()
             },
             acks: match query.ack {
                 Some(Ack::Explicit) => Acks::Explicit,

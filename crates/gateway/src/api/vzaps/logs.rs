@@ -157,7 +157,7 @@ impl<'a> Page<'a> {
             return Ok(None);
         }
         let parts = parts(self.app, event, self.destination).await?;
-        Ok(parts.into_iter().next())
+        Ok(parts.first().cloned())
     }
 }
 

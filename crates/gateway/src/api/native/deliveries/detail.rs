@@ -1,20 +1,18 @@
 //! One delivery: every attempt, what was sent, and sending it again.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use zapbus_event::{
-    Event, Timestamp,
-    dialect::{Context, Part, RenderError},
-};
+use zapbus_event::{Event, Timestamp, dialect::Part};
 use zapbus_store::{Attempt, Destination};
 
 use super::{
     super::{
         complete,
         destinations::document::{known_spec, spec_of},
-        events::name_of,
     },
     DeliveryAnswer, find,
 };
@@ -25,8 +23,8 @@ use crate::{
         error::{ApiError, Named, What},
     },
     app::App,
-    lane::render_options,
-    spec::Spec,
+    lane::wanted,
+    rendering::RenderFailure,
 };
 
 /// A delivery with its attempts and what was sent.
@@ -154,15 +152,17 @@ async fn rendered(
     destination: &Destination,
 ) -> Result<Result<RenderedRequest, NoRequest>, ApiError> {
     let Some(spec) = known_spec(destination)? else { return Ok(Err(NoRequest::NoChannel)) };
-    // Its delivery is dead for that reason, and the attempts say what the dialect says.
-    let Ok(parts) = encoded(app, event, &spec).await? else {
-        return Ok(Err(NoRequest::RenderFailed));
+    let parts = match app.lanes.rendering().parts(event, &wanted(&spec)).await {
+        Ok(parts) => parts,
+        // Its delivery is dead for that reason, and the attempts say what the dialect says.
+        Err(RenderFailure::Dialect(_)) => return Ok(Err(NoRequest::RenderFailed)),
+        Err(RenderFailure::Store(error)) => return Err(error.into()),
     };
     let parts = parts
-        .into_iter()
+        .iter()
         .map(|part| {
             let body = serde_json::from_slice(&part.body).map_err(ApiError::internal)?;
-            Ok(RenderedPart { name: part.name, body })
+            Ok(RenderedPart { name: part.name.clone(), body })
         })
         .collect::<Result<_, ApiError>>()?;
     Ok(Ok(RenderedRequest { rendered_again: true, parts }))
@@ -173,20 +173,12 @@ pub(in crate::api) async fn parts(
     app: &App,
     event: &Event,
     destination: &Destination,
-) -> Result<Vec<Part>, ApiError> {
-    encoded(app, event, &spec_of(destination)?).await?.map_err(ApiError::internal)
-}
-
-async fn encoded(
-    app: &App,
-    event: &Event,
-    spec: &Spec,
-) -> Result<Result<Vec<Part>, RenderError>, ApiError> {
-    let name = name_of(app, event.instance).await?;
-    let restored = app.store.restored(event).await?;
-    let event = restored.as_ref().unwrap_or(event);
-    let context = Context { instance_name: &name };
-    Ok(spec.dialect.encode(event, &context, &render_options(spec)))
+) -> Result<Arc<[Part]>, ApiError> {
+    let spec = spec_of(destination)?;
+    app.lanes.rendering().parts(event, &wanted(&spec)).await.map_err(|failure| match failure {
+        RenderFailure::Store(error) => error.into(),
+        RenderFailure::Dialect(error) => ApiError::internal(error),
+    })
 }
 
 /// Sends one delivery again, now, whatever became of it.

@@ -90,15 +90,12 @@ pub(in crate::api::native) async fn test_destination(
             .map_err(|unknown| ApiError::UnknownEventType { path: "type".to_owned(), unknown })?,
     };
     let spec = spec_of(&destination)?;
-    let (instance, name) = match destination.instance {
-        Some(id) => (id, app.directory.instance(id).await?.map(|it| it.instance.name.clone())),
-        None => {
-            let reserved = app.directory.reserved(destination.account).await?;
-            (reserved.instance.id, Some(reserved.instance.name.clone()))
-        }
+    let instance = match destination.instance {
+        Some(id) => id,
+        None => app.directory.reserved(destination.account).await?.instance.id,
     };
     let event = sample(&app, kind, instance)?;
-    let sent = app.lanes.send_test(&spec, &event, name.as_deref().unwrap_or("")).await;
+    let sent = app.lanes.send_test(&spec, &event).await;
     let reports = sent.map_err(|reason| ApiError::Conflict { code: "cannot_be_sent", reason })?;
     let messages: Vec<Exchange> = reports
         .into_iter()

@@ -212,6 +212,8 @@ fn default_retry(dialect: Dialect) -> Retry {
         preset: match dialect {
             Dialect::Native => Preset::Native,
             Dialect::Vzaps => Preset::Vzaps,
+            Dialect::Evolution => Preset::Evolution,
+            Dialect::Ryze => Preset::Ryze,
         },
         ..Retry::default()
     }
