@@ -17,7 +17,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::header;
+use http::{HeaderMap, header};
 use zapbus_event::{
     InstanceId,
     source::{self, Decoded, evolution, waha, wuzapi},
@@ -149,10 +149,10 @@ impl Callback {
     async fn find(
         app: &App,
         product: Product,
-        request: &Request,
+        headers: &HeaderMap,
         target: &str,
     ) -> Result<Self, ApiError> {
-        let known = door::instance(app, request.headers(), target).await?;
+        let known = door::instance(app, headers, target).await?;
         match &known.source {
             Source::Bridge(bridge) if bridge.product == product => {
                 Ok(Self { instance: known.instance.id, bridge: bridge.clone() })
@@ -173,7 +173,7 @@ async fn receive(
     request: Request,
 ) -> Result<Response, ApiError> {
     let visit = Visit::of(product.kind(), &request);
-    let callback = Callback::find(app, product, &request, target).await;
+    let callback = Callback::find(app, product, request.headers(), target).await;
     let callback = callback.map_err(|error| visit.lost(app, error))?;
     let result = store(app, &callback, segment, request).await;
     visit.answer(app, || callback.instance.to_string(), result)
@@ -207,7 +207,9 @@ async fn store(
     };
     let decoded = match read.bytes.len() {
         0..=AT_ONCE => post.decoded(),
-        _ => tokio::task::spawn_blocking(|| post.decoded()).await.map_err(ApiError::internal)?,
+        _ => {
+            tokio::task::spawn_blocking(move || post.decoded()).await.map_err(ApiError::internal)?
+        }
     };
     let decoded = decoded.ok_or_else(|| proof::refusal(bridge.product, proof::DOES_NOT_FIT))?;
     let inline = app.config.store.inline_bytes;
