@@ -54,6 +54,8 @@ pub enum What {
     Backup,
     /// A named subscriber.
     Subscriber,
+    /// The file of an event.
+    File,
     /// A path of the API.
     Route,
 }
@@ -71,6 +73,7 @@ impl What {
             Self::Credential => "credential",
             Self::Backup => "backup",
             Self::Subscriber => "subscriber",
+            Self::File => "file",
             Self::Route => "route",
         }
     }
@@ -87,6 +90,7 @@ impl What {
             Self::Credential => "credential_not_found",
             Self::Backup => "backup_not_found",
             Self::Subscriber => "subscriber_not_found",
+            Self::File => "file_not_found",
             Self::Route => "route_not_found",
         }
     }
@@ -177,6 +181,11 @@ pub enum ApiError {
         /// Why.
         reason: String,
     },
+    /// A range that begins behind the end of a file.
+    RangeBeyond {
+        /// Bytes of the file.
+        length: u64,
+    },
     /// A stream was asked for in a way that is none.
     UpgradeRequired,
     /// As many live connections as there may be.
@@ -234,6 +243,7 @@ impl ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::TooManyHops { .. } => StatusCode::LOOP_DETECTED,
+            Self::RangeBeyond { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::TooManyConnections { of_account: true } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy
@@ -267,6 +277,7 @@ impl ApiError {
             Self::TooManyHops { .. } => "too_many_hops",
             Self::WrongSignature { .. } => "wrong_signature",
             Self::Conflict { code, .. } => code,
+            Self::RangeBeyond { .. } => "range_beyond",
             Self::UpgradeRequired => "upgrade_required",
             Self::TooManyConnections { .. } => "too_many_connections",
             Self::Busy => "busy",
@@ -298,6 +309,7 @@ impl ApiError {
             Self::TooManyHops { .. } => "The event goes in circles",
             Self::WrongSignature { .. } => "The signature is missing or wrong",
             Self::Conflict { .. } => "Not possible in this state",
+            Self::RangeBeyond { .. } => "The file ends before that",
             Self::UpgradeRequired => "This is a stream",
             Self::TooManyConnections { .. } => "Too many live connections",
             Self::Busy => "Too busy",
@@ -369,6 +381,9 @@ impl ApiError {
             .into(),
             Self::WrongSignature { reason, expected } => format!("{reason}. {expected}").into(),
             Self::Conflict { reason, .. } => reason.as_str().into(),
+            Self::RangeBeyond { length } => {
+                format!("The file has {length} bytes; ask for a range that begins in it.").into()
+            }
             Self::UpgradeRequired => "Open a WebSocket here, or ask for server-sent events with \
                                       `Accept: text/event-stream`. Pages of events are at \
                                       `/events`."
@@ -493,6 +508,13 @@ impl IntoResponse for ApiError {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                if let Self::RangeBeyond { length } = self
+                    && let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}"))
+                {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
             StatusCode::UPGRADE_REQUIRED => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
@@ -578,6 +600,8 @@ problem_sets! {
     Ingesting: 400 401 403 404 408 409 413 422 500 503 508;
     /// [`Named`], and those of streams.
     Streaming: 400 401 403 404 409 426 429 500 503;
+    /// Those of a link to a file.
+    Fetching: 400 403 404 416 500 503;
     /// Those of a source's handshake.
     Greeting: 403 404 409 500 503;
     /// Those of a source.
@@ -658,6 +682,7 @@ fn examples() -> Vec<ApiError> {
         ApiError::NotFound(What::Credential),
         ApiError::NotFound(What::Backup),
         ApiError::NotFound(What::Subscriber),
+        ApiError::NotFound(What::File),
         ApiError::NotFound(What::Route),
         ApiError::MethodNotAllowed,
         ApiError::SlowBody,
@@ -684,6 +709,7 @@ fn examples() -> Vec<ApiError> {
         ApiError::TooManyEvents { limit: 10_000 },
         ApiError::invalid("channel.url", "expected an absolute http or https URL"),
         ApiError::IdempotencyKeyReused,
+        ApiError::RangeBeyond { length: 1_024 },
         ApiError::UpgradeRequired,
         ApiError::TooManyConnections { of_account: true },
         ApiError::TooManyConnections { of_account: false },

@@ -3,6 +3,7 @@
 
 mod again;
 mod files;
+mod links;
 mod products;
 
 use hmac::{Hmac, KeyInit, Mac};
