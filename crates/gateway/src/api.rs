@@ -7,6 +7,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod idempotency;
+mod media;
 mod native;
 mod openapi;
 pub mod page;
@@ -46,7 +47,10 @@ pub fn router(app: App) -> Router {
 
 /// The routes that the description knows.
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::frame()).merge(native::router()).merge(sources::router())
+    OpenApiRouter::with_openapi(openapi::frame())
+        .merge(native::router())
+        .merge(sources::router())
+        .merge(media::router())
 }
 
 async fn no_route() -> ApiError {

@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::{
     api::{ryze, vzaps},
-    backups, lane, realtime, server,
+    backups, lane, media, realtime, server,
     telemetry::{self, logs},
     traces,
 };
@@ -72,6 +72,8 @@ pub struct Config {
     pub retention: Retention,
     /// Backups.
     pub backup: backups::Config,
+    /// Files of messages.
+    pub media: media::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
     /// Live connections.
@@ -111,6 +113,7 @@ impl Default for Config {
             cluster: Cluster::default(),
             retention: Retention::default(),
             backup: backups::Config::default(),
+            media: media::Config::default(),
             lanes: lane::Config::default(),
             realtime: realtime::Config::default(),
             vzaps: vzaps::Config::default(),
@@ -422,6 +425,7 @@ impl Config {
             ("http", self.http.check()),
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
+            ("media", self.media.check()),
             ("lanes", self.lanes.check()),
             ("realtime", self.realtime.check()),
             ("vzaps", self.vzaps.check()),

@@ -52,6 +52,7 @@ use self::{
     roster::{Command, Mode, Rest, Roster, live},
 };
 use crate::{
+    media::Links,
     rendering::Rendering,
     spec::{Retry, Spec},
     telemetry::{self, Telemetry},
@@ -81,6 +82,8 @@ pub struct Parts {
     pub opening: Arc<Opening>,
     /// Where this server is reached, for dialects whose bodies say so.
     pub server_url: String,
+    /// Makes links to files.
+    pub links: Arc<Links>,
     /// When things are due.
     pub clock: Clock,
     /// What receivers compare with their own.
@@ -163,6 +166,7 @@ impl Lanes {
             store,
             opening,
             server_url,
+            links,
             clock,
             wall,
             config,
@@ -173,7 +177,7 @@ impl Lanes {
         } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            rendering: Arc::new(Rendering::new(store.clone(), clock.clone(), &server_url)),
+            rendering: Arc::new(Rendering::new(store.clone(), clock.clone(), &server_url, links)),
             sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),
             read_ahead: Arc::new(Semaphore::new(read_ahead)),
             roster: Mutex::default(),

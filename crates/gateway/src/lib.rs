@@ -27,6 +27,7 @@ pub mod directory;
 pub mod first_start;
 pub mod ingest;
 pub mod lane;
+pub mod media;
 mod reading;
 pub mod realtime;
 mod rendering;
@@ -58,6 +59,7 @@ use crate::{
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
+    media::Links,
     realtime::Realtime,
     server::{Front, Server, answers::Answers, tls::Tls},
     telemetry::{Telemetry, readiness::Readiness},
@@ -232,10 +234,12 @@ impl Running {
         if let Some(tracer) = &tracer {
             ingest = ingest.traced(tracer.clone(), hooks.clock.clone());
         }
+        let links = Arc::new(Links::new(&store, &config.public_url(address), config.media));
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
             server_url: config.public_url(address),
+            links: links.clone(),
             clock: clock.clone(),
             wall: hooks.clock,
             config: config.lanes.clone(),
@@ -272,7 +276,7 @@ impl Running {
             directory,
             bodies: Bodies::new(
                 ROOM_FOR_BODIES.max(config.ingest.max_body_bytes),
-                ROOM_FOR_STRANGERS.max(config.ingest.max_event_bytes),
+                ROOM_FOR_STRANGERS.max(config.ingest.max_body_bytes),
                 config.http.body_patience(),
             ),
             admin_token_hash: admin.hash,
@@ -285,6 +289,7 @@ impl Running {
             realtime,
             telemetry,
             egress,
+            links,
             opening,
             guesses: Guesses::default(),
             refusals: Refusals::default(),

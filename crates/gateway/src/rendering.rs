@@ -16,6 +16,8 @@ use zapbus_event::{
 };
 use zapbus_store::{Clock, Store, StoreError};
 
+use crate::media::Links;
+
 /// Why an event could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RenderFailure {
@@ -56,6 +58,7 @@ pub(crate) struct Rendering {
     clock: Clock,
     /// Where this server is reached.
     server_url: Box<str>,
+    links: Arc<Links>,
     parts: Mutex<LruCache<Key, Arc<[Part]>>>,
     identities: Mutex<LruCache<InstanceId, Arc<Identity>>>,
     addresses: Mutex<LruCache<InstanceId, OwnAddress>>,
@@ -90,11 +93,12 @@ const MAX_KEPT: usize = 8 << 10;
 const ADDRESS_AGE: Duration = Duration::from_secs(10);
 
 impl Rendering {
-    pub(crate) fn new(store: Store, clock: Clock, server_url: &str) -> Self {
+    pub(crate) fn new(store: Store, clock: Clock, server_url: &str, links: Arc<Links>) -> Self {
         Self {
             store,
             clock,
             server_url: server_url.trim_end_matches('/').into(),
+            links,
             parts: Mutex::new(LruCache::new(RENDERINGS)),
             identities: Mutex::new(LruCache::new(INSTANCES)),
             addresses: Mutex::new(LruCache::new(INSTANCES)),
@@ -127,11 +131,14 @@ impl Rendering {
             server_url: &self.server_url,
             form: wanted.form,
         };
-        let parts: Arc<[Part]> = match self.store.restored(event).await? {
-            Some(whole) => wanted.dialect.encode(&whole, &context, &wanted.options)?,
-            None => wanted.dialect.encode(event, &context, &wanted.options)?,
-        }
-        .into();
+        let whole = self.store.restored(event).await?;
+        let whole = whole.as_ref().unwrap_or(event);
+        let now = (self.clock)();
+        let linked = self.links.delivered(whole, wanted.dialect, &wanted.options, now);
+        // A link ends; what was rendered with it is not for later.
+        let key = key.filter(|_| linked.is_none());
+        let shown = linked.as_ref().unwrap_or(whole);
+        let parts: Arc<[Part]> = wanted.dialect.encode(shown, &context, &wanted.options)?.into();
         if let Some(key) = key
             && parts.iter().map(|part| part.body.len()).sum::<usize>() <= MAX_KEPT
         {

@@ -74,7 +74,7 @@ pub use delivery::{
     Run, RunCount, RunState, Settlement, ShardStart, State, Status, Stretch, Urgency,
 };
 pub use error::{AppendError, OpenError, StoreError};
-pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
+pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader, StoredFile};
 pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
 pub use options::{Clock, Key, Options, Postgres, system_clock};

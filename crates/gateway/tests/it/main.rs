@@ -16,6 +16,7 @@ mod api_shared_apps;
 mod api_statistics;
 mod backups;
 mod binary;
+mod bridges;
 mod cluster;
 mod command_deliveries;
 mod command_line;
