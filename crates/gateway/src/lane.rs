@@ -378,6 +378,7 @@ impl Lanes {
         let rendering = &self.shared.rendering;
         let parts =
             rendering.parts(event, &wanted(spec)).await.map_err(|error| error.to_string())?;
+        let identity = rendering.identity(event.instance).await.map_err(|it| it.to_string())?;
         let mut reports = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
             let id =
@@ -386,6 +387,7 @@ impl Lanes {
                 id,
                 headers: dialect_headers(spec.dialect, event, &part.name, 1),
                 event_name: part.name.clone(),
+                instance_name: Arc::clone(&identity.name),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
                 timestamp: (self.shared.wall)(),

@@ -10,7 +10,7 @@ use http::HeaderName;
 use tokio::sync::OwnedSemaphorePermit;
 use zapbus_channel::{self as channel, Channel, Message, Outcome, Report, Warrant};
 use zapbus_event::{
-    DestinationId, Dialect, Event, Timestamp,
+    DestinationId, Dialect, Event, InstanceId, Timestamp,
     dialect::{Options, evolution::Form},
 };
 use zapbus_store::LIVE;
@@ -135,6 +135,10 @@ impl Outlet {
                 Err(RenderFailure::Store(_)) => tokio::time::sleep(STORE_PAUSE).await,
             }
         };
+        let instance_name = match self.channel.names_instances() {
+            true => self.instance_name(event.instance).await,
+            false => "".into(),
+        };
         let mut last = None;
         for (index, part) in parts.iter().enumerate().skip(usize::from(*parts_done)) {
             let id = match index {
@@ -145,6 +149,7 @@ impl Outlet {
                 id,
                 headers: dialect_headers(self.spec.dialect, event, &part.name, task.attempts + 1),
                 event_name: part.name.clone(),
+                instance_name: Arc::clone(&instance_name),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
                 timestamp: (self.shared.wall)(),
@@ -166,6 +171,17 @@ impl Outlet {
         }
         last.map_or(Tried::Nothing, Tried::Reported)
     }
+
+    /// The name of an instance, for channels whose own names are made of it.
+    async fn instance_name(&self, id: InstanceId) -> Arc<str> {
+        loop {
+            match self.shared.rendering.identity(id).await {
+                Ok(identity) => return Arc::clone(&identity.name),
+                // As with the event itself: the window stays taken.
+                Err(_) => tokio::time::sleep(STORE_PAUSE).await,
+            }
+        }
+    }
 }
 
 /// What this destination asks of a rendering that nobody shares.
@@ -181,6 +197,8 @@ pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
     };
     let form = match &spec.channel {
         channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
+        channel::Config::Pusher(pusher) => Form::Webhook { destination: &pusher.app_id },
+        channel::Config::Rabbitmq(_) => Form::Queue,
     };
     Wanted { dialect: spec.dialect, options, form, shared: false }
 }
