@@ -95,7 +95,10 @@ impl<P: Peer> Gather<P> {
             tokio::spawn(Arc::clone(self).work());
         }
         report.await.unwrap_or_else(|_| {
-            failed(Outcome::Retry { after: None, scope: Scope::Event }, "the request was broken off")
+            failed(
+                Outcome::Retry { after: None, scope: Scope::Event },
+                "the request was broken off",
+            )
         })
     }
 

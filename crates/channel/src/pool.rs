@@ -32,8 +32,8 @@ use crate::{
 };
 use connection::{Connection, Forward, Many, One, Open};
 pub(crate) use connection::{Form, Lent, Wire};
-pub(crate) use proxy::{Proxy, percent_decoded};
 use proxy::TunnelError;
+pub(crate) use proxy::{Proxy, percent_decoded};
 use tls::Tls;
 pub(crate) use tls::{Identity, TlsError};
 

@@ -123,12 +123,8 @@ impl Pusher {
             connect_timeout: config.connect_timeout(),
         };
         let limit = config.limit();
-        let limits = Limits {
-            count: BATCH,
-            bytes: BATCH * limit,
-            requests: REQUESTS,
-            patience: timeout,
-        };
+        let limits =
+            Limits { count: BATCH, bytes: BATCH * limit, requests: REQUESTS, patience: timeout };
         let (channel, event) = config.names();
         Ok(Self {
             gather: Gather::new(app, limits),
@@ -278,7 +274,8 @@ impl App {
         let (outcome, error) = match &answer.result {
             Ok(status) => {
                 let asked = answer.headers.get(header::RETRY_AFTER);
-                let after = asked.and_then(|it| retry_after(it, message.timestamp + answer.until_head));
+                let after =
+                    asked.and_then(|it| retry_after(it, message.timestamp + answer.until_head));
                 let outcome = classify(*status, after);
                 let error = (outcome != Outcome::Accepted).then(|| answer_error(*status));
                 (outcome, error)

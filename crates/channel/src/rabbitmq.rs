@@ -275,7 +275,8 @@ mod tests {
 
     #[test]
     fn the_size_that_the_broker_takes_is_read() {
-        let said = "PRECONDITION_FAILED - message size 5000 is larger than configured max size 4000";
+        let said =
+            "PRECONDITION_FAILED - message size 5000 is larger than configured max size 4000";
         assert_eq!(size_limit(said), Some(4000));
         assert_eq!(size_limit("message size 9 is larger than max size 8, in queue"), Some(8));
         assert_eq!(size_limit("NOT_FOUND - no exchange 'x' in vhost '/'"), None);

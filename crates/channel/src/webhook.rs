@@ -8,9 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, uri::PathAndQuery};
 use http_body_util::Full;
 use zapbus_event::Timestamp;
 

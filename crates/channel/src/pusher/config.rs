@@ -8,11 +8,7 @@ use url::{Host, Url};
 use utoipa::ToSchema;
 
 use crate::{
-    Fault, Hidden, MASK,
-    egress::Guard,
-    fields::Seconds,
-    pool::Identity,
-    template::Template,
+    Fault, Hidden, MASK, egress::Guard, fields::Seconds, pool::Identity, template::Template,
 };
 
 /// What Pusher takes as the data of one event, in bytes.
@@ -118,14 +114,17 @@ impl Config {
         let name = self.host_name()?;
         let unfit = || Fault::new("host", "expected a host name or an address, without a scheme");
         let host = Host::parse(&name).map_err(|_| unfit())?;
-        let (scheme, default) = if self.tls.unwrap_or(true) { ("https", 443) } else { ("http", 80) };
+        let (scheme, default) =
+            if self.tls.unwrap_or(true) { ("https", 443) } else { ("http", 80) };
         let port = self.port.unwrap_or(default);
         Url::parse(&format!("{scheme}://{host}:{port}/")).map_err(|_| unfit())
     }
 
     /// The path of the app.
     pub(super) fn app_path(&self) -> Result<String, Fault> {
-        if self.app_id.is_empty() || !self.app_id.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it)) {
+        if self.app_id.is_empty()
+            || !self.app_id.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it))
+        {
             return Err(Fault::new("app_id", "expected the app's id: letters, digits, - and _"));
         }
         let before = self.path.as_deref().unwrap_or_default();
@@ -174,7 +173,10 @@ impl Config {
         if self.secret.expose().is_empty() {
             faults.push(Fault::new("secret", "is empty; expected the app's secret"));
         } else if self.secret.is_mask() {
-            faults.push(Fault::new("secret", format!("is `{MASK}`, the mask; give the value itself")));
+            faults.push(Fault::new(
+                "secret",
+                format!("is `{MASK}`, the mask; give the value itself"),
+            ));
         }
         faults.extend(self.url().err());
         if self.host.is_none() {
@@ -251,11 +253,7 @@ mod tests {
         let table = [
             (json!({"cluster": "sa1"}), "https://api-sa1.pusher.com/", "/apps/1234"),
             (json!({"host": "ws.example.com"}), "https://ws.example.com/", "/apps/1234"),
-            (
-                json!({"host": "::1", "port": 6001, "tls": false}),
-                "host",
-                "",
-            ),
+            (json!({"host": "::1", "port": 6001, "tls": false}), "host", ""),
             (
                 json!({"host": "[::1]", "port": 6001, "tls": false, "path": "/p/"}),
                 "http://[::1]:6001/",
@@ -283,11 +281,19 @@ mod tests {
             "app_id": "a/b", "key": "k&", "secret": "***", "cluster": "e u", "port": 0,
             "path": "p", "channel": "", "max_bytes": 7, "timeout_s": 0, "ca_pem": "no",
         }));
-        let paths: Vec<String> =
-            config.form_faults().into_iter().map(|fault| fault.path).collect();
+        let paths: Vec<String> = config.form_faults().into_iter().map(|fault| fault.path).collect();
         let expected = [
-            "app_id", "key", "secret", "cluster", "port", "path", "port", "channel", "max_bytes",
-            "timeout_s", "ca_pem",
+            "app_id",
+            "key",
+            "secret",
+            "cluster",
+            "port",
+            "path",
+            "port",
+            "channel",
+            "max_bytes",
+            "timeout_s",
+            "ca_pem",
         ];
         assert_eq!(paths, expected);
         for (more, path) in [

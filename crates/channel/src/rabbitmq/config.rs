@@ -238,7 +238,10 @@ impl Config {
 
     /// The broker's address, read.
     pub(super) fn address(&self) -> Result<Address, Fault> {
-        self.uri.expose().parse().map_err(|error: AddressError| Fault::new("uri", error.to_string()))
+        self.uri
+            .expose()
+            .parse()
+            .map_err(|error: AddressError| Fault::new("uri", error.to_string()))
     }
 
     /// The names, read.
@@ -413,7 +416,10 @@ mod tests {
             "exchange": "own"});
         let place = read(more).unwrap().names().place(&message).unwrap();
         assert_eq!(place.queue.as_deref(), Some("acme.messages.upsert"));
-        assert_eq!((place.exchange.as_str(), place.routing_key.as_str()), ("own", "messages.upsert"));
+        assert_eq!(
+            (place.exchange.as_str(), place.routing_key.as_str()),
+            ("own", "messages.upsert")
+        );
     }
 
     #[test]
@@ -438,17 +444,30 @@ mod tests {
         .unwrap();
         let faults = config.faults(&Guard::new(Allow::default()));
         let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
-        let expected =
-            ["uri", "exchange", "queue", "prefix", "timeout_s", "connect_timeout_s", "ca_pem", "uri"];
+        let expected = [
+            "uri",
+            "exchange",
+            "queue",
+            "prefix",
+            "timeout_s",
+            "connect_timeout_s",
+            "ca_pem",
+            "uri",
+        ];
         assert_eq!(paths, expected);
         assert!(faults[7].message.ends_with("ZAPBUS_EGRESS_ALLOW=10.0.0.5/32"));
         let config = read(json!({"uri": "amqp://h", "exchange": "", "queue": "q"})).unwrap();
         assert_eq!(config.form_faults()[0].path, "exchange");
-        let config = read(json!({"uri": "amqp://h", "client_certificate": {"cert_pem": "", "key_pem": ""}}));
+        let config =
+            read(json!({"uri": "amqp://h", "client_certificate": {"cert_pem": "", "key_pem": ""}}));
         assert_eq!(config.unwrap().form_faults()[0].path, "client_certificate");
         for (value, path, message) in [
             (json!({"uri": "http://h"}), "uri", "expected amqp://"),
-            (json!({"uri": "amqp://h", "routing_key": "{instanze}"}), "routing_key", "did you mean"),
+            (
+                json!({"uri": "amqp://h", "routing_key": "{instanze}"}),
+                "routing_key",
+                "did you mean",
+            ),
             (json!({"uri": "amqp://h", "preset": "evolution"}), "preset", "unknown variant"),
         ] {
             let fault = match read(value.clone()) {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::{
     address::Address,
     config::{Config, ExchangeType, Place, QueueType},
-    kit::Kit,
+    kit,
 };
 use crate::{
     Opening,
@@ -200,9 +200,8 @@ impl Link {
                 ..AMQPQueryString::default()
             },
         };
-        let properties =
-            ConnectionProperties::default().with_connection_name("zapbus".into());
-        let connection = super::kit::connect(uri, properties, wire).await.map_err(|error| {
+        let properties = ConnectionProperties::default().with_connection_name("zapbus".into());
+        let connection = kit::connect(uri, properties, wire).await.map_err(|error| {
             LinkError(format!("the broker does not let us in: {}", words(&error)).into())
         })?;
         Ok(Open {
@@ -318,9 +317,15 @@ impl Open {
                 .await
                 .map_err(refused("the queue", queue))?;
             let key = place.routing_key.as_str().into();
-            line.queue_bind(name(), exchange(), key, QueueBindOptions::default(), FieldTable::default())
-                .await
-                .map_err(refused("the binding of", queue))?;
+            line.queue_bind(
+                name(),
+                exchange(),
+                key,
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .map_err(refused("the binding of", queue))?;
         }
         line.close(200, "OK".into()).await.ok();
         if declared.len() >= DECLARED {
@@ -364,10 +369,7 @@ impl Topology {
 
 /// Whether an error is the end of the connection, and not only of an AMQP channel.
 pub(super) fn is_lost(error: &lapin::Error) -> bool {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => error.is_hard_error(),
-        _ => true,
-    }
+    !error.is_amqp_soft_error()
 }
 
 /// What an error says, for the destination's owner.

@@ -29,8 +29,7 @@ pub(super) fn channel_of(
             let config = match stored {
                 // A secret goes to another place only when it is given again; the masks that
                 // are left are then faults.
-                Some(stored) if config.is_elsewhere(stored) => match config.validate(&app.egress)
-                {
+                Some(stored) if config.is_elsewhere(stored) => match config.validate(&app.egress) {
                     Ok(()) => config.with_kept_secrets(stored),
                     Err(_) => config,
                 },
