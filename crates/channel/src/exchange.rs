@@ -62,7 +62,7 @@ impl Target {
         &self.host
     }
 
-    /// A request by `POST`. `headers` hold `Host`, which is taken out where the form has none.
+    /// A request by `POST`; see [`Self::request`].
     pub(crate) fn post(
         &self,
         form: &Form<'_>,
@@ -70,8 +70,20 @@ impl Target {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, http::Error> {
+        self.request(form, Method::POST, path, headers, body)
+    }
+
+    /// A request. `headers` hold `Host`, which is taken out where the form has none.
+    pub(crate) fn request(
+        &self,
+        form: &Form<'_>,
+        method: Method,
+        path: PathAndQuery,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.headers_mut() = headers;
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(path);

@@ -10,6 +10,7 @@
 //! - [`webhook`]: HTTP, signed as Standard Webhooks describes.
 //! - [`rabbitmq`]: AMQP 0-9-1, with publisher confirms.
 //! - [`pusher`]: the HTTP API of Pusher, and of servers that speak it.
+//! - [`sqs`]: Amazon SQS, and services that speak its protocol.
 //! - [`signature`]: a webhook's signatures.
 //! - [`template`]: names made of an event.
 //! - [`egress`]: which addresses a URL given by a user may reach.
@@ -26,6 +27,7 @@ pub mod rabbitmq;
 pub mod signature;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+pub mod sqs;
 pub mod template;
 mod warrant;
 pub mod webhook;
@@ -143,12 +145,14 @@ pub enum Config {
     Webhook(webhook::Config),
     /// Publishes to an exchange.
     Rabbitmq(Box<rabbitmq::Config>),
+    /// Sends to queues of Amazon SQS.
+    Sqs(Box<sqs::Config>),
     /// Triggers events in an app.
     Pusher(Box<pusher::Config>),
 }
 
 /// The values of `type`.
-const TYPES: [&str; 3] = ["webhook", "rabbitmq", "pusher"];
+const TYPES: [&str; 4] = ["webhook", "rabbitmq", "sqs", "pusher"];
 
 impl Config {
     /// Reads a config from JSON: first `type`, then what that type takes, so that a fault names
@@ -175,6 +179,7 @@ impl Config {
         match kind.as_str() {
             "webhook" => fault::read(Value::Object(fields)).map(Self::Webhook),
             "rabbitmq" => fault::read(Value::Object(fields)).map(Self::Rabbitmq),
+            "sqs" => fault::read(Value::Object(fields)).map(Self::Sqs),
             "pusher" => fault::read(Value::Object(fields)).map(Self::Pusher),
             unknown => {
                 let hint = match fault::nearest(unknown, TYPES) {
@@ -194,6 +199,7 @@ impl Config {
         match self {
             Self::Webhook(_) => "webhook",
             Self::Rabbitmq(_) => "rabbitmq",
+            Self::Sqs(_) => "sqs",
             Self::Pusher(_) => "pusher",
         }
     }
@@ -202,7 +208,7 @@ impl Config {
     pub fn with_defaults(self) -> Self {
         match self {
             Self::Webhook(config) => Self::Webhook(config.with_defaults()),
-            other @ (Self::Rabbitmq(_) | Self::Pusher(_)) => other,
+            other @ (Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_)) => other,
         }
     }
 
@@ -216,6 +222,7 @@ impl Config {
         let faults = match self {
             Self::Webhook(config) => config.faults(guard),
             Self::Rabbitmq(config) => config.faults(guard),
+            Self::Sqs(config) => config.faults(guard),
             Self::Pusher(config) => config.faults(guard),
         };
         if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -227,6 +234,7 @@ impl Config {
         match self {
             Self::Webhook(config) => Self::Webhook(config.masked()),
             Self::Rabbitmq(config) => Self::Rabbitmq(config.masked().into()),
+            Self::Sqs(config) => Self::Sqs(config.masked().into()),
             Self::Pusher(config) => Self::Pusher(config.masked().into()),
         }
     }
@@ -240,6 +248,9 @@ impl Config {
             }
             (Self::Rabbitmq(config), Self::Rabbitmq(stored)) => {
                 Self::Rabbitmq(config.with_kept_secrets(stored).into())
+            }
+            (Self::Sqs(config), Self::Sqs(stored)) => {
+                Self::Sqs(config.with_kept_secrets(stored).into())
             }
             (Self::Pusher(config), Self::Pusher(stored)) => {
                 Self::Pusher(config.with_kept_secrets(stored).into())
@@ -256,6 +267,7 @@ impl Config {
         match (self, stored) {
             (Self::Webhook(config), Self::Webhook(stored)) => config.is_elsewhere(stored),
             (Self::Rabbitmq(config), Self::Rabbitmq(stored)) => config.is_elsewhere(stored),
+            (Self::Sqs(config), Self::Sqs(stored)) => config.is_elsewhere(stored),
             (Self::Pusher(config), Self::Pusher(stored)) => config.is_elsewhere(stored),
             _ => true,
         }
@@ -265,7 +277,7 @@ impl Config {
     pub fn signing_secret(&self) -> Option<String> {
         match self {
             Self::Webhook(config) => config.secret.as_ref().map(signature::Secret::expose),
-            Self::Rabbitmq(_) | Self::Pusher(_) => None,
+            Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_) => None,
         }
     }
 
@@ -274,7 +286,7 @@ impl Config {
     pub fn rotate_secret(&mut self, now: Timestamp, overlap: Duration) -> Option<String> {
         match self {
             Self::Webhook(config) => Some(config.rotate_secret(now, overlap)),
-            Self::Rabbitmq(_) | Self::Pusher(_) => None,
+            Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_) => None,
         }
     }
 }
@@ -293,6 +305,7 @@ impl PartialSchema for Config {
             .description(Some("Which channel, and how to use it."))
             .item(tagged("webhook", webhook::Config::schema()))
             .item(tagged("rabbitmq", rabbitmq::Config::schema()))
+            .item(tagged("sqs", sqs::Config::schema()))
             .item(tagged("pusher", pusher::Config::schema()))
             .into()
     }
@@ -306,6 +319,7 @@ impl ToSchema for Config {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         webhook::Config::schemas(schemas);
         rabbitmq::Config::schemas(schemas);
+        sqs::Config::schemas(schemas);
         pusher::Config::schemas(schemas);
     }
 }
@@ -415,6 +429,8 @@ pub enum Channel {
     Webhook(webhook::Webhook),
     /// Publishes to an exchange.
     Rabbitmq(Box<rabbitmq::Rabbitmq>),
+    /// Sends to queues of Amazon SQS.
+    Sqs(sqs::Sqs),
     /// Triggers events in an app.
     Pusher(pusher::Pusher),
     /// Leads into a simulated world.
@@ -439,6 +455,7 @@ impl Channel {
             Config::Webhook(config) => webhook::Webhook::open(config, opening).map(Self::Webhook),
             Config::Rabbitmq(config) => rabbitmq::Rabbitmq::open(config, opening)
                 .map(|rabbitmq| Self::Rabbitmq(Box::new(rabbitmq))),
+            Config::Sqs(config) => sqs::Sqs::open(config, opening).map(Self::Sqs),
             Config::Pusher(config) => pusher::Pusher::open(config, opening).map(Self::Pusher),
         }
         .map_err(|faults| OpenError { faults })
@@ -449,6 +466,7 @@ impl Channel {
         match self {
             Self::Webhook(webhook) => webhook.send(batch).await,
             Self::Rabbitmq(rabbitmq) => rabbitmq.send(batch).await,
+            Self::Sqs(sqs) => sqs.send(batch).await,
             Self::Pusher(pusher) => pusher.send(batch).await,
             #[cfg(feature = "simulation")]
             Self::Simulated(simulated) => simulated.send(batch).await,
@@ -471,7 +489,7 @@ impl Channel {
     pub fn names_instances(&self) -> bool {
         match self {
             Self::Webhook(_) => false,
-            Self::Rabbitmq(_) | Self::Pusher(_) => true,
+            Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_) => true,
             #[cfg(feature = "simulation")]
             Self::Simulated(_) => false,
         }

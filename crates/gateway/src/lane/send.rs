@@ -184,6 +184,9 @@ impl Outlet {
     }
 }
 
+/// What Evolution API calls a server that has no name of its own.
+const EVOLUTION_SERVER: &str = "evolution";
+
 /// What this destination asks of a rendering that nobody shares.
 pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
     let options = Options {
@@ -199,6 +202,7 @@ pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
         channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
         channel::Config::Pusher(pusher) => Form::Webhook { destination: &pusher.app_id },
         channel::Config::Rabbitmq(_) => Form::Queue,
+        channel::Config::Sqs(_) => Form::Sqs { server: EVOLUTION_SERVER },
     };
     Wanted { dialect: spec.dialect, options, form, shared: false }
 }
