@@ -390,6 +390,7 @@ impl Lanes {
                 id,
                 headers: dialect_headers(spec.dialect, event, &identity.name, &part.name, 1),
                 event_name: part.name.clone(),
+                instance_name: Arc::clone(&identity.name),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
                 timestamp: (self.shared.wall)(),

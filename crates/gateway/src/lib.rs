@@ -227,7 +227,8 @@ impl Running {
         first_start::bootstrap(&store, &config.bootstrap, clock()).await?;
 
         let (egress, loopback_targets) = egress_guard(&config, address)?;
-        let opening = Arc::new(channel::Opening::new(egress.clone()));
+        let opening = channel::Opening::new(egress.clone());
+        let opening = Arc::new(opening.with_public_url(config.public_url(address)));
         let mut ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
         let (tracer, exporter) =
             Exporter::start(&config.traces, &telemetry.spans).map_err(RunError::Traces)?.unzip();

@@ -71,7 +71,7 @@ pub(crate) struct Rendering {
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
     /// Its name; empty when it is gone.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// Its token; empty when it is gone.
     pub(crate) token: String,
 }
@@ -167,7 +167,7 @@ impl Rendering {
         let changes = self.changes();
         // An instance that is gone leaves events behind that are still owed to global destinations.
         let identity = match self.store.instance(id).await? {
-            Some(instance) => Identity { name: instance.name, token: instance.token },
+            Some(instance) => Identity { name: instance.name.into(), token: instance.token },
             None => Identity::default(),
         };
         let identity = Arc::new(identity);

@@ -146,6 +146,7 @@ impl Outlet {
                 id,
                 headers: dialect_headers(dialect, event, &identity.name, &part.name, attempt),
                 event_name: part.name.clone(),
+                instance_name: Arc::clone(&identity.name),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
                 timestamp: (self.shared.wall)(),
@@ -169,6 +170,9 @@ impl Outlet {
     }
 }
 
+/// What Evolution API calls a server that has no name of its own.
+const EVOLUTION_SERVER: &str = "evolution";
+
 /// What this destination asks of a rendering that nobody shares.
 pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
     let options = Options {
@@ -182,6 +186,9 @@ pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
     };
     let form = match &spec.channel {
         channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
+        channel::Config::Pusher(pusher) => Form::Webhook { destination: &pusher.app_id },
+        channel::Config::Rabbitmq(_) => Form::Queue,
+        channel::Config::Sqs(_) => Form::Sqs { server: EVOLUTION_SERVER },
     };
     Wanted { dialect: spec.dialect, options, form, shared: false }
 }
