@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod body;
 pub mod error;
+pub mod evolution;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -22,11 +23,22 @@ pub use native::Recent;
 pub use openapi::document;
 pub use sources::{Guesses, Refusals};
 
-use axum::Router;
+use axum::{
+    Extension, Router,
+    extract::{
+        State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, Uri};
 use utoipa_axum::router::OpenApiRouter;
 
-use self::error::{ApiError, What};
-use crate::app::App;
+use self::{
+    error::{ApiError, What},
+    evolution::socket::{self, plain},
+};
+use crate::{app::App, server::proxy::Peer};
 
 /// Everything that is served but operations.
 pub fn router(app: App) -> Router {
@@ -36,6 +48,9 @@ pub fn router(app: App) -> Router {
     }
     if app.config.ryze.enabled {
         router = router.merge(ryze::router(app.clone()));
+    }
+    if app.config.evolution.websocket.enabled {
+        router = router.merge(socket::router());
     }
     router
         .merge(openapi::router())
@@ -53,8 +68,20 @@ fn routes() -> OpenApiRouter<App> {
         .merge(media::router())
 }
 
-async fn no_route() -> ApiError {
-    ApiError::NotFound(What::Route)
+/// The path may be that of an instance's socket: it has no prefix of its own.
+async fn no_route(
+    State(app): State<App>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    uri: Uri,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    match upgrade {
+        Ok(upgrade) if app.config.evolution.websocket.enabled && plain::is_path(uri.path()) => {
+            plain::serve(&app, peer.map(|peer| peer.0), &headers, &uri, upgrade).await
+        }
+        _ => ApiError::NotFound(What::Route).into_response(),
+    }
 }
 
 async fn wrong_method() -> ApiError {

@@ -24,7 +24,7 @@ pub use self::{
     secret::Secret,
 };
 use crate::{
-    api::{ryze, vzaps},
+    api::{evolution, ryze, vzaps},
     backups, lane, media, realtime, server,
     telemetry::{self, logs},
     traces,
@@ -82,6 +82,8 @@ pub struct Config {
     pub vzaps: vzaps::Config,
     /// The API of `RyzeAPI`.
     pub ryze: ryze::Config,
+    /// The API of Evolution.
+    pub evolution: evolution::Config,
     /// Logs.
     pub log: logs::Config,
     /// Metrics.
@@ -118,6 +120,7 @@ impl Default for Config {
             realtime: realtime::Config::default(),
             vzaps: vzaps::Config::default(),
             ryze: ryze::Config::default(),
+            evolution: evolution::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
             traces: traces::Config::default(),
@@ -430,6 +433,7 @@ impl Config {
             ("realtime", self.realtime.check()),
             ("vzaps", self.vzaps.check()),
             ("ryze", self.ryze.check()),
+            ("evolution", self.evolution.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),
             ("traces", self.traces.check()),

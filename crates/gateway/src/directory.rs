@@ -484,7 +484,8 @@ impl Directory {
         self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn generation(&self) -> u64 {
+    /// Raised by every change of anything that is kept here.
+    pub(crate) fn generation(&self) -> u64 {
         self.inner.generation.load(Ordering::Acquire)
     }
 

@@ -19,6 +19,7 @@ mod connection;
 mod feed;
 mod hub;
 mod ledger;
+mod link;
 pub(crate) mod native;
 mod opening;
 pub(crate) mod protocol;
@@ -43,17 +44,18 @@ pub use self::config::Config;
 pub(crate) use self::{
     config::MOST_UNACKED,
     hub::Wants,
-    opening::{Opening, Start, SubscriberKey},
+    link::{FromLink, LinkEnd, Told, Written},
+    opening::{Opening, Ready, Start, SubscriberKey},
     protocol::{Dead, Gap, Opened, Protocol, Said},
-    slots::Full,
+    slots::{Full, Slot},
     subscription::{Acks, Window},
 };
 use self::{
     feed::Feed,
     hub::{Hub, Hung},
     ledger::Ledgers,
-    opening::{Ready, subscriber_id, where_to},
-    slots::{Slot, Slots},
+    opening::{subscriber_id, where_to},
+    slots::Slots,
     subscription::Subscription,
 };
 use crate::{
@@ -91,6 +93,7 @@ struct Inner {
     ledgers: Ledgers,
     slots: Arc<Slots>,
     phase: AtomicU8,
+    released: CancellationToken,
     stop: CancellationToken,
     connections: TaskTracker,
 }
@@ -127,6 +130,7 @@ impl Realtime {
             hub: Arc::default(),
             slots: Arc::default(),
             phase: AtomicU8::new(OPEN),
+            released: CancellationToken::new(),
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
             store,
@@ -253,8 +257,24 @@ impl Realtime {
         self.inner.ledgers.write().await
     }
 
+    /// Runs what owns the transport of several connections.
+    pub(crate) fn spawn(&self, owner: impl Future<Output = ()> + Send + 'static) {
+        self.inner.connections.spawn(owner);
+    }
+
+    /// Cancelled when nobody waits in a request any more.
+    pub(crate) fn released(&self) -> &CancellationToken {
+        &self.inner.released
+    }
+
+    /// Cancelled when every connection is told to come again.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
     /// Nobody waits in a request any more.
     pub(crate) fn release(&self) {
+        self.inner.released.cancel();
         self.move_to(RELEASED);
     }
 

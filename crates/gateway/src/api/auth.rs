@@ -120,6 +120,17 @@ impl Caller {
         }
     }
 
+    /// Whoever acts for a whole account without a token of ours.
+    pub(super) fn of_account(account: AccountId) -> Self {
+        Self {
+            role: Role::Account,
+            account: Some(account),
+            instance: None,
+            credential: None,
+            token: None,
+        }
+    }
+
     /// Whose name stands in the audit log, and whose idempotency keys these are.
     pub fn actor(&self) -> Actor {
         Actor(match (self.role, self.credential, self.instance) {

@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "egress", run: read_egress, seeds: EGRESS },
     Target { name: "configuration", run: read_configuration, seeds: CONFIGURATION },
     Target { name: "encryption_key", run: read_encryption_key, seeds: ENCRYPTION_KEY },
+    Target { name: "socket_io", run: read_socket_io, seeds: SOCKET_IO },
     #[cfg(feature = "fuzzing")]
     Target { name: "binaries", run: find_binaries, seeds: BINARIES },
 ];
@@ -99,6 +100,17 @@ const EVOLUTION: &[&str] = &[
 
 fn decode_evolution(bytes: &[u8]) {
     expect_decoded(bytes, |bytes| evolution::decode(bytes, None));
+}
+
+const SOCKET_IO: &[&str] = &[
+    r#"40/shop,{"apikey":"k","last_event_id":"evt_01ARZ3NDEKTSV4RRFFQ69G5FAV"}"#,
+    "2probe\u{1e}3\u{1e}43/shop,12[]\u{1e}bAQID",
+    r#"451-/shop,7["sendNode",{"_placeholder":true,"num":0}]"#,
+    "41/shop,",
+];
+
+fn read_socket_io(bytes: &[u8]) {
+    super::evolution::socket::read_packets(&text(bytes));
 }
 
 const WUZAPI: &[&str] = &[

@@ -104,7 +104,7 @@ pub(super) async fn complete<T: Send + 'static>(
 const MAX_NAME: usize = 120;
 
 /// What is wrong with the name of an account or an instance, if anything is.
-pub(super) fn name_fault(path: &str, name: &str) -> Option<Fault> {
+pub(in crate::api) fn name_fault(path: &str, name: &str) -> Option<Fault> {
     let length = name.chars().count();
     let fits = (1..=MAX_NAME).contains(&length)
         && name.trim() == name

@@ -1,14 +1,19 @@
 //! `/`: a small page for people, Evolution's small JSON for programs.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
+    extract::{
+        State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use serde_json::json;
 
-use crate::app::App;
+use super::evolution::socket::plain;
+use crate::{app::App, server::proxy::Peer};
 
 /// What is at the root.
 pub(super) fn router() -> Router<App> {
@@ -31,7 +36,18 @@ const PAGE: &str = "<!doctype html>
 </html>
 ";
 
-async fn show_root(headers: HeaderMap) -> Response {
+async fn show_root(
+    State(app): State<App>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    uri: Uri,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    if let Ok(upgrade) = upgrade
+        && app.config.evolution.websocket.enabled
+    {
+        return plain::serve(&app, peer.map(|peer| peer.0), &headers, &uri, upgrade).await;
+    }
     let browser = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())

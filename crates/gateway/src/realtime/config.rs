@@ -128,15 +128,15 @@ impl Config {
         }
     }
 
-    pub(super) fn ping_every(&self) -> Duration {
+    pub(crate) fn ping_every(&self) -> Duration {
         Duration::from_secs_f64(self.ping_every_s)
     }
 
-    pub(super) fn pong_within(&self) -> Duration {
+    pub(crate) fn pong_within(&self) -> Duration {
         Duration::from_secs_f64(self.pong_within_s)
     }
 
-    pub(super) fn stall(&self) -> Duration {
+    pub(crate) fn stall(&self) -> Duration {
         Duration::from_secs_f64(self.stall_s)
     }
 }

@@ -325,7 +325,10 @@ impl<P: Protocol> Connection<P> {
             shared: !self.feed.lags(),
         };
         match rendering.parts(event, &wanted).await {
-            Ok(parts) => self.protocol.event(event, &parts, frames),
+            Ok(parts) => {
+                self.protocol.look().await;
+                self.protocol.event(event, &parts, frames);
+            }
             Err(RenderFailure::Store(error)) if !is_final(&error) => return Err(error),
             Err(error) => {
                 tracing::warn!(event = "realtime.render_failed", of = %event.id, %error, "an event cannot be written in the dialect of a subscription, and was left out");

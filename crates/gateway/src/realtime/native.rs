@@ -90,7 +90,7 @@ impl Protocol for NativeSocket {
         Some(opened(it))
     }
 
-    fn event(&self, _: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
+    fn event(&mut self, _: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
         frames.extend(parts.iter().map(|part| part.body.clone()));
     }
 
@@ -134,7 +134,7 @@ impl Protocol for NativeEvents {
         Some(frame.into())
     }
 
-    fn event(&self, event: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
+    fn event(&mut self, event: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
         // The id stands with the last part: whoever breaks off before gets all of them again.
         for (index, part) in parts.iter().enumerate() {
             let id = (index + 1 == parts.len()).then_some(event.id);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{body::Body, extract::ws::WebSocket};
 use futures_util::stream;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 use zapbus_event::{AccountId, Dialect, InstanceId, SubscriberId, dialect};
 use zapbus_store::{Place, Progress, Reader};
 
@@ -14,6 +15,7 @@ use super::{
     feed::Feed,
     hub::{Hung, Wants},
     ledger::Ledger,
+    link::{FromLink, Link, LinkEnd},
     protocol::Protocol,
     slots::Slot,
     subscription::{Acks, Subscription, Window},
@@ -137,6 +139,19 @@ impl Ready {
         connections.spawn(self.connection(wire, protocol).run());
         let chunks = stream::poll_fn(move |cx| chunks.poll_recv(cx));
         Body::from_stream(futures_util::StreamExt::map(chunks, Ok::<_, std::convert::Infallible>))
+    }
+
+    /// Begins on a transport that whoever listens to `sender` owns and shares among several.
+    pub(crate) fn link(
+        self,
+        number: u64,
+        sender: mpsc::Sender<FromLink>,
+        protocol: impl Protocol,
+    ) -> LinkEnd {
+        let (link, end) = Link::new(number, sender);
+        let connections = self.realtime.inner.connections.clone();
+        connections.spawn(self.connection(Wire::Link(Box::new(link)), protocol).run());
+        end
     }
 
     fn connection<P: Protocol>(self, wire: Wire, protocol: P) -> Connection<P> {

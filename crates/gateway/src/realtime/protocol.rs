@@ -73,8 +73,13 @@ pub(crate) trait Protocol: Send + 'static {
         std::future::ready(None)
     }
 
+    /// Called before each event: what decides about it may have changed.
+    fn look(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// An event as frames. The bytes of a part, unchanged, are shared by all who get them.
-    fn event(&self, event: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>);
+    fn event(&mut self, event: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>);
 
     /// A gap, where the dialect has words for it.
     fn gap(&self, gap: &Gap<'_>) -> Option<Bytes>;

@@ -1,4 +1,5 @@
-//! The two transports of a live connection: a WebSocket, and a response that never ends.
+//! The transports of a live connection: a WebSocket, a response that never ends, and a share of what
+//! somebody else owns.
 
 use std::{
     future::Future,
@@ -13,6 +14,8 @@ use futures_util::{Sink, Stream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::PollSender;
+
+use super::link::Link;
 
 /// How long the last frame may take: whoever does not read it notices the end all the same.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -39,6 +42,8 @@ pub(super) enum Wire {
         pending: Vec<u8>,
         gone: Pin<Box<dyn Future<Output = ()> + Send>>,
     },
+    /// Both ways, on a transport that belongs to somebody else.
+    Link(Box<Link>),
 }
 
 impl Wire {
@@ -69,6 +74,10 @@ impl Wire {
                 pending.extend_from_slice(&frame);
                 true
             }
+            Self::Link(link) => {
+                link.push(frame);
+                true
+            }
         }
     }
 
@@ -78,7 +87,8 @@ impl Wire {
             Self::Socket(socket) => {
                 Pin::new(&mut **socket).start_send(Message::Ping(Bytes::new())).is_ok()
             }
-            Self::Events { .. } => false,
+            // Whose the transport is, he pings.
+            Self::Events { .. } | Self::Link(_) => false,
         }
     }
 
@@ -106,6 +116,7 @@ impl Wire {
                     Poll::Pending => Poll::Pending,
                 }
             }
+            Self::Link(link) => link.poll_flush(cx),
         }
     }
 
@@ -127,6 +138,9 @@ impl Wire {
                 Poll::Pending => Poll::Pending,
             },
             Self::Events { gone, .. } => gone.as_mut().poll(cx).map(|()| Heard::Closed),
+            Self::Link(link) => {
+                link.poll_heard(cx).map(|heard| heard.map_or(Heard::Closed, Heard::Message))
+            }
         }
     }
 
@@ -138,10 +152,14 @@ impl Wire {
 
     /// Ends it, with a code and a reason where the transport has them.
     pub(super) async fn close(self, code: u16, reason: &'static str) {
-        if let Self::Socket(mut socket) = self {
-            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-            let close = socket.send(Message::Close(Some(frame)));
-            let _ = tokio::time::timeout(LAST_WORD, close).await;
+        match self {
+            Self::Socket(mut socket) => {
+                let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+                let close = socket.send(Message::Close(Some(frame)));
+                let _ = tokio::time::timeout(LAST_WORD, close).await;
+            }
+            Self::Link(link) => link.close(code, reason).await,
+            Self::Events { .. } => {}
         }
     }
 }

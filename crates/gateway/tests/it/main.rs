@@ -28,6 +28,7 @@ mod deploy;
 mod doctor;
 mod documentation;
 mod engine;
+mod evolution_socket;
 mod first_start;
 mod handover;
 mod image;

@@ -4,7 +4,7 @@ mod access;
 mod delivery;
 mod instances;
 mod logs;
-mod peers;
+pub(crate) mod peers;
 mod realtime;
 mod sdk;
 mod session;

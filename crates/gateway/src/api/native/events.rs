@@ -23,7 +23,7 @@ use zapbus_event::{
 };
 use zapbus_store::{Limit, Reader};
 
-pub(in crate::api) use self::after::{place_after, places_after};
+pub(in crate::api) use self::after::{place_after, places_after, places_of_stream};
 use super::destinations::document::filter_of;
 use crate::{
     api::{

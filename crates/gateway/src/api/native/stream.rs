@@ -14,13 +14,13 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{
-    AccountId, Dialect, EventId, Filter, InstanceId,
+    AccountId, Dialect, Filter, InstanceId,
     dialect::{Fallback, Options},
 };
 use zapbus_store::{Reader, Role};
 
 use super::{
-    events::{places_after, types_of},
+    events::{places_of_stream, types_of},
     tickets,
 };
 use crate::{
@@ -36,10 +36,6 @@ use crate::{
     },
     server::proxy::Peer,
 };
-
-/// How an event that comes from another shard than the one that `after` names may be older than it:
-/// by as much as a commit may take.
-const LATE: Duration = Duration::from_secs(10);
 
 /// Seconds for which an acknowledgement may be waited for.
 const ACK_WAIT: std::ops::RangeInclusive<f64> = 0.1..=3_600.0;
@@ -293,19 +289,7 @@ impl Asked {
     async fn start(&self, app: &App, caller: &Caller, reader: Reader) -> Result<Start, ApiError> {
         let text = self.last_event_id.as_deref().or(self.after.as_deref());
         let Some(text) = text else { return Ok(Start::Now) };
-        let (mut places, exact) = places_after(app, caller, reader, Some(text)).await?;
-        // What another shard has stored a little later may be a little older.
-        if places.0.len() > 1
-            && let Ok(id) = text.parse::<EventId>()
-        {
-            let home = app.store.locate(id).await?.map(|(shard, _)| shard);
-            for (shard, position) in &mut places.0 {
-                if Some(*shard) != home {
-                    let before = app.store.position_at_in(*shard, id.timestamp() - LATE).await?;
-                    *position = before.min(*position);
-                }
-            }
-        }
+        let (places, exact) = places_of_stream(app, caller, reader, text).await?;
         Ok(match self.last_event_id {
             Some(_) => Start::Again(places),
             None => Start::After { places, exact },

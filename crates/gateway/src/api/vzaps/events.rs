@@ -192,7 +192,7 @@ impl Protocol for Frames {
         None
     }
 
-    fn event(&self, _: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
+    fn event(&mut self, _: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
         frames.extend(parts.iter().map(|part| part.body.clone()));
     }
 

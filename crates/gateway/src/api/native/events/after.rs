@@ -1,5 +1,7 @@
 //! Where `after=` points to.
 
+use std::time::Duration;
+
 use zapbus_event::{EventId, Position, Timestamp};
 use zapbus_store::{Limit, Reader, ShardId};
 
@@ -9,6 +11,10 @@ use crate::{
     app::App,
     reading::{Places, positions_of},
 };
+
+/// How an event that comes from another shard than the one that `after` names may be older than it:
+/// by as much as a commit may take.
+const LATE: Duration = Duration::from_secs(10);
 
 const EXPECTED: &str = "expected an event id, a position, an RFC 3339 time such as \
                         2026-01-01T00:00:00Z, or the `next` of an earlier page";
@@ -55,6 +61,30 @@ pub(in crate::api) async fn places_after(
         return Ok((places, false));
     }
     Err(ApiError::query("after", EXPECTED))
+}
+
+/// Where a stream goes on behind an event, a place or a time, and whether that names a place. Of
+/// several shards some events may come again; none is missing.
+pub(in crate::api) async fn places_of_stream(
+    app: &App,
+    caller: &Caller,
+    reader: Reader,
+    after: &str,
+) -> Result<(Places, bool), ApiError> {
+    let (mut places, exact) = places_after(app, caller, reader, Some(after)).await?;
+    // What another shard has stored a little later may be a little older.
+    if places.0.len() > 1
+        && let Ok(id) = after.parse::<EventId>()
+    {
+        let home = app.store.locate(id).await?.map(|(shard, _)| shard);
+        for (shard, position) in &mut places.0 {
+            if Some(*shard) != home {
+                let before = app.store.position_at_in(*shard, id.timestamp() - LATE).await?;
+                *position = before.min(*position);
+            }
+        }
+    }
+    Ok((places, exact))
 }
 
 /// An id that is older than all that is stored was resolved to the beginning of that: where its

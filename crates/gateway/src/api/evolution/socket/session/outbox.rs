@@ -1,0 +1,91 @@
+//! What a session has to write, and who is to be told when it is written.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::super::packet;
+use crate::realtime::Written;
+
+#[derive(Default)]
+pub(super) struct Outbox {
+    frames: Vec<Bytes>,
+    told: Vec<Written>,
+    /// Being written, since when, and who is to be told.
+    writing: Option<(Instant, Vec<Written>)>,
+    ping: Ping,
+}
+
+/// Where the last ping is.
+#[derive(Default, PartialEq, Eq)]
+enum Ping {
+    #[default]
+    None,
+    Waits,
+    Written,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    pub(super) fn writing_since(&self) -> Option<Instant> {
+        self.writing.as_ref().map(|(since, _)| *since)
+    }
+
+    /// Adds a frame of the session's own.
+    pub(super) fn push(&mut self, frame: Bytes) {
+        self.frames.push(frame);
+    }
+
+    /// Adds a ping, unless one waits.
+    pub(super) fn ping(&mut self) {
+        if self.ping != Ping::Waits {
+            self.ping = Ping::Waits;
+            self.frames.push(Bytes::from_static(packet::PING.as_bytes()));
+        }
+    }
+
+    /// Adds a batch of a namespace.
+    pub(super) fn extend(&mut self, frames: Vec<Bytes>, written: Written) {
+        self.frames.extend(frames);
+        self.told.push(written);
+    }
+
+    /// Everything that waits is being written.
+    pub(super) fn begin(&mut self) -> Vec<Bytes> {
+        if self.ping == Ping::Waits {
+            self.ping = Ping::Written;
+        }
+        self.writing = Some((Instant::now(), std::mem::take(&mut self.told)));
+        std::mem::take(&mut self.frames)
+    }
+
+    /// It was not written after all.
+    pub(super) fn put_back(&mut self, body: Bytes) {
+        self.frames.insert(0, body);
+        if let Some((_, told)) = self.writing.take() {
+            self.told.splice(0..0, told);
+        }
+        if self.ping == Ping::Written {
+            self.ping = Ping::Waits;
+        }
+    }
+
+    /// It is written. Whether a ping was among it.
+    pub(super) fn written(&mut self) -> bool {
+        if let Some((_, told)) = self.writing.take() {
+            told.into_iter().for_each(Written::done);
+        }
+        std::mem::take(&mut self.ping) == Ping::Written
+    }
+
+    /// What has not been written, at the end.
+    pub(super) fn take(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.frames)
+    }
+}
