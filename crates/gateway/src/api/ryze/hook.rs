@@ -205,10 +205,15 @@ fn quota() -> Quota {
     Quota { labels: LABELS.to_owned(), on: MOST_ON, all: MOST, off: OFF.to_owned() }
 }
 
+/// A webhook that leads to nothing yet.
+fn nowhere() -> Result<Channel, ApiError> {
+    let url = Url::parse(NOWHERE).map_err(ApiError::internal)?;
+    Ok(Channel::Webhook(webhook::Config::new(url).with_defaults()))
+}
+
 /// A destination as webhooks of this API are, without anything that a request says.
 fn spec(config: &Config) -> Result<Spec, ApiError> {
-    let nowhere = Url::parse(NOWHERE).map_err(ApiError::internal)?;
-    let mut spec = Spec::new(Channel::Webhook(webhook::Config::new(nowhere).with_defaults()));
+    let mut spec = Spec::new(nowhere()?);
     spec.dialect = Dialect::Ryze;
     spec.media_key = true;
     spec.retry = Retry {
@@ -226,7 +231,13 @@ impl Wanted {
     /// Puts everything that it says into `spec`; what only our own API knows of stays.
     fn put_in(self, spec: &mut Spec) -> Result<Filter, ApiError> {
         spec.dialect = Dialect::Ryze;
-        let Channel::Webhook(webhook) = &mut spec.channel;
+        if !matches!(spec.channel, Channel::Webhook(_)) {
+            // Somebody has made something else of it in the native API.
+            spec.channel = nowhere()?;
+        }
+        let Channel::Webhook(webhook) = &mut spec.channel else {
+            return Err(ApiError::internal("what was made a webhook is none"));
+        };
         let names = match self.on {
             Some(on) => {
                 webhook.url = on.url;

@@ -48,9 +48,10 @@ pub(super) fn shown(destination: &Destination) -> Result<Value, Failure> {
 }
 
 fn answer(label: &str, spec: Option<&Spec>, is_on: bool) -> Value {
-    let webhook = spec.map(|spec| {
-        let Channel::Webhook(webhook) = &spec.channel;
-        webhook
+    let webhook = spec.and_then(|spec| match &spec.channel {
+        Channel::Webhook(webhook) => Some(webhook),
+        // Somebody has made something else of it in the native API.
+        _ => None,
     });
     let choice = spec.map_or_else(Choice::default, |spec| spec.ryze);
     let on = webhook.filter(|_| is_on);

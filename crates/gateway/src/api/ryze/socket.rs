@@ -184,7 +184,7 @@ impl Protocol for Frames {
         Some(options(&row, self.extended))
     }
 
-    fn event(&self, _: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
+    fn event(&mut self, _: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
         frames.extend(parts.iter().map(|part| part.body.clone()));
     }
 
