@@ -27,6 +27,7 @@ mod deploy;
 mod doctor;
 mod documentation;
 mod engine;
+mod evolution_import;
 mod evolution_socket;
 mod first_start;
 mod handover;
