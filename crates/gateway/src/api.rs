@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod body;
 pub mod error;
+pub mod evolution;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -10,6 +11,7 @@ pub mod idempotency;
 mod native;
 mod openapi;
 pub mod page;
+mod qr;
 mod root;
 mod sources;
 pub mod token;
@@ -31,6 +33,9 @@ pub fn router(app: App) -> Router {
     let (mut router, _) = routes().split_for_parts();
     if app.config.vzaps.enabled {
         router = router.merge(vzaps::router(app.clone()));
+    }
+    if app.config.evolution.enabled {
+        router = router.merge(evolution::router(app.clone()));
     }
     router
         .merge(openapi::router())

@@ -24,7 +24,7 @@ pub use self::{
     secret::Secret,
 };
 use crate::{
-    api::vzaps,
+    api::{evolution, vzaps},
     backups, lane, realtime, server,
     telemetry::{self, logs},
     traces,
@@ -78,6 +78,8 @@ pub struct Config {
     pub realtime: realtime::Config,
     /// The API of VZaps.
     pub vzaps: vzaps::Config,
+    /// The API of Evolution, and what its variables ask for.
+    pub evolution: evolution::Config,
     /// Logs.
     pub log: logs::Config,
     /// Metrics.
@@ -112,6 +114,7 @@ impl Default for Config {
             lanes: lane::Config::default(),
             realtime: realtime::Config::default(),
             vzaps: vzaps::Config::default(),
+            evolution: evolution::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
             traces: traces::Config::default(),
@@ -422,6 +425,7 @@ impl Config {
             ("lanes", self.lanes.check()),
             ("realtime", self.realtime.check()),
             ("vzaps", self.vzaps.check()),
+            ("evolution", self.evolution.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),
             ("traces", self.traces.check()),

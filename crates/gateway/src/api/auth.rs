@@ -109,6 +109,17 @@ impl Caller {
         }
     }
 
+    /// The operator with a key that means this account and nothing else.
+    pub(super) fn of_account(account: AccountId) -> Self {
+        Self {
+            role: Role::Account,
+            account: Some(account),
+            instance: None,
+            credential: None,
+            token: None,
+        }
+    }
+
     /// Whoever shows something that was given for this credential.
     pub(super) fn using(credential: &Credential) -> Self {
         Self {
