@@ -2,6 +2,7 @@
 
 use axum::{
     Json, Router,
+    extract::State,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -31,7 +32,7 @@ const PAGE: &str = "<!doctype html>
 </html>
 ";
 
-async fn show_root(headers: HeaderMap) -> Response {
+async fn show_root(State(app): State<App>, headers: HeaderMap) -> Response {
     let browser = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())
@@ -45,7 +46,9 @@ async fn show_root(headers: HeaderMap) -> Response {
             "message": "Welcome to Zapbus, it is working!",
             "version": env!("CARGO_PKG_VERSION"),
             "clientName": "zapbus",
-            "documentation": "/docs",
+            "manager": format!("{}/docs", app.public_url),
+            "documentation": format!("{}/docs", app.public_url),
+            "whatsappWebVersion": null,
         }))
         .into_response()
     };

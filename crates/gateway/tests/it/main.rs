@@ -27,6 +27,7 @@ mod deploy;
 mod doctor;
 mod documentation;
 mod engine;
+mod evolution;
 mod first_start;
 mod handover;
 mod image;
@@ -42,6 +43,7 @@ mod lane_replay;
 mod logs;
 mod metrics;
 mod operations;
+mod packages;
 #[path = "../../../store/tests/contract/server.rs"]
 mod postgres;
 #[path = "../chaos/proxy.rs"]

@@ -1,6 +1,7 @@
 //! What all channels are asked in: `{"<channel>": {"enabled", "events", …}}`, the same without the outer
 //! object, and the names of the first version.
 
+use serde_json::Value;
 use zapbus_event::dialect::evolution::Names;
 
 use super::{answer::Failure, body::Members, names};
@@ -27,7 +28,7 @@ pub(super) fn open(
         return Ok((inner, Form::Nested));
     }
     // A text there is the URL of the first version.
-    let is_text = body.text(&[channel]).is_ok_and(|text| text.is_some());
+    let is_text = matches!(body.first(&[channel]), Some((_, Value::String(_))));
     if body.has(marks) && (is_text || !body.has(&[channel])) {
         return Ok((body.clone(), Form::Flat));
     }
