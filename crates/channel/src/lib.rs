@@ -44,6 +44,8 @@ pub struct Message {
     pub id: String,
     /// The event's name in the destination's dialect.
     pub event_name: String,
+    /// That name as the last segment of a URL, where the dialect has another form of it there.
+    pub segment: Option<String>,
     /// The rendered body.
     pub body: Bytes,
     /// What the dialect's own product says in headers, besides ours. Headers of the destination's
@@ -171,6 +173,13 @@ impl Config {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Webhook(_) => "webhook",
+        }
+    }
+
+    /// The config of a webhook, if it is one.
+    pub fn webhook(&self) -> Option<&webhook::Config> {
+        match self {
+            Self::Webhook(config) => Some(config),
         }
     }
 

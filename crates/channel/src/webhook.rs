@@ -1,5 +1,6 @@
 //! Posts to a user's URL, signed as Standard Webhooks describes.
 
+mod bearer;
 mod config;
 
 use std::{
@@ -22,7 +23,7 @@ pub use config::{ClientCertificate, Config, Http2, PreviousSecret};
 #[cfg(debug_assertions)]
 use crate::Warrant;
 use crate::{
-    Fault, MASK, Message, Opening, Outcome, Report, Scope,
+    Fault, Hidden, MASK, Message, Opening, Outcome, Report, Scope,
     pool::{ConnectError, Form, IDLE, Lent, Pool, Route, with_sources},
     signature::{self, Signer},
 };
@@ -69,6 +70,9 @@ pub struct Webhook {
     path_and_query: Option<PathAndQuery>,
     /// All headers of a request, with room for the values that differ.
     headers: HeaderMap,
+    /// Who sends is said by ourselves, and not by a header of the destination's own.
+    is_our_agent: bool,
+    jwt_key: Option<Hidden>,
     signer: Signer,
     previous: Vec<(Signer, Timestamp)>,
     timeout: Duration,
@@ -160,6 +164,11 @@ impl Webhook {
             scheme: if https { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
             headers: template(config, opening, host_header),
+            is_our_agent: !config
+                .headers
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case(header::USER_AGENT.as_str())),
+            jwt_key: config.jwt_key.clone(),
             path: url.path().to_owned(),
             query: url.query().map(str::to_owned),
             path_and_query,
@@ -332,7 +341,10 @@ impl Webhook {
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(match &self.path_and_query {
             Some(fixed) => fixed.clone(),
-            None => path_and_query(&self.path, Some(&message.event_name), self.query.as_deref())?,
+            None => {
+                let segment = message.segment.as_ref().unwrap_or(&message.event_name);
+                path_and_query(&self.path, Some(segment), self.query.as_deref())?
+            }
         });
         match form {
             Form::Origin => {}
@@ -357,9 +369,15 @@ impl Webhook {
         let signature =
             signature::sign(signers, message.id.as_bytes(), timestamp.as_bytes(), &message.body);
         for (name, value) in &message.headers {
-            if !headers.contains_key(name) {
+            let is_ours = *name == header::USER_AGENT && self.is_our_agent;
+            if is_ours || !headers.contains_key(name) {
                 headers.insert(name, HeaderValue::try_from(value)?);
             }
+        }
+        if let Some(key) = &self.jwt_key
+            && let Some(bearer) = bearer::bearer(key.expose(), message.timestamp)
+        {
+            headers.insert(header::AUTHORIZATION, bearer);
         }
         headers.insert(ID, HeaderValue::try_from(&message.id)?);
         headers.insert(TIMESTAMP, timestamp);

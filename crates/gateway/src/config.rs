@@ -78,7 +78,7 @@ pub struct Config {
     pub realtime: realtime::Config,
     /// The API of VZaps.
     pub vzaps: vzaps::Config,
-    /// The API of Evolution.
+    /// The API of Evolution, and what its variables ask for.
     pub evolution: evolution::Config,
     /// Logs.
     pub log: logs::Config,

@@ -45,6 +45,7 @@ pub(crate) fn message(id: &str) -> Message {
     Message {
         id: id.to_owned(),
         event_name: "message.received".to_owned(),
+        segment: None,
         body: Bytes::from_static(br#"{"type":"message.received"}"#),
         ordering_key: "chat".to_owned(),
         timestamp: now(),

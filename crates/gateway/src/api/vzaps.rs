@@ -13,7 +13,6 @@ mod instances;
 mod jwt;
 mod logs;
 mod not_offered;
-mod qr;
 mod session;
 mod subscription;
 mod token;

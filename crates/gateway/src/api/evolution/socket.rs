@@ -37,6 +37,11 @@ use crate::{api::error::ApiError, app::App, realtime::Full, server::proxy::Peer}
 /// Where Socket.IO is, as clients know it.
 const PATHS: [&str; 2] = ["/socket.io", "/socket.io/"];
 
+/// Whether there are any sockets.
+pub(crate) fn is_served(app: &App) -> bool {
+    app.config.evolution.enabled && app.config.evolution.websocket.enabled
+}
+
 /// The routes.
 pub(crate) fn router() -> Router<App> {
     let mut router = Router::new();
