@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -132,13 +132,12 @@ async fn serve(
     State(app): State<App>,
     Extension(sessions): Extension<Sessions>,
     peer: Option<Extension<Peer>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
     upgrade: Upgrade,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Rejection> {
-    let asked = Asked::read(uri.query().unwrap_or_default());
+    let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+    let query = uri.query().unwrap_or_default();
+    let asked = Asked::read(query);
     let is_socket = match asked.transport.as_deref() {
         Some("polling") => false,
         Some("websocket") => true,
@@ -166,7 +165,6 @@ async fn serve(
                 return Err(Rejection::Forbidden("Forbidden".to_owned()));
             }
             let peer = peer.map(|Extension(peer)| peer);
-            let query = uri.query().unwrap_or_default();
             let visitor = Visitor::of(&app, peer, &headers, query).await?;
             begin(&app, &sessions, visitor, upgrade)
         }

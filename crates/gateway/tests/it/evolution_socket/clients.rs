@@ -70,8 +70,9 @@ async fn an_upgrade_in_the_middle_of_a_stream_loses_and_repeats_nothing() {
     let first = say(&gateway, "shop", "first").await;
     let mut said = Vec::new();
     for number in 0..300 {
-        said.push(format!("n{number}"));
-        say(&gateway, "shop", &said[number]).await;
+        let text = format!("n{number}");
+        say(&gateway, "shop", &text).await;
+        said.push(text);
     }
     // There is much to send from the first moment on.
     let auth = json!({ "last_event_id": first });
@@ -278,9 +279,10 @@ async fn a_client_that_does_not_read_lags_and_misses_nothing() {
     let filler = "x".repeat(100_000);
     let mut said = Vec::new();
     for number in 0..150 {
-        said.push(format!("n{number}"));
-        let message = text_message("5511999990001", &said[number], &format!("n{number} {filler}"));
+        let name = format!("n{number}");
+        let message = text_message("5511999990001", &name, &format!("{name} {filler}"));
         gateway.post_event("shop", &message).await;
+        said.push(name);
     }
     clients.have("it", "go_on").await;
     let got = texts(&mut clients, said.len()).await;
