@@ -57,6 +57,8 @@ pub struct Message {
     pub event_name: String,
     /// The name of the event's instance.
     pub instance_name: Arc<str>,
+    /// That name as the last segment of a URL, where the dialect has another form of it there.
+    pub segment: Option<String>,
     /// The rendered body.
     pub body: Bytes,
     /// What the dialect's own product says in headers, besides ours. Headers of the destination's
@@ -201,6 +203,14 @@ impl Config {
             Self::Rabbitmq(_) => "rabbitmq",
             Self::Sqs(_) => "sqs",
             Self::Pusher(_) => "pusher",
+        }
+    }
+
+    /// The config of a webhook, if it is one.
+    pub fn webhook(&self) -> Option<&webhook::Config> {
+        match self {
+            Self::Webhook(config) => Some(config),
+            Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_) => None,
         }
     }
 
@@ -497,6 +507,7 @@ mod tests {
         Message {
             id: "evt_1".to_owned(),
             event_name: "message.received".to_owned(),
+            segment: None,
             instance_name: instance.into(),
             body: Bytes::from_static(b"{}"),
             headers: Vec::new(),

@@ -1,5 +1,6 @@
 //! Posts to a user's URL, signed as Standard Webhooks describes.
 
+mod bearer;
 mod config;
 
 use std::{
@@ -17,7 +18,7 @@ pub use config::{ClientCertificate, Config, Http2, PreviousSecret};
 #[cfg(debug_assertions)]
 use crate::Warrant;
 use crate::{
-    Fault, MASK, Message, Opening, Outcome, Report, Scope,
+    Fault, Hidden, MASK, Message, Opening, Outcome, Report, Scope,
     exchange::{Body, Call, Failure, Stage, Target},
     pool::{Form, Pool, Route},
     signature::{self, Signer},
@@ -48,6 +49,9 @@ pub struct Webhook {
     path_and_query: Option<PathAndQuery>,
     /// All headers of a request, with room for the values that differ.
     headers: HeaderMap,
+    /// Who sends is said by ourselves, and not by a header of the destination's own.
+    is_our_agent: bool,
+    jwt_key: Option<Hidden>,
     signer: Signer,
     previous: Vec<(Signer, Timestamp)>,
     timeout: Duration,
@@ -94,6 +98,11 @@ impl Webhook {
         Ok(Self {
             pool: opening.pools.pool(route),
             headers: template(config, opening, target.host().clone()),
+            is_our_agent: !config
+                .headers
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case(header::USER_AGENT.as_str())),
+            jwt_key: config.jwt_key.clone(),
             target,
             path: url.path().to_owned(),
             query: url.query().map(str::to_owned),
@@ -157,7 +166,10 @@ impl Webhook {
     ) -> Result<Request<Full<Bytes>>, http::Error> {
         let path = match &self.path_and_query {
             Some(fixed) => fixed.clone(),
-            None => path_and_query(&self.path, Some(&message.event_name), self.query.as_deref())?,
+            None => {
+                let segment = message.segment.as_ref().unwrap_or(&message.event_name);
+                path_and_query(&self.path, Some(segment), self.query.as_deref())?
+            }
         };
         let headers = self.request_headers(message)?;
         #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "tests add to it"))]
@@ -180,9 +192,15 @@ impl Webhook {
         let signature =
             signature::sign(signers, message.id.as_bytes(), timestamp.as_bytes(), &message.body);
         for (name, value) in &message.headers {
-            if !headers.contains_key(name) {
+            let is_ours = *name == header::USER_AGENT && self.is_our_agent;
+            if is_ours || !headers.contains_key(name) {
                 headers.insert(name, HeaderValue::try_from(value)?);
             }
+        }
+        if let Some(key) = &self.jwt_key
+            && let Some(bearer) = bearer::bearer(key.expose(), message.timestamp)
+        {
+            headers.insert(header::AUTHORIZATION, bearer);
         }
         headers.insert(ID, HeaderValue::try_from(&message.id)?);
         headers.insert(TIMESTAMP, timestamp);

@@ -99,6 +99,19 @@ fn members_stand_in_the_order_of_upstream() {
         let parts = evolution::encode(&event, &context, &Options::default()).unwrap();
         assert_eq!(std::str::from_utf8(&parts[0].body).unwrap(), expected);
     }
+    // That of all instances names the instance's own URL, or where each event of it would go.
+    for (own, base, expected) in [
+        (Some("https://own.invalid/hook"), "https://all.invalid/", "https://own.invalid/hook"),
+        (None, "https://all.invalid/", "https://all.invalid/connection-update"),
+        (None, "https://all.invalid/x?a=b", "https://all.invalid/x/connection-update?a=b"),
+    ] {
+        let context = Context { form: Form::Everyone { own, base }, ..CONTEXT };
+        let parts = evolution::encode(&event, &context, &Options::default()).unwrap();
+        let expected = format!(
+            r#"{head},"data":{data},"destination":"{expected}",{at},{url},"apikey":null}}"#
+        );
+        assert_eq!(std::str::from_utf8(&parts[0].body).unwrap(), expected);
+    }
     let bare = Context { sender: None, server_url: None, form: Form::Queue, ..CONTEXT };
     let parts = evolution::encode(&event, &bare, &Options::default()).unwrap();
     let expected =
@@ -231,4 +244,26 @@ fn keys_of_media_can_be_left_out() {
     let image = &part["data"]["message"]["imageMessage"];
     assert_eq!((image.get("mediaKey"), image.get("directPath")), (None, None));
     assert_eq!(image["caption"], "Foto");
+}
+
+#[test]
+fn a_deletion_is_told_as_the_end_of_the_session_too() {
+    let source = Source {
+        kind: SourceKind::Simulator,
+        event: "deleted".to_owned(),
+        version: None,
+        delivery_id: None,
+        index: 0,
+    };
+    let data = zapbus_event::data::InstanceLifecycle {
+        action: zapbus_event::data::InstanceAction::Deleted,
+    };
+    let data = zapbus_event::Data::InstanceLifecycle(data);
+    let event = journal(Draft::from_data(&data, source));
+    let names = |list: &[&str]| -> Vec<String> {
+        let options = Options { names: Names::parse(list).unwrap(), ..Options::default() };
+        encoded(&event, &options).into_iter().map(|part| part.name).collect()
+    };
+    assert_eq!(names(&[]), ["instance.delete", "remove.instance"]);
+    assert_eq!(names(&["REMOVE_INSTANCE"]), ["remove.instance"]);
 }

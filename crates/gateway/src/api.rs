@@ -12,6 +12,7 @@ mod media;
 mod native;
 mod openapi;
 pub mod page;
+mod qr;
 mod root;
 pub mod ryze;
 mod sources;
@@ -49,7 +50,10 @@ pub fn router(app: App) -> Router {
     if app.config.ryze.enabled {
         router = router.merge(ryze::router(app.clone()));
     }
-    if app.config.evolution.websocket.enabled {
+    if app.config.evolution.enabled {
+        router = router.merge(evolution::router(app.clone()));
+    }
+    if socket::is_served(&app) {
         router = router.merge(socket::router());
     }
     router
@@ -77,7 +81,7 @@ async fn no_route(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match upgrade {
-        Ok(upgrade) if app.config.evolution.websocket.enabled && plain::is_path(uri.path()) => {
+        Ok(upgrade) if socket::is_served(&app) && plain::is_path(uri.path()) => {
             plain::serve(&app, peer.map(|peer| peer.0), &headers, &uri, upgrade).await
         }
         _ => ApiError::NotFound(What::Route).into_response(),

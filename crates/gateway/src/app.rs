@@ -6,7 +6,7 @@ use zapbus_channel as channel;
 use zapbus_store::{Clock, Store};
 
 use crate::{
-    api::{Guesses, Recent, Refusals, body::Bodies},
+    api::{Guesses, Recent, Refusals, body::Bodies, evolution},
     backups::Backups,
     config::Config,
     directory::Directory,
@@ -55,6 +55,8 @@ pub struct Inner {
     pub guesses: Guesses,
     /// When sources were last said to refuse something.
     pub refusals: Refusals,
+    /// What requests to Evolution's API share.
+    pub evolution: evolution::State,
     /// What went wrong of late.
     pub recent: Recent,
     /// Whether traffic is taken.

@@ -15,6 +15,7 @@ mod doctor;
 mod erase;
 mod exit;
 mod healthcheck;
+mod import;
 mod instance;
 mod listen;
 mod live;
@@ -248,6 +249,12 @@ ZAPBUS_ENCRYPTION_KEY encrypts the copy: what is in encryption.key of the folder
 Ctrl-C stops it; the same command goes on where it stopped (exit code 5 says so). Until it is done
 no gateway opens the copy, and then none opens the folder, unless by `zapbus serve --take-back`.")]
     Copy(copy::Copy),
+    /// Read what another product is set to do, and set the same here.
+    #[command(after_help = "\
+Examples:
+  zapbus import evolution --url https://evolution.example.com --apikey @key.txt --dry-run")]
+    #[command(subcommand)]
+    Import(import::Import),
     /// Encrypt the stored secrets with the first of several keys, so that the others can go.
     #[command(after_help = "\
 Examples:
@@ -416,6 +423,7 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Backup(remote) => remote.command.run(&remote.connection, out, err),
         Command::Restore(restore) => restore.run(out, err),
         Command::Copy(copy) => copy.run(out, err),
+        Command::Import(import) => import.run(out, err),
         Command::Rekey(remote) => {
             let call = client::Call::new(http::Method::POST, &["v1", "rekey"]);
             remote.connection.show(call, out)

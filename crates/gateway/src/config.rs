@@ -82,7 +82,7 @@ pub struct Config {
     pub vzaps: vzaps::Config,
     /// The API of `RyzeAPI`.
     pub ryze: ryze::Config,
-    /// The API of Evolution.
+    /// The API of Evolution, and what its variables ask for.
     pub evolution: evolution::Config,
     /// Logs.
     pub log: logs::Config,

@@ -36,7 +36,7 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use zapbus_channel::{Message, Opening, Report};
+use zapbus_channel::{Message, Opening, Report, egress::Guard};
 use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Kind, Position, Timestamp};
 use zapbus_store::{
     Activity, Actor, Clock, DeliveryId, Destination, DestinationHead, Health, LaneId, Settlement,
@@ -44,12 +44,13 @@ use zapbus_store::{
 };
 
 pub use self::config::Config;
-pub(crate) use self::send::{dialect_headers, wanted};
+pub(crate) use self::send::wanted;
 use self::{
     announce::Voice,
     gate::{Memory, Patience},
     loading::Known,
     roster::{Command, Mode, Rest, Roster, live},
+    send::{Said, dialect_headers, segment},
 };
 use crate::{
     media::Links,
@@ -74,6 +75,15 @@ const ASK_AT_ONCE: usize = 16;
 /// Cursors written in one commit.
 const FLUSH_STEP: usize = 500;
 
+/// What the operator says of everything that is in Evolution's form.
+#[derive(Debug, Clone, Default)]
+pub struct Evolution {
+    /// When failed deliveries with its preset are tried again.
+    pub retry: Retry,
+    /// Bodies show the instance's token.
+    pub show_key: bool,
+}
+
 /// What lanes are built from.
 pub struct Parts {
     /// The journal and everything durable.
@@ -84,6 +94,8 @@ pub struct Parts {
     pub server_url: String,
     /// Makes links to files.
     pub links: Arc<Links>,
+    /// What the operator says of Evolution's form.
+    pub evolution: Evolution,
     /// When things are due.
     pub clock: Clock,
     /// What receivers compare with their own.
@@ -124,6 +136,9 @@ pub struct Lanes {
 pub(crate) struct Shared {
     store: Store,
     opening: Arc<Opening>,
+    /// For destinations of the operator's own environment.
+    trusted: Arc<Guard>,
+    evolution: Evolution,
     clock: Clock,
     wall: Clock,
     config: Config,
@@ -167,6 +182,7 @@ impl Lanes {
             opening,
             server_url,
             links,
+            evolution,
             clock,
             wall,
             config,
@@ -177,7 +193,15 @@ impl Lanes {
         } = parts;
         let read_ahead = (config.read_ahead_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            rendering: Arc::new(Rendering::new(store.clone(), clock.clone(), &server_url, links)),
+            rendering: Arc::new(Rendering::new(
+                store.clone(),
+                clock.clone(),
+                &server_url,
+                evolution.show_key,
+                links,
+            )),
+            trusted: Arc::new(Guard::trusted()),
+            evolution,
             sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),
             read_ahead: Arc::new(Semaphore::new(read_ahead)),
             roster: Mutex::default(),
@@ -377,10 +401,17 @@ impl Lanes {
 
     /// Sends one event past the lane: nothing is logged and no cursor moves. One report for each
     /// part that was sent.
-    pub async fn send_test(&self, spec: &Spec, event: &Event) -> Result<Vec<Report>, String> {
-        let channel = self.shared.open_channel(spec).map_err(|error| error.to_string())?;
+    pub async fn send_test(
+        &self,
+        destination: &Destination,
+        spec: &Spec,
+        event: &Event,
+    ) -> Result<Vec<Report>, String> {
+        let channel = self.shared.open_channel(&destination.label, spec);
+        let channel = channel.map_err(|error| error.to_string())?;
+        let is_global = destination.instance.is_none();
         let rendering = &self.shared.rendering;
-        let rendered = rendering.parts_of(event, &wanted(spec)).await;
+        let rendered = rendering.parts_of(event, &wanted(spec, is_global)).await;
         let (parts, identity) = rendered.map_err(|error| error.to_string())?;
         let mut reports = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
@@ -388,7 +419,15 @@ impl Lanes {
                 if index == 0 { event.id.to_string() } else { format!("{}.{index}", event.id) };
             let message = Message {
                 id,
-                headers: dialect_headers(spec.dialect, event, &identity.name, &part.name, 1),
+                headers: dialect_headers(&Said {
+                    dialect: spec.dialect,
+                    event,
+                    name: &part.name,
+                    attempt: 1,
+                    instance_name: &identity.name,
+                    is_global,
+                }),
+                segment: segment(spec.dialect, &part.name),
                 event_name: part.name.clone(),
                 instance_name: Arc::clone(&identity.name),
                 body: part.body.clone(),

@@ -10,7 +10,7 @@
 //! - [`backups`]: copies of the running store
 //! - [`server`]: connections, TLS, draining; [`telemetry`]: logs, metrics, readiness;
 //!   [`traces`]: one event from its source to every destination
-//! - [`first_start`], [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
+//! - [`first_start`], `environment`, [`upkeep`], [`welcome`]: what happens at the start, beside it, and what a
 //!   newcomer is told
 //! - `simulator` and `demo`: realistic traffic, and a gateway to watch it pass through
 //!
@@ -24,6 +24,7 @@ pub mod clock;
 pub mod config;
 mod demo;
 pub mod directory;
+mod environment;
 pub mod first_start;
 pub mod ingest;
 pub mod lane;
@@ -52,7 +53,11 @@ use zapbus_channel as channel;
 use zapbus_store::Clock;
 
 use crate::{
-    api::{Guesses, Recent, Refusals, body::Bodies},
+    api::{
+        Guesses, Recent, Refusals,
+        body::Bodies,
+        evolution::{self, Reporter},
+    },
     app::{App, Inner},
     backups::Backups,
     config::{Config, Secret},
@@ -141,6 +146,9 @@ pub enum RunError {
     /// Traces cannot be sent.
     #[error("traces: {0}")]
     Traces(String),
+    /// What the environment asks for cannot be made.
+    #[error("a destination of the environment: {0}")]
+    Environment(String),
     /// The system has no randomness.
     #[error("cannot make a token: {0}")]
     Random(#[from] getrandom::Error),
@@ -225,6 +233,7 @@ impl Running {
         let readiness = Readiness::starting(store.health());
         let admin = first_start::admin_token(&store, config.admin_token.as_ref()).await?;
         first_start::bootstrap(&store, &config.bootstrap, clock()).await?;
+        environment::apply(&store, &config.evolution, clock()).await?;
 
         let (egress, loopback_targets) = egress_guard(&config, address)?;
         let opening = channel::Opening::new(egress.clone());
@@ -241,6 +250,10 @@ impl Running {
             opening: opening.clone(),
             server_url: config.public_url(address),
             links: links.clone(),
+            evolution: lane::Evolution {
+                retry: config.evolution.webhook.retry(),
+                show_key: config.evolution.expose_api_key == Some(true),
+            },
             clock: clock.clone(),
             wall: hooks.clock,
             config: config.lanes.clone(),
@@ -271,6 +284,7 @@ impl Running {
             clock: clock.clone(),
             config: config.realtime.clone(),
         });
+        let errors = error_webhook(&config, &opening, address, &clock)?;
         let app = App::new(Inner {
             started: Instant::now(),
             public_url: config.public_url(address),
@@ -294,6 +308,7 @@ impl Running {
             opening,
             guesses: Guesses::default(),
             refusals: Refusals::default(),
+            evolution: evolution::State::new(errors),
             recent: Recent::default(),
             readiness,
         });
@@ -402,6 +417,22 @@ fn front(app: &App, inherited: bool) -> Front {
         refuses: !inherited,
         telemetry: app.telemetry.clone(),
     }
+}
+
+/// Who is told of failed requests to Evolution's API.
+fn error_webhook(
+    config: &Config,
+    opening: &channel::Opening,
+    address: SocketAddr,
+    clock: &Clock,
+) -> Result<Option<Reporter>, RunError> {
+    let webhook = &config.evolution.webhook;
+    let Some(url) = webhook.errors_target() else { return Ok(None) };
+    let opening = opening.clone().with_guard(Arc::new(channel::egress::Guard::trusted()));
+    let server_url = config.public_url(address);
+    Reporter::open(url, webhook.secret(), opening, &server_url, clock.clone())
+        .map(Some)
+        .map_err(|error| RunError::Environment(error.to_string()))
 }
 
 /// While only this machine can reach us, a newcomer's first webhook to this machine works.

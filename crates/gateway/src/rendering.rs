@@ -11,12 +11,15 @@ use std::{
 
 use lru::LruCache;
 use zapbus_event::{
-    Dialect, Event, EventId, InstanceId, Kind, Timestamp,
+    AccountId, Dialect, Event, EventId, InstanceId, Kind, Timestamp,
     dialect::{Context, Options, Part, RenderError, evolution::Form},
 };
 use zapbus_store::{Clock, Store, StoreError};
 
-use crate::media::Links;
+use crate::{
+    media::Links,
+    spec::{EVOLUTION_WEBHOOK, Spec},
+};
 
 /// Why an event could not be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +64,10 @@ pub(crate) struct Rendering {
     links: Arc<Links>,
     parts: Mutex<LruCache<Key, Arc<[Part]>>>,
     identities: Mutex<LruCache<InstanceId, Arc<Identity>>>,
-    addresses: Mutex<LruCache<InstanceId, OwnAddress>>,
+    addresses: Mutex<LruCache<InstanceId, Known>>,
+    webhooks: Mutex<LruCache<InstanceId, Known>>,
+    /// Bodies in Evolution's form show the instance's token.
+    show_key: bool,
     /// What instances are called has changed: what was read before the last of them is not worth
     /// keeping.
     changes: AtomicU64,
@@ -74,12 +80,13 @@ pub(crate) struct Identity {
     pub(crate) name: Arc<str>,
     /// Its token; empty when it is gone.
     pub(crate) token: String,
+    account: Option<AccountId>,
 }
 
-/// The own address of an instance, as it was at a time.
+/// The own address of an instance, or the URL of its own webhook, as it was at a time.
 #[derive(Debug, Clone)]
-struct OwnAddress {
-    address: Option<Arc<str>>,
+struct Known {
+    text: Option<Arc<str>>,
     read_at: Timestamp,
 }
 
@@ -89,11 +96,18 @@ const INSTANCES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 /// A larger rendering is not worth keeping: 512 of them must stay within a few megabytes.
 const MAX_KEPT: usize = 8 << 10;
 
-/// How long an instance may be linked to another number before every body says so.
-const ADDRESS_AGE: Duration = Duration::from_secs(10);
+/// How long an instance may be linked to another number, or have another webhook, before every body
+/// says so.
+const KNOWN_AGE: Duration = Duration::from_secs(10);
 
 impl Rendering {
-    pub(crate) fn new(store: Store, clock: Clock, server_url: &str, links: Arc<Links>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        clock: Clock,
+        server_url: &str,
+        show_key: bool,
+        links: Arc<Links>,
+    ) -> Self {
         Self {
             store,
             clock,
@@ -102,6 +116,8 @@ impl Rendering {
             parts: Mutex::new(LruCache::new(RENDERINGS)),
             identities: Mutex::new(LruCache::new(INSTANCES)),
             addresses: Mutex::new(LruCache::new(INSTANCES)),
+            webhooks: Mutex::new(LruCache::new(INSTANCES)),
+            show_key,
             changes: AtomicU64::new(0),
         }
     }
@@ -112,6 +128,8 @@ impl Rendering {
         event: &Event,
         wanted: &Wanted<'_>,
     ) -> Result<Arc<[Part]>, RenderFailure> {
+        let mut wanted = *wanted;
+        wanted.options.evolution.show_key |= self.show_key;
         let key = wanted.key(event);
         if let Some(key) = &key
             && let Some(parts) = lock(&self.parts).get(key)
@@ -124,12 +142,22 @@ impl Rendering {
             Dialect::Evolution => self.own_address(event).await?,
             Dialect::Native | Dialect::Vzaps | Dialect::Ryze => None,
         };
+        let own_webhook = match (wanted.dialect, wanted.form) {
+            (Dialect::Evolution, Form::Everyone { .. }) => {
+                self.own_webhook(event.instance, &identity).await?
+            }
+            _ => None,
+        };
+        let form = match wanted.form {
+            Form::Everyone { base, .. } => Form::Everyone { own: own_webhook.as_deref(), base },
+            form => form,
+        };
         let context = Context {
             instance_name: &identity.name,
             instance_token: &identity.token,
             own_address: own_address.as_deref(),
             server_url: &self.server_url,
-            form: wanted.form,
+            form,
         };
         let whole = self.store.restored(event).await?;
         let whole = whole.as_ref().unwrap_or(event);
@@ -167,7 +195,11 @@ impl Rendering {
         let changes = self.changes();
         // An instance that is gone leaves events behind that are still owed to global destinations.
         let identity = match self.store.instance(id).await? {
-            Some(instance) => Identity { name: instance.name.into(), token: instance.token },
+            Some(instance) => Identity {
+                name: instance.name.into(),
+                token: instance.token,
+                account: Some(instance.account),
+            },
             None => Identity::default(),
         };
         let identity = Arc::new(identity);
@@ -188,14 +220,43 @@ impl Rendering {
         let may_change = matches!(event.kind, Kind::InstanceConnected | Kind::InstancePaired);
         if let Some(known) = known
             && !may_change
-            && now < known.read_at + ADDRESS_AGE
+            && now < known.read_at + KNOWN_AGE
         {
-            return Ok(known.address);
+            return Ok(known.text);
         }
         let address: Option<Arc<str>> =
             self.store.instance_status(id).await?.state.address.map(Into::into);
-        lock(&self.addresses).put(id, OwnAddress { address: address.clone(), read_at: now });
+        lock(&self.addresses).put(id, Known { text: address.clone(), read_at: now });
         Ok(address)
+    }
+
+    /// The URL of an instance's own webhook in Evolution's API, switched on or not.
+    async fn own_webhook(
+        &self,
+        id: InstanceId,
+        identity: &Identity,
+    ) -> Result<Option<Arc<str>>, StoreError> {
+        let now = (self.clock)();
+        let known = lock(&self.webhooks).get(&id).cloned();
+        if let Some(known) = known.filter(|known| now < known.read_at + KNOWN_AGE) {
+            return Ok(known.text);
+        }
+        let stored = match identity.account {
+            Some(account) => {
+                self.store.destination_by_label(account, Some(id), EVOLUTION_WEBHOOK).await
+            }
+            None => Ok(None),
+        };
+        let stored = match stored {
+            // Its secrets are lost, and its URL with them.
+            Err(StoreError::Sealed { .. }) => None,
+            stored => stored?,
+        };
+        let spec = stored.and_then(|stored| serde_json::from_value::<Spec>(stored.spec).ok());
+        let url = spec.as_ref().and_then(|spec| spec.channel.webhook());
+        let url: Option<Arc<str>> = url.map(|webhook| webhook.url.as_str().into());
+        lock(&self.webhooks).put(id, Known { text: url.clone(), read_at: now });
+        Ok(url)
     }
 
     fn changes(&self) -> u64 {
@@ -206,6 +267,7 @@ impl Rendering {
     pub(crate) fn forget_all(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         lock(&self.identities).clear();
+        lock(&self.webhooks).clear();
         lock(&self.parts).clear();
     }
 
@@ -214,6 +276,7 @@ impl Rendering {
         // First: who has read what was sees this, or comes before what is cleared here.
         self.changes.fetch_add(1, Ordering::AcqRel);
         lock(&self.identities).pop(&id);
+        lock(&self.webhooks).pop(&id);
         lock(&self.parts).clear();
     }
 }

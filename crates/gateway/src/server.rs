@@ -47,7 +47,7 @@ use self::{
     tls::Tls,
 };
 use crate::{
-    api::{body::Patience, error::ApiError, ryze, vzaps},
+    api::{body::Patience, error::ApiError, evolution, ryze, vzaps},
     telemetry::{Telemetry, readiness::Readiness},
 };
 
@@ -390,6 +390,7 @@ fn draining(version: Version, path: &str) -> Response {
     let mut response = match path {
         path if vzaps::is_path(path) => vzaps::refusal(error),
         path if ryze::is_path(path) => ryze::refusal(error),
+        path if evolution::is_path(path) => evolution::refusal(error),
         _ => error.into_response(),
     };
     // HTTP/2 has no such header; its connections get GOAWAY.

@@ -56,6 +56,35 @@ pub struct Retry {
     /// Seconds one attempt may take: 0.1 to 120.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<f64>,
+    /// The share by which a wait is stretched or shortened at most: 0 to 1; 0.2 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<f64>,
+    /// Answers (300 to 599) after which an event is not tried again while others are taken: at most
+    /// 50. Those of the preset when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_statuses: Option<Vec<u16>>,
+}
+
+impl Retry {
+    /// The same with what it does not say taken from `others`, if that is about the same preset.
+    pub fn or(&self, others: &Self) -> Self {
+        if self.preset != others.preset {
+            return self.clone();
+        }
+        // A list of waits of its own has as many attempts as it has waits.
+        let attempts = match (self.max_attempts, &self.waits_s) {
+            (None, None) => others.max_attempts,
+            (own, _) => own,
+        };
+        Self {
+            preset: self.preset,
+            waits_s: self.waits_s.clone().or_else(|| others.waits_s.clone()),
+            max_attempts: attempts,
+            timeout_s: self.timeout_s.or(others.timeout_s),
+            jitter: self.jitter.or(others.jitter),
+            final_statuses: self.final_statuses.clone().or_else(|| others.final_statuses.clone()),
+        }
+    }
 }
 
 /// How a destination delivers.
@@ -92,6 +121,9 @@ pub struct Spec {
     pub ryze: ryze::Choice,
 }
 
+/// The label of the destination that is an instance's webhook in Evolution's API.
+pub const EVOLUTION_WEBHOOK: &str = "evolution/webhook";
+
 /// Sends in flight when a destination does not say.
 pub const DEFAULT_MAX_IN_FLIGHT: u32 = 64;
 
@@ -121,5 +153,29 @@ impl Spec {
     /// How long probing may last before the destination is disabled.
     pub fn disable_after(&self) -> Duration {
         Duration::from_secs(self.disable_after_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_destination_does_not_say_is_the_operators() {
+        let operators = Retry {
+            preset: Preset::Evolution,
+            waits_s: Some(vec![1.0, 2.0]),
+            max_attempts: Some(7),
+            timeout_s: Some(60.0),
+            jitter: Some(0.0),
+            final_statuses: Some(Vec::new()),
+        };
+        let plain = Retry { preset: Preset::Evolution, ..Retry::default() };
+        assert_eq!(plain.or(&operators), operators);
+        assert_eq!(Retry::default().or(&operators), Retry::default(), "another preset");
+        let own = Retry { waits_s: Some(vec![3.0]), ..plain };
+        let found = own.or(&operators);
+        assert_eq!((found.waits_s, found.max_attempts), (Some(vec![3.0]), None));
+        assert_eq!(found.timeout_s, Some(60.0));
     }
 }

@@ -41,6 +41,12 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub authorization: Option<Hidden>,
+    /// Signs a JSON Web Token for each attempt and sends it as `authorization`, as Evolution API does:
+    /// HS256, with the claims `iat`, `exp` (ten minutes later), `app` and `action`. Goes before a
+    /// header `authorization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub jwt_key: Option<Hidden>,
     /// Appends the event's name to the path of the URL.
     #[serde(default, skip_serializing_if = "is_false")]
     pub by_events: bool,
@@ -172,6 +178,7 @@ impl Config {
             secret: None,
             previous_secrets: Vec::new(),
             authorization: None,
+            jwt_key: None,
             by_events: false,
             timeout_s: None,
             connect_timeout_s: None,
@@ -251,6 +258,9 @@ impl Config {
         if let Some(authorization) = &self.authorization {
             check_value("authorization".to_owned(), authorization, &mut faults);
         }
+        if let Some(key) = &self.jwt_key {
+            jwt_key_faults(key, self.authorization.is_some(), &mut faults);
+        }
         faults.extend(Seconds::fault("timeout_s", self.timeout_s, 120.0));
         faults.extend(Seconds::fault("connect_timeout_s", self.connect_timeout_s, 60.0));
         faults.extend(self.identity().err());
@@ -303,6 +313,7 @@ impl Config {
         shown.secret = None;
         shown.previous_secrets.clear();
         shown.authorization = self.authorization.as_ref().map(|_| Hidden::mask());
+        shown.jwt_key = self.jwt_key.as_ref().map(|_| Hidden::mask());
         for (name, value) in &mut shown.headers {
             if is_secret(&name.to_ascii_lowercase()) {
                 *value = Hidden::mask();
@@ -332,6 +343,9 @@ impl Config {
         };
         if let Some(text) = &mut self.authorization {
             keep(text, stored.authorization.as_ref());
+        }
+        if let Some(key) = &mut self.jwt_key {
+            keep(key, stored.jwt_key.as_ref());
         }
         for (name, value) in &mut self.headers {
             keep(value, stored.headers.get(name));
@@ -373,6 +387,18 @@ fn check_value(path: String, value: &Hidden, faults: &mut Vec<Fault>) {
         && is_secret(&path.trim_start_matches("headers.").to_ascii_lowercase())
     {
         faults.push(Fault::new(path, format!("is `{MASK}`, the mask; give the value itself")));
+    }
+}
+
+fn jwt_key_faults(key: &Hidden, has_authorization: bool, faults: &mut Vec<Fault>) {
+    let text = key.expose();
+    if text.is_empty() || text.len() > HEADER_VALUE_LIMIT {
+        faults.push(Fault::new("jwt_key", format!("expected 1 to {HEADER_VALUE_LIMIT} bytes")));
+    } else if key.is_mask() {
+        faults.push(Fault::new("jwt_key", format!("is `{MASK}`, the mask; give the value itself")));
+    }
+    if has_authorization {
+        faults.push(Fault::new("jwt_key", "makes an `authorization` itself; keep one of them"));
     }
 }
 
@@ -510,6 +536,26 @@ mod tests {
             ]
         );
         assert!(faults.iter().all(|fault| !fault.message.contains("pw@")));
+    }
+
+    #[test]
+    fn a_key_for_tokens_is_hidden_and_checked() {
+        let url = "https://e.com";
+        let config = |key: &str, more: &str| {
+            let value = json!({"type": "webhook", "url": url, "jwt_key": key});
+            let mut config = read(value).unwrap();
+            config.authorization = (!more.is_empty()).then(|| more.into());
+            config
+        };
+        let good = config("hush", "");
+        assert_eq!(good.form_faults(), []);
+        assert!(!serde_json::to_string(&good.masked()).unwrap().contains("hush"));
+        assert_eq!(good.masked().with_kept_secrets(&good), good);
+        for (key, more) in [("", ""), (MASK, ""), ("hush", "Bearer x")] {
+            let faults = config(key, more).form_faults();
+            assert_eq!(faults.len(), 1, "{key}: {faults:?}");
+            assert_eq!(faults[0].path, "jwt_key");
+        }
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) fn message(id: &str) -> Message {
     Message {
         id: id.to_owned(),
         event_name: "message.received".to_owned(),
+        segment: None,
         instance_name: "shop".into(),
         body: Bytes::from(format!(r#"{{"id":"{id}","type":"message.received"}}"#)),
         ordering_key: "chat".to_owned(),

@@ -43,6 +43,13 @@ pub enum Form<'a> {
         /// The webhook's URL as configured, or the id of the Pusher app.
         destination: &'a str,
     },
+    /// A webhook that gets the events of all instances.
+    Everyone {
+        /// The URL of the instance's own webhook, if it has one: that is what the body names.
+        own: Option<&'a str>,
+        /// The URL as configured; the body names it with the event's segment behind it.
+        base: &'a str,
+    },
     /// RabbitMQ, and sockets of either kind.
     #[default]
     Queue,
@@ -269,7 +276,7 @@ fn part(event: &Event, context: &Context<'_>, told: Told) -> Part {
         let at = Payload::Told(event.received_at.to_string().into());
         (Some(at), context.sender.map(|sender| Payload::Told(sender.into())))
     });
-    let is_webhook = matches!(context.form, Form::Webhook { .. });
+    let is_webhook = matches!(context.form, Form::Webhook { .. } | Form::Everyone { .. });
     let mut out = Writer(vec![b'{']);
     for (name, value) in &told.before {
         out.member(name, value);
@@ -282,6 +289,15 @@ fn part(event: &Event, context: &Context<'_>, told: Told) -> Part {
     out.member("data", &told.data);
     match context.form {
         Form::Webhook { destination } => out.member("destination", destination),
+        Form::Everyone { own: Some(own), .. } => out.member("destination", own),
+        Form::Everyone { own: None, base } => {
+            let (path, query) = match base.split_once('?') {
+                Some((path, query)) => (path, format!("?{query}")),
+                None => (base, String::new()),
+            };
+            let path = path.trim_end_matches('/');
+            out.member("destination", &format!("{path}/{}{query}", segment(&told.name)));
+        }
         Form::Sqs { server } => out.member("server", server),
         Form::Queue => {}
     }

@@ -109,6 +109,17 @@ impl Caller {
         }
     }
 
+    /// The operator with a key that means this account and nothing else.
+    pub(super) fn of_account(account: AccountId) -> Self {
+        Self {
+            role: Role::Account,
+            account: Some(account),
+            instance: None,
+            credential: None,
+            token: None,
+        }
+    }
+
     /// Whoever shows something that was given for this credential.
     pub(super) fn using(credential: &Credential) -> Self {
         Self {
@@ -116,17 +127,6 @@ impl Caller {
             account: credential.account,
             instance: credential.instance,
             credential: Some(credential.id),
-            token: None,
-        }
-    }
-
-    /// Whoever acts for a whole account without a token of ours.
-    pub(super) fn of_account(account: AccountId) -> Self {
-        Self {
-            role: Role::Account,
-            account: Some(account),
-            instance: None,
-            credential: None,
             token: None,
         }
     }

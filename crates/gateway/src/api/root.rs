@@ -12,7 +12,7 @@ use axum::{
 use http::{HeaderMap, Uri, header};
 use serde_json::json;
 
-use super::evolution::socket::plain;
+use super::evolution::socket::{self, plain};
 use crate::{app::App, server::proxy::Peer};
 
 /// What is at the root.
@@ -44,7 +44,7 @@ async fn show_root(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if let Ok(upgrade) = upgrade
-        && app.config.evolution.websocket.enabled
+        && socket::is_served(&app)
     {
         return plain::serve(&app, peer.map(|peer| peer.0), &headers, &uri, upgrade).await;
     }
@@ -61,7 +61,9 @@ async fn show_root(
             "message": "Welcome to Zapbus, it is working!",
             "version": env!("CARGO_PKG_VERSION"),
             "clientName": "zapbus",
-            "documentation": "/docs",
+            "manager": format!("{}/docs", app.public_url),
+            "documentation": format!("{}/docs", app.public_url),
+            "whatsappWebVersion": null,
         }))
         .into_response()
     };

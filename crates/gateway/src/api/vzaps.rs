@@ -13,14 +13,12 @@ mod instances;
 mod jwt;
 mod logs;
 mod not_offered;
-mod qr;
 mod session;
 mod subscription;
 mod token;
 mod webhook;
 
 pub use jwt::MIN_LIFETIME_S;
-pub(super) use qr::data_url;
 
 use axum::{
     Router,

@@ -308,6 +308,27 @@ impl Connection {
     }
 }
 
+/// Asks a server of any kind; its status and what it says.
+pub(super) async fn fetch<const N: usize>(
+    method: Method,
+    url: &str,
+    headers: [(&'static str, &str); N],
+    body: Option<&Value>,
+) -> Result<(StatusCode, Vec<u8>), String> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header(header::USER_AGENT, concat!("zapbus-cli/", env!("CARGO_PKG_VERSION")));
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let body = body.map(|body| Full::from(body.to_string())).unwrap_or_default();
+    send(request.body(body).map_err(|error| error.to_string())?).await
+}
+
 async fn send(request: Request<Full<bytes::Bytes>>) -> Result<(StatusCode, Vec<u8>), String> {
     let connector = HttpsConnectorBuilder::new()
         .with_native_roots()

@@ -278,7 +278,7 @@ fn show_source(to: &Connection, mut source: Value, out: &mut dyn Write) -> Resul
 }
 
 /// Secrets on a command line are seen by everyone on the machine: `@file` keeps them off it.
-pub(super) fn text_or_file(text: &str) -> Result<String, String> {
+pub(in crate::cli) fn text_or_file(text: &str) -> Result<String, String> {
     match text.strip_prefix('@') {
         None => Ok(text.to_owned()),
         Some(path) => std::fs::read_to_string(path)

@@ -1,5 +1,7 @@
 //! Defaults < file < Evolution's and `RyzeAPI`'s variables < `ZAPBUS_*` < flags, with every mistake told at once.
 
+mod evolution;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
@@ -264,33 +266,6 @@ impl Layers {
         }
     }
 
-    /// The names other products gave to what we have too.
-    fn evolution(&mut self, environment: &Environment) {
-        for (name, key) in [
-            ("SERVER_URL", "public_url"),
-            ("CORS_ORIGIN", "cors.origins"),
-            ("CORS_METHODS", "cors.methods"),
-            ("CORS_CREDENTIALS", "cors.credentials"),
-        ] {
-            if let Some(value) = environment.get(name) {
-                self.set_text(key, value, Origin::Variable(name.to_owned()));
-            }
-        }
-        if let Some(levels) = environment.get("LOG_LEVEL") {
-            let origin = Origin::Variable("LOG_LEVEL".to_owned());
-            match evolution_level(levels) {
-                Some(level) => self.set("log.level", Value::from(level), origin),
-                // A filter of ours, perhaps; the check of log.level tells.
-                None => self.set_text("log.level", levels, origin),
-            }
-        }
-        for name in ["AUTHENTICATION_API_KEY", "WEBHOOK_GLOBAL_URL", "RABBITMQ_URI"] {
-            if environment.get(name).is_some() {
-                self.notes.push(Note(format!("{name} is set and has no effect in this version")));
-            }
-        }
-    }
-
     /// What RyzeAPI calls the key that it encrypts secrets with.
     fn ryze(&mut self, environment: &Environment) {
         let name = "ENCRYPTION_KEY";
@@ -362,11 +337,14 @@ impl Layers {
         let value = match self.known.get(key) {
             Some(Value::Bool(_)) => text.parse().map_or_else(|_| text.into(), Value::Bool),
             Some(Value::Number(_)) => number(text).unwrap_or_else(|| text.into()),
-            // Optional numbers have no default that would tell.
-            Some(Value::Null) => match number(text) {
-                Some(number) if fault_of(key, &Value::from(text)).is_some() => number,
-                _ => text.into(),
-            },
+            // Optional numbers and truth values have no default that would tell.
+            Some(Value::Null) => {
+                let other = number(text).or_else(|| text.parse().ok().map(Value::Bool));
+                match other {
+                    Some(other) if fault_of(key, &Value::from(text)).is_some() => other,
+                    _ => text.into(),
+                }
+            }
             _ => text.into(),
         };
         self.set(key, value, origin);
@@ -374,7 +352,13 @@ impl Layers {
 
     fn set(&mut self, key: &str, value: Value, origin: Origin) {
         let value = match (self.known.get(key), value) {
-            (Some(Value::Array(_)), Value::String(text)) => list(&text),
+            (Some(Value::Array(_)), Value::String(text)) => {
+                let texts = list(&text);
+                match numbers(&texts) {
+                    Some(numbers) if fault_of(key, &texts).is_some() => numbers,
+                    _ => texts,
+                }
+            }
             // An empty text unsets what has no default.
             (Some(Value::Null), Value::String(text)) if text.is_empty() => Value::Null,
             (_, value) => value,
@@ -500,6 +484,12 @@ fn list(text: &str) -> Value {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
 }
 
+/// The same list as numbers, if it is one.
+fn numbers(texts: &Value) -> Option<Value> {
+    let items = texts.as_array()?.iter();
+    items.map(|item| number(item.as_str()?)).collect::<Option<Vec<_>>>().map(Value::Array)
+}
+
 fn last_segment(key: &str) -> &str {
     key.rsplit_once('.').map_or(key, |(_, name)| name)
 }
@@ -546,24 +536,6 @@ fn place_of(text: &str, offset: usize) -> (usize, usize) {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
     (line, column)
-}
-
-/// Evolution lists the levels it wants, the order being of no meaning.
-fn evolution_level(levels: &str) -> Option<&'static str> {
-    levels
-        .split(',')
-        .map(|level| match level.trim() {
-            "ERROR" => Some((0, "error")),
-            "WARN" => Some((1, "warn")),
-            "INFO" | "LOG" | "WEBHOOKS" | "WEBSOCKET" => Some((2, "info")),
-            "DEBUG" | "DARK" => Some((3, "debug")),
-            "VERBOSE" => Some((4, "trace")),
-            _ => None,
-        })
-        .collect::<Option<Vec<_>>>()?
-        .into_iter()
-        .max()
-        .map(|(_, level)| level)
 }
 
 #[cfg(test)]

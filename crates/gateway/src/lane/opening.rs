@@ -12,15 +12,34 @@ use super::runner::Opened;
 use super::schedule::{Schedule, preset_timeout};
 use super::send::Outlet;
 use super::{Shared, lock};
-use crate::spec::Spec;
+use crate::{
+    environment::is_of_environment,
+    spec::{Retry, Spec},
+};
 
 impl Shared {
-    pub(super) fn open_channel(&self, spec: &Spec) -> Result<Channel, zapbus_channel::OpenError> {
-        let timeout = spec
-            .retry
+    /// Opens the channel of a destination with this label. Where the operator's own environment
+    /// leads is not guarded.
+    pub(super) fn open_channel(
+        &self,
+        label: &str,
+        spec: &Spec,
+    ) -> Result<Channel, zapbus_channel::OpenError> {
+        let timeout = self
+            .retry(spec)
             .timeout_s
             .map_or_else(|| preset_timeout(spec.retry.preset), Duration::from_secs_f64);
-        Channel::open(&spec.channel, &self.opening.as_ref().clone().with_timeout(timeout))
+        let mut opening = self.opening.as_ref().clone().with_timeout(timeout);
+        if is_of_environment(label) {
+            opening = opening.with_guard(Arc::clone(&self.trusted));
+        }
+        Channel::open(&spec.channel, &opening)
+    }
+
+    /// When a failed delivery is tried again: what the destination says, then what the operator says
+    /// for its preset.
+    fn retry(&self, spec: &Spec) -> Retry {
+        spec.retry.or(&self.evolution.retry)
     }
 
     /// Reads a destination and opens its channel. `None`: it is gone, or its config cannot be
@@ -46,7 +65,7 @@ impl Shared {
                 return Ok(None);
             }
         };
-        let channel = match self.open_channel(&spec) {
+        let channel = match self.open_channel(&destination.label, &spec) {
             Ok(channel) => channel,
             Err(error) => {
                 self.suspend(id, error.to_string());
@@ -57,7 +76,7 @@ impl Shared {
             Some(instance) => instance,
             None => self.reserved_instance(destination.account).await?,
         };
-        let schedule = Schedule::of(&spec.retry);
+        let schedule = Schedule::of(&self.retry(&spec));
         let has_neighbours = match destination.instance {
             Some(instance) => self.roster().is_shared(instance),
             None => true,
@@ -69,6 +88,7 @@ impl Shared {
             meter: self.telemetry.meter(spec.channel.kind()),
             spec: Arc::new(spec),
             warrant: self.warrant(tenure),
+            is_global: destination.instance.is_none(),
             has_neighbours,
         };
         Ok(Some(Opened { destination, outlet, schedule, notice_instance }))

@@ -13,10 +13,17 @@ pub(crate) struct Schedule {
     max_attempts: u32,
     /// A wait is never jittered below this.
     floor: Duration,
+    /// The share by which a wait is stretched or shortened at most.
+    jitter: f64,
+    /// Answers that end an event while its neighbours succeed.
+    finals: Vec<u16>,
 }
 
-/// The share by which a wait is stretched or shortened at most.
+/// The share by which a wait is stretched or shortened when nobody says.
 const JITTER: f64 = 0.2;
+
+/// Answers that Evolution API does not retry.
+const EVOLUTION_FINALS: [u16; 5] = [400, 401, 403, 404, 422];
 
 impl Schedule {
     pub(crate) fn of(retry: &Retry) -> Self {
@@ -31,7 +38,18 @@ impl Schedule {
             Preset::Evolution => waits.first().copied().unwrap_or_default(),
             Preset::Native | Preset::Vzaps | Preset::Ryze => Duration::ZERO,
         };
-        Self { waits, max_attempts, floor }
+        let finals = match (&retry.final_statuses, retry.preset) {
+            (Some(statuses), _) => statuses.clone(),
+            (None, Preset::Evolution) => EVOLUTION_FINALS.to_vec(),
+            (None, Preset::Native | Preset::Vzaps | Preset::Ryze) => Vec::new(),
+        };
+        let jitter = retry.jitter.unwrap_or(JITTER).clamp(0.0, 1.0);
+        Self { waits, max_attempts, floor, jitter, finals }
+    }
+
+    /// Whether an event that got this answer is not tried again, as long as others are taken.
+    pub(crate) fn is_final(&self, status: u16) -> bool {
+        self.finals.contains(&status)
     }
 
     /// Attempts in all, the first included.
@@ -49,7 +67,7 @@ impl Schedule {
     pub(crate) fn jittered(&self, attempts: u32, random: f64) -> Duration {
         let index = (attempts.max(1) as usize - 1).min(self.waits.len().saturating_sub(1));
         let wait = self.waits.get(index).copied().unwrap_or_default();
-        wait.mul_f64(1.0 + JITTER * (2.0 * random.clamp(0.0, 1.0) - 1.0)).max(self.floor)
+        wait.mul_f64(1.0 + self.jitter * (2.0 * random.clamp(0.0, 1.0) - 1.0)).max(self.floor)
     }
 }
 
@@ -111,6 +129,28 @@ mod tests {
         assert_eq!(waits(&retry), [1.0, 2.0, 2.0, 2.0]);
         retry.max_attempts = Some(1);
         assert_eq!(waits(&retry), [0.0; 0]);
+    }
+
+    #[test]
+    fn evolutions_jitter_never_goes_below_the_first_wait() {
+        let retry = Retry { preset: Preset::Evolution, ..Retry::default() };
+        let schedule = Schedule::of(&retry);
+        let first = |random| schedule.jittered(1, random).as_secs_f64();
+        assert!((first(0.0) - 5.0).abs() < 1e-9 && (first(1.0) - 6.0).abs() < 1e-9);
+        assert!((schedule.jittered(7, 1.0).as_secs_f64() - 360.0).abs() < 1e-6);
+        let none = Schedule::of(&Retry { jitter: Some(0.0), ..retry });
+        assert_eq!(none.jittered(3, 0.9), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn the_final_answers_are_those_of_the_preset_or_ones_own() {
+        let evolution = Retry { preset: Preset::Evolution, ..Retry::default() };
+        let schedule = Schedule::of(&evolution);
+        assert!([400, 401, 403, 404, 422].into_iter().all(|status| schedule.is_final(status)));
+        assert!([408, 409, 410, 429, 500].into_iter().all(|status| !schedule.is_final(status)));
+        assert!(!Schedule::of(&Retry::default()).is_final(400));
+        let own = Schedule::of(&Retry { final_statuses: Some(vec![409]), ..evolution });
+        assert!(own.is_final(409) && !own.is_final(400));
     }
 
     proptest! {

@@ -6,12 +6,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderName, header};
 use tokio::sync::OwnedSemaphorePermit;
 use zapbus_channel::{self as channel, Channel, Message, Outcome, Report, Warrant};
 use zapbus_event::{
     DestinationId, Dialect, Event, Timestamp,
-    dialect::{Options, evolution::Form},
+    dialect::{
+        Options,
+        evolution::{self, Form},
+    },
 };
 use zapbus_store::LIVE;
 
@@ -65,6 +68,8 @@ pub(crate) struct Outlet {
     pub(crate) meter: Meter,
     /// The lane's right to send.
     pub(crate) warrant: Warrant,
+    /// It gets the events of all instances.
+    pub(crate) is_global: bool,
     /// Others may want the same rendering of the same events at the same time.
     pub(crate) has_neighbours: bool,
 }
@@ -122,7 +127,7 @@ impl Outlet {
         let event = &task.event;
         let wanted = Wanted {
             shared: self.has_neighbours && task.attempts == 0 && run == LIVE,
-            ..wanted(&self.spec)
+            ..wanted(&self.spec, self.is_global)
         };
         let (parts, identity) = loop {
             match self.shared.rendering.parts_of(event, &wanted).await {
@@ -140,11 +145,17 @@ impl Outlet {
                 0 => event.id.to_string(),
                 n => format!("{}.{n}", event.id),
             };
-            let attempt = task.attempts + 1;
-            let dialect = self.spec.dialect;
             let message = Message {
                 id,
-                headers: dialect_headers(dialect, event, &identity.name, &part.name, attempt),
+                headers: dialect_headers(&Said {
+                    dialect: self.spec.dialect,
+                    event,
+                    name: &part.name,
+                    attempt: task.attempts + 1,
+                    instance_name: &identity.name,
+                    is_global: self.is_global,
+                }),
+                segment: segment(self.spec.dialect, &part.name),
                 event_name: part.name.clone(),
                 instance_name: Arc::clone(&identity.name),
                 body: part.body.clone(),
@@ -173,8 +184,9 @@ impl Outlet {
 /// What Evolution API calls a server that has no name of its own.
 const EVOLUTION_SERVER: &str = "evolution";
 
-/// What this destination asks of a rendering that nobody shares.
-pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
+/// What this destination asks of a rendering that nobody shares. `is_global`: it gets the events of
+/// all instances.
+pub(crate) fn wanted(spec: &Spec, is_global: bool) -> Wanted<'_> {
     let options = Options {
         include_raw: spec.include_raw,
         fallback: spec.fallback,
@@ -185,6 +197,9 @@ pub(crate) fn wanted(spec: &Spec) -> Wanted<'_> {
         ryze: spec.ryze,
     };
     let form = match &spec.channel {
+        channel::Config::Webhook(webhook) if is_global => {
+            Form::Everyone { own: None, base: webhook.url.as_str() }
+        }
         channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
         channel::Config::Pusher(pusher) => Form::Webhook { destination: &pusher.app_id },
         channel::Config::Rabbitmq(_) => Form::Queue,
@@ -199,23 +214,56 @@ const EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
 const DELIVERY_ATTEMPT: HeaderName = HeaderName::from_static("x-delivery-attempt");
 
-/// What the dialect's own product says in headers, for attempt number `attempt` and an instance of
-/// this name.
-pub(crate) fn dialect_headers(
-    dialect: Dialect,
-    event: &Event,
-    instance: &str,
-    name: &str,
-    attempt: u32,
-) -> Vec<(HeaderName, String)> {
+const INSTANCE_NAME: HeaderName = HeaderName::from_static("x-instance-name");
+const EVENT_TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
+
+/// What Evolution API calls itself, to the webhooks of instances.
+const EVOLUTION_AGENT: &str = "EvolutionAPI-Webhook/2.3.7";
+
+/// What headers may tell of a message.
+pub(crate) struct Said<'a> {
+    pub(crate) dialect: Dialect,
+    pub(crate) event: &'a Event,
+    /// The event's name in the dialect.
+    pub(crate) name: &'a str,
+    /// The how-manieth attempt it is, from 1.
+    pub(crate) attempt: u32,
+    pub(crate) instance_name: &'a str,
+    /// The destination gets the events of all instances.
+    pub(crate) is_global: bool,
+}
+
+/// An event's name as the last segment of a URL, where the dialect has a form for that.
+pub(crate) fn segment(dialect: Dialect, name: &str) -> Option<String> {
+    (dialect == Dialect::Evolution).then(|| evolution::segment(name))
+}
+
+/// What the dialect's own product says in headers.
+pub(crate) fn dialect_headers(said: &Said<'_>) -> Vec<(HeaderName, String)> {
+    let Said { dialect, event, name, attempt, instance_name, is_global } = *said;
     match dialect {
-        Dialect::Native | Dialect::Evolution => Vec::new(),
+        Dialect::Native => Vec::new(),
         Dialect::Ryze => vec![
-            (INSTANCE, instance.to_owned()),
+            (INSTANCE, instance_name.to_owned()),
             (EVENT_ID, event.id.to_string()),
             (EVENT_TYPE, name.to_owned()),
             (DELIVERY_ATTEMPT, attempt.to_string()),
         ],
+        // Upstream says these to the webhooks of instances, and not to that of all.
+        Dialect::Evolution if is_global => Vec::new(),
+        Dialect::Evolution => {
+            let mut headers = vec![
+                (INSTANCE_ID, event.instance.to_uuid()),
+                (EVENT_TYPE, name.to_owned()),
+                (EVENT_TIMESTAMP, event.received_at.as_millis().to_string()),
+                (header::USER_AGENT, EVOLUTION_AGENT.to_owned()),
+            ];
+            // Many receivers cannot read other letters in a header.
+            if instance_name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+                headers.push((INSTANCE_NAME, instance_name.to_owned()));
+            }
+            headers
+        }
         Dialect::Vzaps => vec![
             (INSTANCE_ID, event.instance.to_vzaps()),
             (EVENT_ID, event.id.to_string()),

@@ -58,9 +58,6 @@ pub(crate) enum Verdict {
     Disable,
 }
 
-/// Statuses that Evolution API does not retry.
-const EVOLUTION_FINAL: [u16; 5] = [400, 401, 403, 404, 422];
-
 pub(crate) fn judge(
     outcome: &Outcome,
     tried: Tried,
@@ -84,8 +81,7 @@ pub(crate) fn judge(
     };
     // Only an event that fails while its neighbours succeed may die: in an outage, one at most.
     let may_die = outage.deaths == 0;
-    let is_final = preset == Preset::Evolution
-        && tried.code.is_some_and(|code| EVOLUTION_FINAL.contains(&code));
+    let is_final = tried.code.is_some_and(|code| schedule.is_final(code));
     if is_final && may_die && !outage.probing {
         return Verdict::Dead(DeadReason::Refused);
     }

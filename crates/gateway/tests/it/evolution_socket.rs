@@ -8,9 +8,8 @@ mod wire;
 
 use serde_json::{Value, json};
 use zapbus_gateway::config::Config;
-use zapbus_store::{Actor, InstancePatch};
 
-use crate::server::{Gateway, text_message};
+use crate::server::{Gateway, expect_json, text_message};
 
 /// A gateway with an instance `shop`, and the token of that.
 async fn start(configure: impl FnOnce(&mut Config)) -> (Gateway, String) {
@@ -26,15 +25,12 @@ async fn say(gateway: &Gateway, instance: &str, text: &str) -> String {
     said["id"].as_str().unwrap().to_owned()
 }
 
-/// Says which events an instance's sockets get, as `/websocket/set` does.
+/// Says which events an instance's sockets get.
 async fn set(gateway: &Gateway, instance: &str, websocket: Value) {
-    let app = &gateway.app;
-    let found = app.store.instances_named(instance).await.unwrap().remove(0);
-    let settings = json!({ "evolution": { "websocket": websocket } });
-    let patch = InstancePatch { settings: Some(settings), ..InstancePatch::default() };
-    let actor = Actor("admin".to_owned());
-    app.store.update_instance(found.id, patch, &actor).await.unwrap();
-    app.directory.forget_instance(&found);
+    let url = format!("{}/websocket/set/{instance}", gateway.url);
+    let request = gateway.client.post(url).header("apikey", gateway.token());
+    let answer = request.json(&json!({ "websocket": websocket })).send().await.unwrap();
+    expect_json(answer, 201).await;
 }
 
 /// What a body says.

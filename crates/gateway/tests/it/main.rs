@@ -28,6 +28,8 @@ mod deploy;
 mod doctor;
 mod documentation;
 mod engine;
+mod evolution;
+mod evolution_import;
 mod evolution_socket;
 mod first_start;
 mod handover;
@@ -44,6 +46,7 @@ mod lane_replay;
 mod logs;
 mod metrics;
 mod operations;
+mod packages;
 #[path = "../../../store/tests/contract/server.rs"]
 mod postgres;
 #[path = "../chaos/proxy.rs"]

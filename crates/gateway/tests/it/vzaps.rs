@@ -4,7 +4,7 @@ mod access;
 mod delivery;
 mod instances;
 mod logs;
-pub(crate) mod peers;
+mod peers;
 mod realtime;
 mod sdk;
 mod session;

@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use zapbus_channel::{Opening, egress::Guard, simulation::World as ChannelWorld};
 use zapbus_event::Timestamp;
 use zapbus_gateway::{
-    api::{self, Guesses, Recent, Refusals, body::Bodies},
+    api::{self, Guesses, Recent, Refusals, body::Bodies, evolution},
     app::{App, Inner},
     backups::Backups,
     config::Config,
@@ -116,6 +116,7 @@ impl Node {
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
+            evolution: lane::Evolution::default(),
             server_url: String::new(),
             links: links.clone(),
             clock: clock.clone(),
@@ -150,6 +151,7 @@ impl Node {
             guesses: Guesses::default(),
             recent: Recent::default(),
             refusals: Refusals::default(),
+            evolution: evolution::State::default(),
             public_url: "http://simulation.example".to_owned(),
             directory,
             bodies: Bodies::new(48 << 20, 24 << 20, config.http.body_patience()),

@@ -42,7 +42,9 @@ names! {
     ApplicationStartup = "application.startup", "APPLICATION_STARTUP", ["system.started"];
     InstanceCreate = "instance.create", "INSTANCE_CREATE", ["instance.lifecycle:created"];
     InstanceDelete = "instance.delete", "INSTANCE_DELETE", ["instance.lifecycle:deleted"];
-    RemoveInstance = "remove.instance", "REMOVE_INSTANCE", ["instance.lifecycle:unloaded"];
+    RemoveInstance = "remove.instance", "REMOVE_INSTANCE", [
+        "instance.lifecycle:unloaded", "instance.lifecycle:deleted"
+    ];
     LogoutInstance = "logout.instance", "LOGOUT_INSTANCE", ["instance.logged_out"];
     StatusInstance = "status.instance", "STATUS_INSTANCE", ["instance.disconnected"];
     QrcodeUpdated = "qrcode.updated", "QRCODE_UPDATED", ["instance.qr", "instance.pair_code"];

@@ -43,7 +43,13 @@ pub(super) fn told(scene: &Scene<'_>, data: &Data) -> Vec<Told> {
             let row = || json!({ "instanceName": name, "instanceId": scene.instance_id() });
             match life.action {
                 InstanceAction::Created => Told::new(Name::InstanceCreate, row()),
-                InstanceAction::Deleted => Told::new(Name::InstanceDelete, row()),
+                // The instance leaves upstream's memory as well.
+                InstanceAction::Deleted => {
+                    return vec![
+                        Told::new(Name::InstanceDelete, row()),
+                        Told::new(Name::RemoveInstance, Value::Null),
+                    ];
+                }
                 InstanceAction::Unloaded => Told::new(Name::RemoveInstance, Value::Null),
                 InstanceAction::Loaded => return Vec::new(),
             }

@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -36,6 +36,11 @@ use crate::{api::error::ApiError, app::App, realtime::Full, server::proxy::Peer}
 
 /// Where Socket.IO is, as clients know it.
 const PATHS: [&str; 2] = ["/socket.io", "/socket.io/"];
+
+/// Whether there are any sockets.
+pub(crate) fn is_served(app: &App) -> bool {
+    app.config.evolution.enabled && app.config.evolution.websocket.enabled
+}
 
 /// The routes.
 pub(crate) fn router() -> Router<App> {
@@ -127,13 +132,12 @@ async fn serve(
     State(app): State<App>,
     Extension(sessions): Extension<Sessions>,
     peer: Option<Extension<Peer>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
     upgrade: Upgrade,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Rejection> {
-    let asked = Asked::read(uri.query().unwrap_or_default());
+    let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+    let query = uri.query().unwrap_or_default();
+    let asked = Asked::read(query);
     let is_socket = match asked.transport.as_deref() {
         Some("polling") => false,
         Some("websocket") => true,
@@ -161,7 +165,6 @@ async fn serve(
                 return Err(Rejection::Forbidden("Forbidden".to_owned()));
             }
             let peer = peer.map(|Extension(peer)| peer);
-            let query = uri.query().unwrap_or_default();
             let visitor = Visitor::of(&app, peer, &headers, query).await?;
             begin(&app, &sessions, visitor, upgrade)
         }

@@ -11,7 +11,7 @@ use super::{
     answer::{Failure, done},
     body::Path,
 };
-use crate::{api::vzaps::data_url, app::App};
+use crate::{api::qr::data_url, app::App};
 
 /// What `RyzeAPI` calls a state.
 pub(super) fn status_name(connection: Connection) -> &'static str {

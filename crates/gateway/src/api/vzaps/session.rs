@@ -10,9 +10,8 @@ use super::{
     access::Access,
     answer::{Failure, enveloped},
     body::Path,
-    qr::data_url,
 };
-use crate::app::App;
+use crate::{api::qr::data_url, app::App};
 
 /// What VZaps calls a state.
 pub(super) fn status_name(connection: Connection) -> &'static str {

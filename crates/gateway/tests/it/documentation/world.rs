@@ -130,6 +130,7 @@ impl World {
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(self.path("bin/curl"), executable).unwrap();
         std::fs::write(self.path("secret.txt"), format!("{SECRET}\n")).unwrap();
+        std::fs::write(self.path("key.txt"), self.gateway.token()).unwrap();
         std::fs::write(self.path("etc/zapbus.toml"), "listen = \"127.0.0.1:0\"\n").unwrap();
     }
 
@@ -163,8 +164,8 @@ impl World {
     /// Puts in what an example cannot know:
     ///
     /// - ids that end in `01ARZ3NDEKTSV4RRFFQ69G5FAV` are those of this world;
-    /// - `https://example.com` is a receiver, `https://bus.example.com` and
-    ///   `http://127.0.0.1:8080` and `127.0.0.1:9090` are the gateway, other ports 8080 free ones;
+    /// - `https://example.com` is a receiver, `https://bus.example.com`,
+    ///   `https://evolution.example.com` and `http://127.0.0.1:8080` and `127.0.0.1:9090` are the gateway, other ports 8080 free ones;
     /// - `postgres://zapbus@db.example.com/zapbus` is an empty database;
     /// - `/etc`, `/var` and `/backups` are below the example's folder;
     /// - `<admin token>` is the admin token, `<phone number id>` a number, and other words in angle
@@ -182,6 +183,7 @@ impl World {
             ("postgres://zapbus@db.example.com/zapbus", database.as_str()),
             ("sqlite:///var/lib/", &format!("sqlite://{root}/var/lib/")),
             ("https://bus.example.com", self.gateway.url.as_str()),
+            ("https://evolution.example.com", self.gateway.url.as_str()),
             ("https://example.com", receiver.trim_end_matches('/')),
             ("http://127.0.0.1:8080", self.gateway.url.as_str()),
             ("0.0.0.0:8080", "127.0.0.1:0"),

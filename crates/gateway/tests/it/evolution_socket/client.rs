@@ -12,10 +12,10 @@ use tokio::{
 };
 
 use crate::{
+    packages::{cache, output},
     postgres::say,
     server::Gateway,
     socket::PATIENCE,
-    vzaps::peers::{cache, output},
 };
 
 fn programs() -> PathBuf {

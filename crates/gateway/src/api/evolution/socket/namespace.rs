@@ -1,6 +1,9 @@
 //! A namespace of Socket.IO: an instance's events, or those of all with the global mode.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
@@ -262,31 +265,45 @@ impl Protocol for Frames {
 struct Numbers {
     next: u64,
     open: BTreeMap<u64, EventId>,
+    /// The same, by event.
+    of: HashMap<EventId, Vec<u64>>,
 }
 
 impl Numbers {
     /// Numbers for the parts of an event: those of before if it comes again, so that an answer to
     /// either counts.
     fn give(&mut self, id: EventId, parts: usize) -> std::vec::IntoIter<u64> {
-        let known = self.open.iter().filter(|(_, known)| **known == id);
-        let mut numbers: Vec<u64> = known.map(|(number, _)| *number).collect();
+        let numbers = self.of.entry(id).or_default();
         // Of parts that were acknowledged the event waits no more.
         while numbers.len() < parts {
             numbers.push(self.next);
             self.open.insert(self.next, id);
             self.next += 1;
         }
+        let given = numbers.clone().into_iter();
         while self.open.len() > MOST_NUMBERS {
-            self.open.pop_first();
+            if let Some((number, id)) = self.open.pop_first() {
+                self.forget(number, id);
+            }
         }
-        numbers.sort_unstable();
-        numbers.into_iter()
+        given
     }
 
     /// The event that is done with this.
     fn take(&mut self, number: u64) -> Option<EventId> {
         let id = self.open.remove(&number)?;
-        (!self.open.values().any(|open| *open == id)).then_some(id)
+        self.forget(number, id).then_some(id)
+    }
+
+    /// Whether that was the last one of the event.
+    fn forget(&mut self, number: u64, id: EventId) -> bool {
+        let Some(numbers) = self.of.get_mut(&id) else { return true };
+        numbers.retain(|known| *known != number);
+        let is_done = numbers.is_empty();
+        if is_done {
+            self.of.remove(&id);
+        }
+        is_done
     }
 }
 
@@ -327,7 +344,7 @@ mod tests {
         for event in 0..=MOST_NUMBERS as u128 {
             numbers.give(id(event), 1);
         }
-        assert_eq!(numbers.open.len(), MOST_NUMBERS);
+        assert_eq!((numbers.open.len(), numbers.of.len()), (MOST_NUMBERS, MOST_NUMBERS));
         assert_eq!(numbers.take(0), None);
     }
 }

@@ -24,7 +24,8 @@ use crate::{
     },
     app::App,
     lane::wanted,
-    rendering::RenderFailure,
+    rendering::{RenderFailure, Wanted},
+    spec::Spec,
 };
 
 /// A delivery with its attempts and what was sent.
@@ -152,7 +153,7 @@ async fn rendered(
     destination: &Destination,
 ) -> Result<Result<RenderedRequest, NoRequest>, ApiError> {
     let Some(spec) = known_spec(destination)? else { return Ok(Err(NoRequest::NoChannel)) };
-    let parts = match app.lanes.rendering().parts(event, &wanted(&spec)).await {
+    let parts = match app.lanes.rendering().parts(event, &wanted_by(&spec, destination)).await {
         Ok(parts) => parts,
         // Its delivery is dead for that reason, and the attempts say what the dialect says.
         Err(RenderFailure::Dialect(_)) => return Ok(Err(NoRequest::RenderFailed)),
@@ -175,10 +176,15 @@ pub(in crate::api) async fn parts(
     destination: &Destination,
 ) -> Result<Arc<[Part]>, ApiError> {
     let spec = spec_of(destination)?;
-    app.lanes.rendering().parts(event, &wanted(&spec)).await.map_err(|failure| match failure {
+    let wanted = wanted_by(&spec, destination);
+    app.lanes.rendering().parts(event, &wanted).await.map_err(|failure| match failure {
         RenderFailure::Store(error) => error.into(),
         RenderFailure::Dialect(error) => ApiError::internal(error),
     })
+}
+
+fn wanted_by<'a>(spec: &'a Spec, destination: &Destination) -> Wanted<'a> {
+    wanted(spec, destination.instance.is_none())
 }
 
 /// Sends one delivery again, now, whatever became of it.

@@ -95,7 +95,7 @@ pub(in crate::api::native) async fn test_destination(
         None => app.directory.reserved(destination.account).await?.instance.id,
     };
     let event = sample(&app, kind, instance)?;
-    let sent = app.lanes.send_test(&spec, &event).await;
+    let sent = app.lanes.send_test(&destination, &spec, &event).await;
     let reports = sent.map_err(|reason| ApiError::Conflict { code: "cannot_be_sent", reason })?;
     let messages: Vec<Exchange> = reports
         .into_iter()

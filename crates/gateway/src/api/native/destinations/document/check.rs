@@ -251,6 +251,18 @@ fn check_numbers(spec: &Spec, faults: &mut Vec<Fault>) {
         retry.timeout_s.is_none_or(|seconds| (0.1..=120.0).contains(&seconds)),
         "0.1 to 120",
     );
+    range(
+        "retry.jitter",
+        retry.jitter.is_none_or(|jitter| (0.0..=1.0).contains(&jitter)),
+        "0 to 1",
+    );
+    range(
+        "retry.final_statuses",
+        retry.final_statuses.as_ref().is_none_or(|statuses| {
+            statuses.len() <= 50 && statuses.iter().all(|status| (300..=599).contains(status))
+        }),
+        "at most 50 answers from 300 to 599",
+    );
     if let Some(waits) = &retry.waits_s {
         range("retry.waits_s", (1..=50).contains(&waits.len()), "1 to 50 values");
         for (index, wait) in waits.iter().enumerate() {

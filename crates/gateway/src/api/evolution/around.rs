@@ -1,0 +1,32 @@
+//! What surrounds every request: its body is read before anything is refused, and a failure is told
+//! to whoever wants to know.
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::answer::{Failure, Said};
+use crate::{api::body::MAX_BODY, app::App};
+
+/// Answers on a connection that can be used again: one on which a request was refused before its body
+/// was read is closed, and clients that keep connections fail with their next request.
+pub(super) async fn surround(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let response = match app.bodies.read(Request::new(body), MAX_BODY, "The body").await {
+        Ok(read) => {
+            // Its room is taken until it has been answered.
+            let _room = read.room;
+            next.run(Request::from_parts(parts, Body::from(read.bytes))).await
+        }
+        Err(error) => Failure::from(error).into_response(),
+    };
+    if let Some(reporter) = &app.evolution.errors
+        && let Some(said) = response.extensions().get::<Said>()
+    {
+        reporter.tell(response.status(), said);
+    }
+    response
+}
