@@ -82,7 +82,7 @@ async fn a_part_that_is_wrong_does_not_stand_in_the_way() {
             }),
         )
         .await;
-    let warnings: Vec<_> = made["warnings"].as_array().unwrap().iter().cloned().collect();
+    let warnings: Vec<_> = made["warnings"].as_array().unwrap().to_vec();
     let begin = |beginning: &str| {
         warnings.iter().filter(|it| it.as_str().unwrap().starts_with(beginning)).count()
     };
