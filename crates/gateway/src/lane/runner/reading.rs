@@ -195,7 +195,17 @@ impl Lane {
                 self.looking.remove(&run);
                 let is_old = self.track(run).is_none_or(Track::answered);
                 match rows {
-                    Ok(rows) if !is_old => self.probe_rows = Some((run, rows)),
+                    Ok(rows) if !is_old => {
+                        // There are no rows at all, due or not: a replay that has read everything
+                        // may be over.
+                        if rows.is_empty()
+                            && let Some(track) = self.track(run)
+                        {
+                            track.begin_look();
+                            track.offer_due(Vec::new(), true, now);
+                        }
+                        self.probe_rows = Some((run, rows));
+                    }
                     Ok(_) => {}
                     Err(error) => failed = Some(error),
                 }
