@@ -16,7 +16,7 @@ pub(super) struct Failure {
     /// a list.
     message: Value,
     /// Where it came from, for its log line and headers.
-    cause: Option<ApiError>,
+    cause: Option<Box<ApiError>>,
 }
 
 impl Failure {
@@ -81,7 +81,7 @@ impl From<ApiError> for Failure {
             status => status,
         };
         let message = json!([error.problem().detail]);
-        Self { status, message, cause: Some(error) }
+        Self { status, message, cause: Some(Box::new(error)) }
     }
 }
 
@@ -118,7 +118,7 @@ impl IntoResponse for Failure {
         let body = serde_json::to_vec(&body).unwrap_or_default();
         // Logs what is for the operator, and says when to come back.
         let mut headers = match self.cause {
-            Some(cause) => cause.into_response().headers().clone(),
+            Some(cause) => (*cause).into_response().headers().clone(),
             None => HeaderMap::new(),
         };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -188,8 +188,8 @@ impl Layers {
     ) -> Option<usize> {
         let flags: Vec<(String, String)> = environment
             .0
-            .iter()
-            .filter_map(|(name, _)| Some((name.clone(), name.strip_prefix(beginning)?.to_owned())))
+            .keys()
+            .filter_map(|name| Some((name.clone(), name.strip_prefix(beginning)?.to_owned())))
             .filter(|(_, event)| !others.contains(&event.as_str()))
             .collect();
         let mut names: Vec<Name> = Vec::new();
