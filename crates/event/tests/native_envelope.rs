@@ -137,7 +137,10 @@ fn dialects_have_names() {
         assert_eq!(json, format!("\"{dialect}\""));
     }
     let error = "french".parse::<Dialect>().unwrap_err();
-    assert_eq!(error.to_string(), "unknown dialect \"french\"; there are native, vzaps, evolution, ryze");
+    assert_eq!(
+        error.to_string(),
+        "unknown dialect \"french\"; there are native, vzaps, evolution, ryze"
+    );
 }
 
 #[test]
