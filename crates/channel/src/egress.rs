@@ -195,12 +195,23 @@ impl Guard {
     ///
     /// A [`Refusal`] when the host is a literal address that may not be reached.
     pub fn check_literal(&self, url: &Url) -> Result<(), Refusal> {
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => IpAddr::V4(address),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(Host::Domain(_)) | None => return Ok(()),
-        };
-        check_address(&self.rules(), address)
+        match url.host() {
+            Some(host) => self.check_literal_host(&host),
+            None => Ok(()),
+        }
+    }
+
+    /// [`Self::check_literal`] for a host that stands in no URL of the web.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn check_literal_host<S>(&self, host: &Host<S>) -> Result<(), Refusal> {
+        match host {
+            Host::Ipv4(address) => check_address(&self.rules(), (*address).into()),
+            Host::Ipv6(address) => check_address(&self.rules(), (*address).into()),
+            Host::Domain(_) => Ok(()),
+        }
     }
 
     /// Resolves a host and checks all its addresses. One that may not be reached refuses the

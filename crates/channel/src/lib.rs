@@ -8,16 +8,27 @@
 //! the match arms that the compiler then asks for, and one line in `tests/contract`.
 //!
 //! - [`webhook`]: HTTP, signed as Standard Webhooks describes.
-//! - [`signature`]: those signatures.
+//! - [`rabbitmq`]: AMQP 0-9-1, with publisher confirms.
+//! - [`pusher`]: the HTTP API of Pusher, and of servers that speak it.
+//! - [`sqs`]: Amazon SQS, and services that speak its protocol.
+//! - [`signature`]: a webhook's signatures.
+//! - [`template`]: names made of an event.
 //! - [`egress`]: which addresses a URL given by a user may reach.
 
 pub mod egress;
+mod exchange;
 mod fault;
+mod fields;
+mod gather;
 mod hidden;
 mod pool;
+pub mod pusher;
+pub mod rabbitmq;
 pub mod signature;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+pub mod sqs;
+pub mod template;
 mod warrant;
 pub mod webhook;
 
@@ -44,6 +55,8 @@ pub struct Message {
     pub id: String,
     /// The event's name in the destination's dialect.
     pub event_name: String,
+    /// The name of the event's instance.
+    pub instance_name: Arc<str>,
     /// That name as the last segment of a URL, where the dialect has another form of it there.
     pub segment: Option<String>,
     /// The rendered body.
@@ -66,6 +79,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// The event's id, of whichever part this is.
+    pub(crate) fn event_id(&self) -> &str {
+        self.id.split_once('.').map_or(self.id.as_str(), |(event, _)| event)
+    }
+
     /// Whether it may still be sent.
     pub(crate) fn may_go(&self) -> bool {
         self.warrant.as_ref().is_none_or(Warrant::holds)
@@ -127,10 +145,16 @@ pub struct Report {
 pub enum Config {
     /// Posts to a URL.
     Webhook(webhook::Config),
+    /// Publishes to an exchange.
+    Rabbitmq(Box<rabbitmq::Config>),
+    /// Sends to queues of Amazon SQS.
+    Sqs(Box<sqs::Config>),
+    /// Triggers events in an app.
+    Pusher(Box<pusher::Config>),
 }
 
 /// The values of `type`.
-const TYPES: [&str; 1] = ["webhook"];
+const TYPES: [&str; 4] = ["webhook", "rabbitmq", "sqs", "pusher"];
 
 impl Config {
     /// Reads a config from JSON: first `type`, then what that type takes, so that a fault names
@@ -156,6 +180,9 @@ impl Config {
         };
         match kind.as_str() {
             "webhook" => fault::read(Value::Object(fields)).map(Self::Webhook),
+            "rabbitmq" => fault::read(Value::Object(fields)).map(Self::Rabbitmq),
+            "sqs" => fault::read(Value::Object(fields)).map(Self::Sqs),
+            "pusher" => fault::read(Value::Object(fields)).map(Self::Pusher),
             unknown => {
                 let hint = match fault::nearest(unknown, TYPES) {
                     Some(name) => format!("; did you mean `{name}`?"),
@@ -173,6 +200,9 @@ impl Config {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Webhook(_) => "webhook",
+            Self::Rabbitmq(_) => "rabbitmq",
+            Self::Sqs(_) => "sqs",
+            Self::Pusher(_) => "pusher",
         }
     }
 
@@ -180,6 +210,7 @@ impl Config {
     pub fn webhook(&self) -> Option<&webhook::Config> {
         match self {
             Self::Webhook(config) => Some(config),
+            Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_) => None,
         }
     }
 
@@ -187,6 +218,7 @@ impl Config {
     pub fn with_defaults(self) -> Self {
         match self {
             Self::Webhook(config) => Self::Webhook(config.with_defaults()),
+            other @ (Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_)) => other,
         }
     }
 
@@ -199,6 +231,9 @@ impl Config {
     pub fn validate(&self, guard: &egress::Guard) -> Result<(), Vec<Fault>> {
         let faults = match self {
             Self::Webhook(config) => config.faults(guard),
+            Self::Rabbitmq(config) => config.faults(guard),
+            Self::Sqs(config) => config.faults(guard),
+            Self::Pusher(config) => config.faults(guard),
         };
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -208,6 +243,9 @@ impl Config {
     pub fn masked(&self) -> Self {
         match self {
             Self::Webhook(config) => Self::Webhook(config.masked()),
+            Self::Rabbitmq(config) => Self::Rabbitmq(config.masked().into()),
+            Self::Sqs(config) => Self::Sqs(config.masked().into()),
+            Self::Pusher(config) => Self::Pusher(config.masked().into()),
         }
     }
 
@@ -218,6 +256,30 @@ impl Config {
             (Self::Webhook(config), Self::Webhook(stored)) => {
                 Self::Webhook(config.with_kept_secrets(stored))
             }
+            (Self::Rabbitmq(config), Self::Rabbitmq(stored)) => {
+                Self::Rabbitmq(config.with_kept_secrets(stored).into())
+            }
+            (Self::Sqs(config), Self::Sqs(stored)) => {
+                Self::Sqs(config.with_kept_secrets(stored).into())
+            }
+            (Self::Pusher(config), Self::Pusher(stored)) => {
+                Self::Pusher(config.with_kept_secrets(stored).into())
+            }
+            // What another channel was told in confidence is nothing for this one.
+            (config, _) => config,
+        }
+    }
+
+    /// Whether somebody else may read what is sent when this config takes the place of `stored`: it
+    /// goes to another host or port, passes another proxy, or trusts another authority to say who
+    /// the host is. To go without is nowhere else.
+    pub fn is_elsewhere(&self, stored: &Self) -> bool {
+        match (self, stored) {
+            (Self::Webhook(config), Self::Webhook(stored)) => config.is_elsewhere(stored),
+            (Self::Rabbitmq(config), Self::Rabbitmq(stored)) => config.is_elsewhere(stored),
+            (Self::Sqs(config), Self::Sqs(stored)) => config.is_elsewhere(stored),
+            (Self::Pusher(config), Self::Pusher(stored)) => config.is_elsewhere(stored),
+            _ => true,
         }
     }
 
@@ -225,6 +287,7 @@ impl Config {
     pub fn signing_secret(&self) -> Option<String> {
         match self {
             Self::Webhook(config) => config.secret.as_ref().map(signature::Secret::expose),
+            Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_) => None,
         }
     }
 
@@ -233,6 +296,7 @@ impl Config {
     pub fn rotate_secret(&mut self, now: Timestamp, overlap: Duration) -> Option<String> {
         match self {
             Self::Webhook(config) => Some(config.rotate_secret(now, overlap)),
+            Self::Rabbitmq(_) | Self::Sqs(_) | Self::Pusher(_) => None,
         }
     }
 }
@@ -250,6 +314,9 @@ impl PartialSchema for Config {
         OneOfBuilder::new()
             .description(Some("Which channel, and how to use it."))
             .item(tagged("webhook", webhook::Config::schema()))
+            .item(tagged("rabbitmq", rabbitmq::Config::schema()))
+            .item(tagged("sqs", sqs::Config::schema()))
+            .item(tagged("pusher", pusher::Config::schema()))
             .into()
     }
 }
@@ -261,6 +328,9 @@ impl ToSchema for Config {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         webhook::Config::schemas(schemas);
+        rabbitmq::Config::schemas(schemas);
+        sqs::Config::schemas(schemas);
+        pusher::Config::schemas(schemas);
     }
 }
 
@@ -286,8 +356,10 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Opening {
     guard: Arc<egress::Guard>,
     pools: Arc<pool::Pools>,
+    links: Arc<rabbitmq::Links>,
     timeout: Duration,
     user_agent: HeaderValue,
+    public_url: Option<Arc<str>>,
     #[cfg(feature = "simulation")]
     world: Option<simulation::World>,
 }
@@ -298,6 +370,8 @@ impl Opening {
         Self {
             guard,
             pools: Arc::default(),
+            links: Arc::default(),
+            public_url: None,
             timeout: DEFAULT_TIMEOUT,
             user_agent: HeaderValue::from_static(concat!("zapbus/", env!("CARGO_PKG_VERSION"))),
             #[cfg(feature = "simulation")]
@@ -321,6 +395,13 @@ impl Opening {
     /// What goes out as `user-agent`.
     pub fn with_user_agent(mut self, user_agent: HeaderValue) -> Self {
         self.user_agent = user_agent;
+        self
+    }
+
+    /// Where this gateway is reached, without a slash at the end: events that are too large for a
+    /// peer can be fetched there.
+    pub fn with_public_url(mut self, url: impl Into<Arc<str>>) -> Self {
+        self.public_url = Some(url.into());
         self
     }
 
@@ -356,6 +437,12 @@ pub struct OpenError {
 pub enum Channel {
     /// Posts to a URL.
     Webhook(webhook::Webhook),
+    /// Publishes to an exchange.
+    Rabbitmq(Box<rabbitmq::Rabbitmq>),
+    /// Sends to queues of Amazon SQS.
+    Sqs(sqs::Sqs),
+    /// Triggers events in an app.
+    Pusher(pusher::Pusher),
     /// Leads into a simulated world.
     #[cfg(feature = "simulation")]
     Simulated(simulation::Simulated),
@@ -376,6 +463,10 @@ impl Channel {
         }
         match config {
             Config::Webhook(config) => webhook::Webhook::open(config, opening).map(Self::Webhook),
+            Config::Rabbitmq(config) => rabbitmq::Rabbitmq::open(config, opening)
+                .map(|rabbitmq| Self::Rabbitmq(Box::new(rabbitmq))),
+            Config::Sqs(config) => sqs::Sqs::open(config, opening).map(Self::Sqs),
+            Config::Pusher(config) => pusher::Pusher::open(config, opening).map(Self::Pusher),
         }
         .map_err(|faults| OpenError { faults })
     }
@@ -384,28 +475,24 @@ impl Channel {
     pub async fn send(&self, batch: &[Message]) -> Vec<Report> {
         match self {
             Self::Webhook(webhook) => webhook.send(batch).await,
+            Self::Rabbitmq(rabbitmq) => rabbitmq.send(batch).await,
+            Self::Sqs(sqs) => sqs.send(batch).await,
+            Self::Pusher(pusher) => pusher.send(batch).await,
             #[cfg(feature = "simulation")]
             Self::Simulated(simulated) => simulated.send(batch).await,
         }
     }
 
-    /// How many messages one [`Self::send`] should get at most.
+    /// How many messages one [`Self::send`] should get at most: one. What is sent at the same time
+    /// is put together by the channels themselves, where their peers take several at once.
     pub fn batch_limit(&self) -> usize {
-        match self {
-            Self::Webhook(_) => 1,
-            #[cfg(feature = "simulation")]
-            Self::Simulated(_) => 1,
-        }
+        1
     }
 
-    /// Whether a batch may hold several messages with one key.
+    /// Whether a batch may hold several messages with one key: they are sent one after another,
+    /// each after the answer to the one before.
     pub fn keeps_order_in_batch(&self) -> bool {
-        match self {
-            // One after another, each after the answer to the one before.
-            Self::Webhook(_) => true,
-            #[cfg(feature = "simulation")]
-            Self::Simulated(_) => true,
-        }
+        true
     }
 }
 
@@ -415,6 +502,32 @@ mod tests {
 
     use super::*;
 
+    /// A message of an instance, for the tests of what is made of messages.
+    pub(crate) fn message(instance: &str) -> Message {
+        Message {
+            id: "evt_1".to_owned(),
+            event_name: "message.received".to_owned(),
+            segment: None,
+            instance_name: instance.into(),
+            body: Bytes::from_static(b"{}"),
+            headers: Vec::new(),
+            ordering_key: "chat".to_owned(),
+            timestamp: Timestamp::from_millis(1_767_225_600_000),
+            hops: 1,
+            replay: None,
+            traceparent: None,
+            warrant: None,
+        }
+    }
+
+    #[test]
+    fn every_part_belongs_to_its_event() {
+        let mut message = message("shop");
+        assert_eq!(message.event_id(), "evt_1");
+        message.id = "evt_1.2".to_owned();
+        assert_eq!(message.event_id(), "evt_1");
+    }
+
     #[test]
     fn the_schema_has_the_tag_and_all_keys() {
         let schema = serde_json::to_value(Config::schema()).unwrap();
@@ -422,6 +535,12 @@ mod tests {
         assert_eq!(webhook["properties"]["type"]["enum"], json!(["webhook"]));
         assert_eq!(webhook["required"], json!(["type", "url"]));
         assert_eq!(webhook["additionalProperties"], json!(false));
+        let kinds: Vec<&Value> = schema["oneOf"].as_array().unwrap().iter().collect();
+        let tags: Vec<&str> = kinds
+            .iter()
+            .map(|kind| kind["properties"]["type"]["enum"][0].as_str().unwrap())
+            .collect();
+        assert_eq!(tags, TYPES);
         // Every reference leads somewhere.
         let mut named = Vec::new();
         Config::schemas(&mut named);

@@ -30,10 +30,10 @@ use crate::{
     egress::{self, Guard},
     webhook::Http2,
 };
-use connection::{Connection, Forward, Many, One, Open, Wire};
-pub(crate) use connection::{Form, Lent};
-pub(crate) use proxy::Proxy;
+use connection::{Connection, Forward, Many, One, Open};
+pub(crate) use connection::{Form, Lent, Wire};
 use proxy::TunnelError;
+pub(crate) use proxy::{Proxy, percent_decoded};
 use tls::Tls;
 pub(crate) use tls::{Identity, TlsError};
 
@@ -142,6 +142,31 @@ impl Pools {
     /// Connections that are open, and those of them (over HTTP/1.1) that nobody uses now.
     pub(crate) fn connections(&self) -> (usize, usize) {
         (self.shared.open.load(Ordering::Relaxed), self.shared.idle.load(Ordering::Relaxed))
+    }
+
+    /// A connection for what is no HTTP, secured when there is an identity. Takes at most `timeout`.
+    pub(crate) async fn open(
+        &self,
+        guard: &Guard,
+        host: &Host,
+        port: u16,
+        identity: Option<&Identity>,
+        timeout: Duration,
+    ) -> Result<Wire, ConnectError> {
+        let opening = async {
+            let stream = guard.connect(host, port, timeout).await?;
+            let open = Open::new(&self.shared.open);
+            let Some(identity) = identity else {
+                return Ok(Wire::Plain(stream, open));
+            };
+            let config = self.shared.tls.config(identity, None).await?;
+            let stream = TlsConnector::from(config)
+                .connect(server_name(host)?, stream)
+                .await
+                .map_err(|source| ConnectError::Handshake { host: host.clone(), source })?;
+            Ok(Wire::Tls(Box::new(stream), open))
+        };
+        tokio::time::timeout(timeout, opening).await.unwrap_or(Err(ConnectError::Timeout(timeout)))
     }
 
     /// The pool for a route.
@@ -353,9 +378,9 @@ impl Pool {
         let (stream, forward) = self.stream(timeout).await?;
         let open = Open::new(&self.shared.open);
         let (wire, two) = if route.https {
-            let config = self.shared.tls.config(&route.identity, route.http2).await?;
+            let config = self.shared.tls.config(&route.identity, Some(route.http2)).await?;
             let stream = TlsConnector::from(config)
-                .connect(self.server_name()?, stream)
+                .connect(server_name(&route.host)?, stream)
                 .await
                 .map_err(|source| ConnectError::Handshake { host: route.host.clone(), source })?;
             let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -409,15 +434,16 @@ impl Pool {
         }
         Ok((proxy.tunnel(connector, &authority, timeout).await?, None))
     }
+}
 
-    fn server_name(&self) -> Result<ServerName<'static>, ConnectError> {
-        match &self.route.host {
-            // RFC 6066 §3: without the dot at the end.
-            Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
-                .map_err(|_| ConnectError::Target),
-            Host::Ipv4(address) => Ok(ServerName::IpAddress((*address).into())),
-            Host::Ipv6(address) => Ok(ServerName::IpAddress((*address).into())),
-        }
+/// The name that a certificate must be for.
+fn server_name(host: &Host) -> Result<ServerName<'static>, ConnectError> {
+    match host {
+        // RFC 6066 §3: without the dot at the end.
+        Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
+            .map_err(|_| ConnectError::Target),
+        Host::Ipv4(address) => Ok(ServerName::IpAddress((*address).into())),
+        Host::Ipv6(address) => Ok(ServerName::IpAddress((*address).into())),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A decoder cannot fail and drops nothing: what it does not understand becomes `event.unknown`,
 //! and every body yields at least one draft.
 
+mod again;
 pub mod cloud_api;
 mod compound;
 mod delivery;
@@ -18,6 +19,7 @@ pub mod wuzapi;
 
 use serde_json::value::RawValue;
 
+pub use self::again::again;
 pub(crate) use self::members::Members;
 use crate::{Draft, SourceKind};
 

@@ -8,11 +8,13 @@ pub mod evolution;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod idempotency;
+mod media;
 mod native;
 mod openapi;
 pub mod page;
 mod qr;
 mod root;
+pub mod ryze;
 mod sources;
 pub mod token;
 pub mod vzaps;
@@ -45,6 +47,9 @@ pub fn router(app: App) -> Router {
     if app.config.vzaps.enabled {
         router = router.merge(vzaps::router(app.clone()));
     }
+    if app.config.ryze.enabled {
+        router = router.merge(ryze::router(app.clone()));
+    }
     if app.config.evolution.enabled {
         router = router.merge(evolution::router(app.clone()));
     }
@@ -61,7 +66,10 @@ pub fn router(app: App) -> Router {
 
 /// The routes that the description knows.
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::frame()).merge(native::router()).merge(sources::router())
+    OpenApiRouter::with_openapi(openapi::frame())
+        .merge(native::router())
+        .merge(sources::router())
+        .merge(media::router())
 }
 
 /// The path may be that of an instance's socket: it has no prefix of its own.

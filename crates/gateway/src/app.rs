@@ -12,6 +12,7 @@ use crate::{
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
+    media::Links,
     realtime::Realtime,
     telemetry::{Telemetry, readiness::Readiness},
 };
@@ -44,6 +45,8 @@ pub struct Inner {
     pub telemetry: Arc<Telemetry>,
     /// What destinations may reach.
     pub egress: Arc<channel::egress::Guard>,
+    /// Makes and checks links to files.
+    pub links: Arc<Links>,
     /// What channels share.
     pub opening: Arc<channel::Opening>,
     /// Reads request bodies.

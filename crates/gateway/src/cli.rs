@@ -24,6 +24,7 @@ mod migrate;
 mod output;
 mod progress;
 mod question;
+mod redecode;
 mod replay;
 mod restore;
 mod resume;
@@ -184,6 +185,16 @@ Examples:
   zapbus erase person '+55 11 99999-0001'
   zapbus erase instance shop")]
     Erase(RemoteWith<erase::Erase>),
+    /// Decode again what was kept because it was not understood when it came. Counts first.
+    #[command(after_help = "\
+Examples:
+  zapbus redecode --dry-run
+  zapbus redecode shop --source evolution --reason unmapped_name --since 7d --dry-run
+  zapbus redecode shop --yes
+
+For the day a new version understands more. What is understood now is stored under new ids, marked as
+history, and delivered; doing it again stores nothing twice.")]
+    Redecode(RemoteWith<redecode::Redecode>),
     /// Say what is slow, failing, lagging or misconfigured, and what to do about it.
     #[command(after_help = "\
 Examples:
@@ -406,6 +417,7 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Tail(remote) => remote.command.run(&remote.connection, out, err),
         Command::Listen(remote) => remote.command.run(&remote.connection, out, err),
         Command::Erase(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Redecode(remote) => remote.command.run(&remote.connection, out, err),
         Command::Doctor(remote) => remote.command.run(&remote.connection, out),
         Command::Cluster(remote) => remote.command.run(&remote.connection, out),
         Command::Backup(remote) => remote.command.run(&remote.connection, out, err),

@@ -24,8 +24,8 @@ pub use self::{
     secret::Secret,
 };
 use crate::{
-    api::{evolution, vzaps},
-    backups, lane, realtime, server,
+    api::{evolution, ryze, vzaps},
+    backups, lane, media, realtime, server,
     telemetry::{self, logs},
     traces,
 };
@@ -72,12 +72,16 @@ pub struct Config {
     pub retention: Retention,
     /// Backups.
     pub backup: backups::Config,
+    /// Files of messages.
+    pub media: media::Config,
     /// Limits of all lanes together.
     pub lanes: lane::Config,
     /// Live connections.
     pub realtime: realtime::Config,
     /// The API of VZaps.
     pub vzaps: vzaps::Config,
+    /// The API of `RyzeAPI`.
+    pub ryze: ryze::Config,
     /// The API of Evolution, and what its variables ask for.
     pub evolution: evolution::Config,
     /// Logs.
@@ -111,9 +115,11 @@ impl Default for Config {
             cluster: Cluster::default(),
             retention: Retention::default(),
             backup: backups::Config::default(),
+            media: media::Config::default(),
             lanes: lane::Config::default(),
             realtime: realtime::Config::default(),
             vzaps: vzaps::Config::default(),
+            ryze: ryze::Config::default(),
             evolution: evolution::Config::default(),
             log: logs::Config::default(),
             telemetry: telemetry::Config::default(),
@@ -422,9 +428,11 @@ impl Config {
             ("http", self.http.check()),
             ("tls", self.tls.check()),
             ("cors", self.cors.check()),
+            ("media", self.media.check()),
             ("lanes", self.lanes.check()),
             ("realtime", self.realtime.check()),
             ("vzaps", self.vzaps.check()),
+            ("ryze", self.ryze.check()),
             ("evolution", self.evolution.check()),
             ("log", self.log.check()),
             ("telemetry", self.telemetry.check()),

@@ -25,7 +25,10 @@ use zapbus_event::{AccountId, CredentialId, InstanceId, Timestamp};
 use zapbus_store::{Change, Clock, Instance, RESERVED_INSTANCE, Role, Store, StoreError};
 
 use self::businesses::Businesses;
-use crate::source::{CloudApi, Source};
+use crate::{
+    ingest::Ignored,
+    source::{CloudApi, Source},
+};
 
 /// Instances, callers and routes kept in memory at most, each.
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19_999);
@@ -37,6 +40,8 @@ pub struct Known {
     pub instance: Instance,
     /// Its source, read.
     pub source: Source,
+    /// What it does not take.
+    pub ignored: Ignored,
 }
 
 impl Known {
@@ -47,7 +52,8 @@ impl Known {
                 StoreError::Corrupt { reason: format!("source of {}: {error}", instance.id) }
             })?,
         };
-        Ok(Self { instance, source })
+        let ignored = Ignored::of(&instance.settings);
+        Ok(Self { instance, source, ignored })
     }
 }
 

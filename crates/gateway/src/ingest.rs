@@ -1,5 +1,7 @@
 //! The door to the journal for everything that brings events.
 
+mod ignored;
+
 use std::{
     sync::{
         Arc,
@@ -11,7 +13,9 @@ use std::{
 use zapbus_event::{Kind, Raw, SourceKind, Timestamp};
 use zapbus_store::{Append, AppendError, Appended, Clock, NewEvent, Store};
 
+pub use self::ignored::Ignored;
 use crate::{
+    directory::Directory,
     telemetry::{Ingested, Telemetry},
     traces::{Accepted, Course, Tracer},
 };
@@ -22,6 +26,8 @@ pub struct Ingest {
     store: Store,
     telemetry: Arc<Telemetry>,
     tracer: Option<(Tracer, Clock)>,
+    /// Knows what instances do not take.
+    directory: Option<Directory>,
     /// Bytes of events that wait to be durable, and what the store lets wait.
     waiting: Arc<AtomicUsize>,
     bound: usize,
@@ -30,7 +36,14 @@ pub struct Ingest {
 impl Ingest {
     /// In front of `store`, which lets so many bytes wait for the disk.
     pub fn new(store: Store, telemetry: Arc<Telemetry>, bound: usize) -> Self {
-        Self { store, telemetry, tracer: None, waiting: Arc::default(), bound }
+        let waiting = Arc::default();
+        Self { store, telemetry, tracer: None, directory: None, waiting, bound }
+    }
+
+    /// Leaves out what instances do not take.
+    pub fn heeding(mut self, directory: Directory) -> Self {
+        self.directory = Some(directory);
+        self
     }
 
     /// Records spans of what is appended.
@@ -44,8 +57,8 @@ impl Ingest {
         self.waiting.load(Ordering::Relaxed) > self.bound / 8 * 7
     }
 
-    /// Returns once the events are durable; whoever brought them may be answered then, and not
-    /// before.
+    /// Returns once the events are durable that their instances take; whoever brought them may be
+    /// answered then, and not before. There are no results for the others.
     ///
     /// # Errors
     ///
@@ -60,6 +73,45 @@ impl Ingest {
     ///
     /// Those of [`Self::append`].
     pub async fn append_since(
+        &self,
+        began: Instant,
+        append: Append,
+    ) -> Result<Vec<Appended>, AppendError> {
+        let append = self.taken(append).await;
+        self.append_all_since(began, append).await
+    }
+
+    /// What is left of it.
+    async fn taken(&self, append: Append) -> Append {
+        let Some(directory) = &self.directory else { return append };
+        let mut last = None;
+        let mut events = Vec::with_capacity(append.events.len());
+        for event in append.events {
+            let ignored = match last {
+                Some((instance, ignored)) if instance == event.instance => ignored,
+                _ => match directory.instance(event.instance).await {
+                    Ok(Some(known)) => known.ignored,
+                    // What is wrong then, the append says.
+                    Ok(None) | Err(_) => Ignored::default(),
+                },
+            };
+            last = Some((event.instance, ignored));
+            if ignored.takes(&event.draft) {
+                events.push(event);
+            } else {
+                self.telemetry.ingested(event.draft.source.kind, Ingested::Ignored, 1);
+            }
+        }
+        Append { events, ..append }
+    }
+
+    /// [`Self::append_since`] for who has asked already what its instance takes: a result for each
+    /// event.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::append`].
+    pub async fn append_all_since(
         &self,
         began: Instant,
         append: Append,

@@ -53,6 +53,7 @@ use self::{
     send::{Said, dialect_headers, segment},
 };
 use crate::{
+    media::Links,
     rendering::Rendering,
     spec::{Retry, Spec},
     telemetry::{self, Telemetry},
@@ -91,6 +92,8 @@ pub struct Parts {
     pub opening: Arc<Opening>,
     /// Where this server is reached, for dialects whose bodies say so.
     pub server_url: String,
+    /// Makes links to files.
+    pub links: Arc<Links>,
     /// What the operator says of Evolution's form.
     pub evolution: Evolution,
     /// When things are due.
@@ -178,6 +181,7 @@ impl Lanes {
             store,
             opening,
             server_url,
+            links,
             evolution,
             clock,
             wall,
@@ -194,6 +198,7 @@ impl Lanes {
                 clock.clone(),
                 &server_url,
                 evolution.show_key,
+                links,
             )),
             trusted: Arc::new(Guard::trusted()),
             evolution,
@@ -406,10 +411,8 @@ impl Lanes {
         let channel = channel.map_err(|error| error.to_string())?;
         let is_global = destination.instance.is_none();
         let rendering = &self.shared.rendering;
-        let parts = rendering.parts(event, &wanted(spec, is_global)).await;
-        let parts = parts.map_err(|error| error.to_string())?;
-        let identity = rendering.identity(event.instance).await.ok().filter(|_| !is_global);
-        let instance_name = identity.as_ref().map(|identity| identity.name.as_str());
+        let rendered = rendering.parts_of(event, &wanted(spec, is_global)).await;
+        let (parts, identity) = rendered.map_err(|error| error.to_string())?;
         let mut reports = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
             let id =
@@ -421,10 +424,12 @@ impl Lanes {
                     event,
                     name: &part.name,
                     attempt: 1,
-                    instance_name,
+                    instance_name: &identity.name,
+                    is_global,
                 }),
                 segment: segment(spec.dialect, &part.name),
                 event_name: part.name.clone(),
+                instance_name: Arc::clone(&identity.name),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
                 timestamp: (self.shared.wall)(),

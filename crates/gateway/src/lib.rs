@@ -28,6 +28,7 @@ mod environment;
 pub mod first_start;
 pub mod ingest;
 pub mod lane;
+pub mod media;
 mod reading;
 pub mod realtime;
 mod rendering;
@@ -63,6 +64,7 @@ use crate::{
     directory::Directory,
     ingest::Ingest,
     lane::Lanes,
+    media::Links,
     realtime::Realtime,
     server::{Front, Server, answers::Answers, tls::Tls},
     telemetry::{Telemetry, readiness::Readiness},
@@ -234,17 +236,20 @@ impl Running {
         environment::apply(&store, &config.evolution, clock()).await?;
 
         let (egress, loopback_targets) = egress_guard(&config, address)?;
-        let opening = Arc::new(channel::Opening::new(egress.clone()));
+        let opening = channel::Opening::new(egress.clone());
+        let opening = Arc::new(opening.with_public_url(config.public_url(address)));
         let mut ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
         let (tracer, exporter) =
             Exporter::start(&config.traces, &telemetry.spans).map_err(RunError::Traces)?.unzip();
         if let Some(tracer) = &tracer {
             ingest = ingest.traced(tracer.clone(), hooks.clock.clone());
         }
+        let links = Arc::new(Links::new(&store, &config.public_url(address), config.media));
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
             server_url: config.public_url(address),
+            links: links.clone(),
             evolution: lane::Evolution {
                 retry: config.evolution.webhook.retry(),
                 show_key: config.evolution.expose_api_key == Some(true),
@@ -269,6 +274,7 @@ impl Running {
         // Before anything is kept in it.
         let changes = store.changes();
         let directory = Directory::new(store.clone());
+        let ingest = ingest.heeding(directory.clone());
         tokio::spawn(directory.clone().follow(changes, stopping.clone()));
         let realtime = Realtime::start(realtime::Parts {
             store: store.clone(),
@@ -285,7 +291,7 @@ impl Running {
             directory,
             bodies: Bodies::new(
                 ROOM_FOR_BODIES.max(config.ingest.max_body_bytes),
-                ROOM_FOR_STRANGERS.max(config.ingest.max_event_bytes),
+                ROOM_FOR_STRANGERS.max(config.ingest.max_body_bytes),
                 config.http.body_patience(),
             ),
             admin_token_hash: admin.hash,
@@ -298,6 +304,7 @@ impl Running {
             realtime,
             telemetry,
             egress,
+            links,
             opening,
             guesses: Guesses::default(),
             refusals: Refusals::default(),

@@ -16,7 +16,10 @@ use zapbus_event::{
 };
 use zapbus_store::{Clock, Store, StoreError};
 
-use crate::spec::{EVOLUTION_WEBHOOK, Spec};
+use crate::{
+    media::Links,
+    spec::{EVOLUTION_WEBHOOK, Spec},
+};
 
 /// Why an event could not be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,7 @@ pub(crate) struct Rendering {
     clock: Clock,
     /// Where this server is reached.
     server_url: Box<str>,
+    links: Arc<Links>,
     parts: Mutex<LruCache<Key, Arc<[Part]>>>,
     identities: Mutex<LruCache<InstanceId, Arc<Identity>>>,
     addresses: Mutex<LruCache<InstanceId, Known>>,
@@ -73,7 +77,7 @@ pub(crate) struct Rendering {
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
     /// Its name; empty when it is gone.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// Its token; empty when it is gone.
     pub(crate) token: String,
     account: Option<AccountId>,
@@ -97,11 +101,18 @@ const MAX_KEPT: usize = 8 << 10;
 const KNOWN_AGE: Duration = Duration::from_secs(10);
 
 impl Rendering {
-    pub(crate) fn new(store: Store, clock: Clock, server_url: &str, show_key: bool) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        clock: Clock,
+        server_url: &str,
+        show_key: bool,
+        links: Arc<Links>,
+    ) -> Self {
         Self {
             store,
             clock,
             server_url: server_url.trim_end_matches('/').into(),
+            links,
             parts: Mutex::new(LruCache::new(RENDERINGS)),
             identities: Mutex::new(LruCache::new(INSTANCES)),
             addresses: Mutex::new(LruCache::new(INSTANCES)),
@@ -148,11 +159,14 @@ impl Rendering {
             server_url: &self.server_url,
             form,
         };
-        let parts: Arc<[Part]> = match self.store.restored(event).await? {
-            Some(whole) => wanted.dialect.encode(&whole, &context, &wanted.options)?,
-            None => wanted.dialect.encode(event, &context, &wanted.options)?,
-        }
-        .into();
+        let whole = self.store.restored(event).await?;
+        let whole = whole.as_ref().unwrap_or(event);
+        let now = (self.clock)();
+        let linked = self.links.delivered(whole, wanted.dialect, &wanted.options, now);
+        // A link ends; what was rendered with it is not for later.
+        let key = key.filter(|_| linked.is_none());
+        let shown = linked.as_ref().unwrap_or(whole);
+        let parts: Arc<[Part]> = wanted.dialect.encode(shown, &context, &wanted.options)?.into();
         if let Some(key) = key
             && parts.iter().map(|part| part.body.len()).sum::<usize>() <= MAX_KEPT
         {
@@ -164,6 +178,15 @@ impl Rendering {
         Ok(parts)
     }
 
+    /// [`Self::parts`], and whose event it is.
+    pub(crate) async fn parts_of(
+        &self,
+        event: &Event,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Arc<[Part]>, Arc<Identity>), RenderFailure> {
+        Ok((self.parts(event, wanted).await?, self.identity(event.instance).await?))
+    }
+
     /// What bodies say of an instance.
     pub(crate) async fn identity(&self, id: InstanceId) -> Result<Arc<Identity>, StoreError> {
         if let Some(identity) = lock(&self.identities).get(&id) {
@@ -173,7 +196,7 @@ impl Rendering {
         // An instance that is gone leaves events behind that are still owed to global destinations.
         let identity = match self.store.instance(id).await? {
             Some(instance) => Identity {
-                name: instance.name,
+                name: instance.name.into(),
                 token: instance.token,
                 account: Some(instance.account),
             },

@@ -47,7 +47,7 @@ use self::{
     tls::Tls,
 };
 use crate::{
-    api::{body::Patience, error::ApiError, evolution, vzaps},
+    api::{body::Patience, error::ApiError, evolution, ryze, vzaps},
     telemetry::{Telemetry, readiness::Readiness},
 };
 
@@ -386,12 +386,12 @@ fn is_operational(path: &str) -> bool {
 }
 
 fn draining(version: Version, path: &str) -> Response {
-    let mut response = if vzaps::is_path(path) {
-        vzaps::refusal(ApiError::Draining)
-    } else if evolution::is_path(path) {
-        evolution::refusal(ApiError::Draining)
-    } else {
-        ApiError::Draining.into_response()
+    let error = ApiError::Draining;
+    let mut response = match path {
+        path if vzaps::is_path(path) => vzaps::refusal(error),
+        path if ryze::is_path(path) => ryze::refusal(error),
+        path if evolution::is_path(path) => evolution::refusal(error),
+        _ => error.into_response(),
     };
     // HTTP/2 has no such header; its connections get GOAWAY.
     if version < Version::HTTP_2 {

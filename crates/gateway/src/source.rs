@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zapbus_event::SourceKind;
 
 /// What Meta's webhook is checked with.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,55 @@ impl std::fmt::Debug for CloudApi {
     }
 }
 
+/// A product that holds WhatsApp sessions itself and posts what happens in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// Evolution API.
+    Evolution,
+    /// wuzapi.
+    Wuzapi,
+    /// WAHA.
+    Waha,
+}
+
+impl Product {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Evolution, Self::Wuzapi, Self::Waha];
+
+    /// Its name in documents and paths.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Evolution => "evolution",
+            Self::Wuzapi => "wuzapi",
+            Self::Waha => "waha",
+        }
+    }
+
+    /// What its events say they came from.
+    pub const fn kind(self) -> SourceKind {
+        match self {
+            Self::Evolution => SourceKind::Evolution,
+            Self::Wuzapi => SourceKind::Wuzapi,
+            Self::Waha => SourceKind::Waha,
+        }
+    }
+}
+
+/// A bridged product's webhook.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Which product posts.
+    pub product: Product,
+    /// What it shows, or signs with.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Bridge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bridge").field("product", &self.product).finish_non_exhaustive()
+    }
+}
+
 /// Where events enter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -30,6 +80,8 @@ pub enum Source {
     Native,
     /// Through Meta's webhook too.
     CloudApi(CloudApi),
+    /// Through the webhook of a bridged product too.
+    Bridge(Bridge),
 }
 
 impl Source {
@@ -38,13 +90,14 @@ impl Source {
         match self {
             Self::Native => "native",
             Self::CloudApi(_) => "cloud-api",
+            Self::Bridge(bridge) => bridge.product.as_str(),
         }
     }
 
     /// What app-level sources find the instance by.
     pub fn route(&self) -> Option<String> {
         match self {
-            Self::Native => None,
+            Self::Native | Self::Bridge(_) => None,
             Self::CloudApi(cloud_api) => cloud_api.phone_number_id.as_deref().map(cloud_api_route),
         }
     }
@@ -55,6 +108,7 @@ impl Source {
             Self::Native => Value::Object(serde_json::Map::new()),
             // A struct of texts: its serialisation cannot fail.
             Self::CloudApi(cloud_api) => serde_json::to_value(cloud_api).unwrap_or_default(),
+            Self::Bridge(bridge) => serde_json::json!({ "secret": bridge.secret }),
         };
         document["type"] = Value::from(self.kind());
         document
@@ -67,6 +121,10 @@ impl Source {
             Some("native") => Ok(Self::Native),
             other => {
                 let kind = other.unwrap_or("none");
+                let product = Product::ALL.into_iter().find(|product| product.as_str() == kind);
+                if let Some((product, secret)) = product.zip(document["secret"].as_str()) {
+                    return Ok(Self::Bridge(Bridge { product, secret: secret.to_owned() }));
+                }
                 Err(serde::de::Error::custom(format!("{kind} is not a source of this version")))
             }
         }
@@ -82,6 +140,10 @@ pub fn cloud_api_route(phone_number_id: &str) -> String {
 mod tests {
     use super::*;
 
+    fn bridge(product: Product) -> Source {
+        Source::Bridge(Bridge { product, secret: "hush".to_owned() })
+    }
+
     #[test]
     fn a_document_reads_back() {
         for source in [
@@ -91,6 +153,9 @@ mod tests {
                 verify_token: "b".to_owned(),
                 phone_number_id: Some("1".to_owned()),
             }),
+            bridge(Product::Evolution),
+            bridge(Product::Wuzapi),
+            bridge(Product::Waha),
         ] {
             assert_eq!(Source::from_document(&source.to_document()).unwrap(), source);
         }
@@ -104,5 +169,6 @@ mod tests {
             phone_number_id: None,
         });
         assert!(!format!("{source:?}").contains("hush"));
+        assert!(!format!("{:?}", bridge(Product::Waha)).contains("hush"));
     }
 }

@@ -44,6 +44,8 @@ pub enum Ingested {
     Accepted,
     /// Known already.
     Duplicate,
+    /// Of a sort that its instance does not take.
+    Ignored,
     /// Wrong in itself (bad signature, malformed, too large).
     Refused,
     /// Not taken: the append queue is full.
@@ -58,6 +60,7 @@ impl Ingested {
         match self {
             Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
             Self::Refused => "refused",
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",

@@ -181,6 +181,11 @@ impl Blobs {
         restore(text, refs, in_raw, &|sha| self.read(sha))
     }
 
+    /// The file that a reference stands for.
+    pub(crate) fn open(&self, sha: &Sha) -> io::Result<fs::File> {
+        fs::File::open(self.path(sha))
+    }
+
     /// What a reference stands for.
     pub(crate) fn read(&self, sha: &Sha) -> io::Result<Vec<u8>> {
         fs::read(self.path(sha))
@@ -362,6 +367,13 @@ pub(crate) fn restore(
     }
     whole.extend_from_slice(text.get(copied..).unwrap_or_default());
     Ok(whole.into())
+}
+
+/// The reference in an event's `data` that this text is, if it stands for bytes.
+pub(crate) fn referred<'a>(refs: &'a [BlobRef], text: &str) -> Option<&'a BlobRef> {
+    let mut sha = Sha::default();
+    hex::decode_to_slice(text.strip_prefix(MARK)?, &mut sha).ok()?;
+    refs.iter().find(|found| found.sha == sha && !found.in_raw && !found.literal)
 }
 
 /// Whether an event may hold references at all; the record in its row has the last word.

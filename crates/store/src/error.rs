@@ -76,6 +76,14 @@ pub enum StoreError {
         /// What was expected.
         reason: String,
     },
+    /// The instance has as many destinations of this kind as it may have.
+    #[error("there are as many {}destinations of this kind as there may be: {most}", if *on { "enabled " } else { "" })]
+    TooMany {
+        /// Of those that are on; else of all.
+        on: bool,
+        /// How many there may be.
+        most: usize,
+    },
     /// Another node runs the lanes of this shard by now. Nothing of it was written: stop them.
     #[error("another node runs the lanes of shard {shard} by now")]
     LeaseLost {

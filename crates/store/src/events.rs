@@ -8,7 +8,7 @@ use zapbus_event::{Event, EventId, InstanceId, Position, Raw, Timestamp};
 
 use crate::{
     AppendError, Engine, Result, Store,
-    journal::{Append, Appended, Limit, Page, Reader},
+    journal::{Append, Appended, Limit, Page, Reader, StoredFile},
     shard::ShardId,
     sqlite::read,
     statistics::Tally,
@@ -309,6 +309,24 @@ impl Store {
             Raw::Bytes(_) => Raw::Bytes(raw),
         };
         Ok(Some(Event { data, raw, ..event.clone() }))
+    }
+
+    /// The file that was moved out of a member of the event's `data`, of which this is what is left:
+    /// to be read piece by piece. `None` when the member is what it is.
+    ///
+    /// # Errors
+    /// When the database or the file cannot be read.
+    pub async fn file(&self, event: &Event, member: &str) -> Result<Option<StoredFile>> {
+        if read::is_whole(event) {
+            return Ok(None);
+        }
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let (event, member) = (event.clone(), member.to_owned());
+                engine.read(move |view| read::file(view, &event, &member)).await
+            }
+            Engine::Postgres(engine) => engine.file(event, member).await,
+        }
     }
 
     /// A whole upstream body that was kept because some of it was not understood.

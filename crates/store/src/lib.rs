@@ -74,15 +74,15 @@ pub use delivery::{
     Run, RunCount, RunState, Settlement, ShardStart, State, Status, Stretch, Urgency,
 };
 pub use error::{AppendError, OpenError, StoreError};
-pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
+pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader, StoredFile};
 pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
 pub use options::{Clock, Key, Options, Postgres, system_clock};
 pub use random::random_bits;
 pub use registry::{
     Account, Activity, Actor, Audit, Credential, DEFAULT_ACCOUNT, Destination, DestinationHead,
-    DestinationScope, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember, Role,
-    Start,
+    DestinationScope, Instance, InstancePatch, InstanceStatus, Quota, RESERVED_INSTANCE, Remember,
+    Role, Start,
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
 pub use shard::{Change, Cluster, Lease, Leases, Node, NodeId, Shard, ShardId};

@@ -10,6 +10,8 @@ use zapbus_event::{
     Timestamp,
 };
 
+use crate::StoreError;
+
 /// A tenant.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -221,6 +223,80 @@ pub struct InstancePatch {
     pub route: Option<Option<String>>,
     /// Its settings, as a whole.
     pub settings: Option<Value>,
+    /// Members to merge into its settings as the commit finds them (RFC 7396): two who change
+    /// different ones at the same time do not undo each other.
+    pub merge_settings: Option<Value>,
+}
+
+impl InstancePatch {
+    /// The settings after this patch, if it says anything of them.
+    pub(crate) fn settings_of(&self, stored: impl FnOnce() -> Value) -> Option<Value> {
+        let patch = match (&self.settings, &self.merge_settings) {
+            (whole, None) => return whole.clone(),
+            (_, Some(patch)) => patch,
+        };
+        let mut settings = self.settings.clone().unwrap_or_else(stored);
+        merge(&mut settings, patch);
+        Some(settings)
+    }
+}
+
+/// RFC 7396: objects member by member, `null` takes one away.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            members.remove(name);
+        } else {
+            merge(members.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// How many destinations of one kind an instance may have. Looked at in the commit that makes or
+/// changes one: two at the same time do not both get the last place.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    /// The kind: how their labels begin.
+    pub labels: String,
+    /// So many may be on.
+    pub on: usize,
+    /// So many may there be, on or off.
+    pub all: usize,
+    /// One that is paused for this reason is off.
+    pub off: String,
+}
+
+impl Quota {
+    /// Whether there is a place for `new` beside `others`, of whatever label.
+    pub(crate) fn admit(
+        &self,
+        new: &Destination,
+        others: impl IntoIterator<Item = (DestinationId, String, Activity)>,
+    ) -> Result<(), StoreError> {
+        let is_on = |activity: &Activity| !matches!(activity, Activity::Paused { reason, .. } if *reason == self.off);
+        let (mut on, mut all) = (0, 0);
+        for (id, label, activity) in others {
+            if id != new.id && label.starts_with(&self.labels) {
+                all += 1;
+                on += usize::from(is_on(&activity));
+            }
+        }
+        if is_on(&new.activity) && on >= self.on {
+            return Err(StoreError::TooMany { on: true, most: self.on });
+        }
+        if all >= self.all {
+            return Err(StoreError::TooMany { on: false, most: self.all });
+        }
+        Ok(())
+    }
 }
 
 /// Which destinations to list.

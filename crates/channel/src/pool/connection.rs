@@ -31,13 +31,22 @@ const WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Bytes to and from the receiver.
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Plain(TcpStream, #[expect(dead_code, reason = "held, not read")] Open),
     Tls(Box<TlsStream<TcpStream>>, #[expect(dead_code, reason = "held, not read")] Open),
 }
 
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain(..) => "Wire::Plain",
+            Self::Tls(..) => "Wire::Tls",
+        })
+    }
+}
+
 /// Counts a connection for as long as it is open.
-pub(super) struct Open(Arc<AtomicUsize>);
+pub(crate) struct Open(Arc<AtomicUsize>);
 
 impl Open {
     pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
@@ -58,11 +67,57 @@ struct Watched {
     received: Arc<AtomicBool>,
 }
 
-impl Watched {
-    fn wire(&mut self) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {
-        match &mut self.wire {
-            Wire::Plain(stream, _) => Pin::new(stream),
-            Wire::Tls(stream, _) => Pin::new(&mut **stream),
+impl Wire {
+    fn writer(&mut self) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {
+        match self {
+            Self::Plain(stream, _) => Pin::new(stream),
+            Self::Tls(stream, _) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream, _) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream, _) => Pin::new(&mut **stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writer().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer().poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writer().poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream, _) => stream.is_write_vectored(),
+            Self::Tls(stream, _) => stream.is_write_vectored(),
         }
     }
 }
@@ -74,10 +129,7 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(match &mut self.wire {
-            Wire::Plain(stream, _) => Pin::new(stream).poll_read(cx, buffer),
-            Wire::Tls(stream, _) => Pin::new(&mut **stream).poll_read(cx, buffer),
-        })?;
+        ready!(Pin::new(&mut self.wire).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
             self.received.store(true, Ordering::Relaxed);
         }
@@ -91,15 +143,15 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.wire().poll_write(cx, bytes)
+        Pin::new(&mut self.wire).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire().poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire().poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -107,14 +159,11 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.wire().poll_write_vectored(cx, slices)
+        Pin::new(&mut self.wire).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.wire {
-            Wire::Plain(stream, _) => stream.is_write_vectored(),
-            Wire::Tls(stream, _) => stream.is_write_vectored(),
-        }
+        self.wire.is_write_vectored()
     }
 }
 

@@ -204,8 +204,8 @@ impl TunnelError {
 }
 
 /// Undoes the percent-encoding of a URL's user or password; bytes that are no UTF-8 are replaced.
-fn percent_decoded(text: &str) -> String {
-    let pair = format!("={text}").replace('+', "%2B");
+pub(crate) fn percent_decoded(text: &str) -> String {
+    let pair = format!("={text}").replace('+', "%2B").replace('&', "%26");
     url::form_urlencoded::parse(pair.as_bytes())
         .next()
         .map(|(_, value)| value.into_owned())

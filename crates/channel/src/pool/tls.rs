@@ -22,7 +22,7 @@ pub(crate) struct Identity {
     client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     authorities: Vec<CertificateDer<'static>>,
     /// Of the texts it was read from; equal ones share connections.
-    pub(super) fingerprint: [u8; 32],
+    pub(crate) fingerprint: [u8; 32],
 }
 
 impl fmt::Debug for Identity {
@@ -52,7 +52,7 @@ pub(crate) enum IdentityError {
 }
 
 impl IdentityError {
-    /// Which part of a webhook's config is meant.
+    /// Which part of a channel's config is meant.
     pub(crate) fn path(&self) -> &'static str {
         match self {
             Self::Certificate => "client_certificate.cert_pem",
@@ -128,8 +128,8 @@ pub(crate) enum TlsError {
 /// TLS configurations beyond this number are thrown away when nobody uses them.
 const KEPT: usize = 256;
 
-/// The fingerprint of an identity, and the protocols offered.
-type ConfigKey = ([u8; 32], Http2);
+/// The fingerprint of an identity, and the protocols offered; none for what is no HTTP.
+type ConfigKey = ([u8; 32], Option<Http2>);
 
 /// Client configurations by identity and protocol; each keeps sessions to resume.
 #[derive(Debug, Default)]
@@ -144,7 +144,7 @@ impl Tls {
     pub(super) async fn config(
         &self,
         identity: &Identity,
-        http2: Http2,
+        http2: Option<Http2>,
     ) -> Result<Arc<ClientConfig>, TlsError> {
         let key = (identity.fingerprint, http2);
         if let Some(config) = self.configs.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
@@ -177,9 +177,10 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = match http2 {
-            Http2::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            Http2::PriorKnowledge => vec![b"h2".to_vec()],
-            Http2::Never => vec![b"http/1.1".to_vec()],
+            Some(Http2::Auto) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Some(Http2::PriorKnowledge) => vec![b"h2".to_vec()],
+            Some(Http2::Never) => vec![b"http/1.1".to_vec()],
+            None => Vec::new(),
         };
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if configs.len() >= KEPT {

@@ -11,6 +11,7 @@ use zapbus_event::Timestamp;
 use crate::{
     Fault, Hidden, MASK,
     egress::Guard,
+    fields::{Seconds, is_false},
     pool::{Identity, Proxy},
     signature::Secret,
 };
@@ -112,11 +113,6 @@ pub struct ClientCertificate {
     pub key_pem: Hidden,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if asks for it")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
     Url::parse(&text).map_err(|error| {
@@ -193,6 +189,15 @@ impl Config {
         }
     }
 
+    /// Whether somebody else may read what is sent when this config takes the place of `stored`.
+    pub(crate) fn is_elsewhere(&self, stored: &Self) -> bool {
+        let masked = stored.masked().proxy;
+        let same_proxy = [&stored.proxy, &masked].contains(&&self.proxy);
+        stored.url.origin() != self.url.origin()
+            || (self.proxy.is_some() && !same_proxy)
+            || (self.ca_pem.is_some() && self.ca_pem != stored.ca_pem)
+    }
+
     /// Makes a signing secret if there is none.
     pub fn with_defaults(mut self) -> Self {
         self.secret.get_or_insert_with(Secret::generate);
@@ -201,12 +206,12 @@ impl Config {
 
     /// How long connecting may take.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout_s.and_then(seconds).unwrap_or(CONNECT_TIMEOUT)
+        self.connect_timeout_s.and_then(Seconds::duration).unwrap_or(CONNECT_TIMEOUT)
     }
 
     /// How long one exchange may take, if this config says.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        self.timeout_s.and_then(seconds)
+        self.timeout_s.and_then(Seconds::duration)
     }
 
     /// The proxy, read.
@@ -256,14 +261,8 @@ impl Config {
         if let Some(key) = &self.jwt_key {
             jwt_key_faults(key, self.authorization.is_some(), &mut faults);
         }
-        for (path, value, limit) in [
-            ("timeout_s", self.timeout_s, 120.0),
-            ("connect_timeout_s", self.connect_timeout_s, 60.0),
-        ] {
-            if value.is_some_and(|value| !(0.05..=limit).contains(&value)) {
-                faults.push(Fault::new(path, format!("expected seconds between 0.05 and {limit}")));
-            }
-        }
+        faults.extend(Seconds::fault("timeout_s", self.timeout_s, 120.0));
+        faults.extend(Seconds::fault("connect_timeout_s", self.connect_timeout_s, 60.0));
         faults.extend(self.identity().err());
         faults.extend(self.proxy().err());
         faults
@@ -378,11 +377,6 @@ fn fault(path: &str, error: &dyn std::error::Error) -> Fault {
     Fault::new(path, error.to_string())
 }
 
-/// Seconds as a duration; `None` for what no duration can be.
-fn seconds(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
 fn check_value(path: String, value: &Hidden, faults: &mut Vec<Fault>) {
     let text = value.expose();
     if text.len() > HEADER_VALUE_LIMIT {
@@ -416,7 +410,10 @@ mod tests {
     use crate::egress::Allow;
 
     fn read(value: serde_json::Value) -> Result<Config, Fault> {
-        crate::Config::read(value).map(|crate::Config::Webhook(config)| config)
+        crate::Config::read(value).map(|config| match config {
+            crate::Config::Webhook(config) => config,
+            other => panic!("{other:?}"),
+        })
     }
 
     fn full() -> Config {

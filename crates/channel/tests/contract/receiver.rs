@@ -75,8 +75,12 @@ impl Reply {
     }
 }
 
+/// Answers a request by what stands in it.
+type Answering = Box<dyn Fn(&Received) -> Reply + Send + Sync>;
+
 #[derive(Default)]
 struct Log {
+    answering: Option<Answering>,
     script: Mutex<VecDeque<Reply>>,
     received: Mutex<Vec<Received>>,
     connections: AtomicUsize,
@@ -85,7 +89,11 @@ struct Log {
 
 impl Log {
     fn record(&self, received: Received) -> Reply {
+        let reply = self.answering.as_ref().map(|answer| answer(&received));
         self.received.lock().unwrap().push(received);
+        if let Some(reply) = reply {
+            return reply;
+        }
         self.script.lock().unwrap().pop_front().unwrap_or_else(|| Reply::status("204 No Content"))
     }
 }
@@ -113,6 +121,14 @@ impl Receiver {
         Self::launch(Security::Plain, false, script).await
     }
 
+    /// The same, with answers that follow from the requests.
+    pub(crate) async fn start_answering(
+        answering: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let log = Log { answering: Some(Box::new(answering)), ..Log::default() };
+        Self::begin(log, Security::Plain, false).await
+    }
+
     /// HTTP/1.1 behind TLS.
     pub(crate) async fn start_tls(config: ServerConfig) -> Self {
         Self::launch(Security::Tls(TlsAcceptor::from(Arc::new(config))), false, []).await
@@ -135,8 +151,13 @@ impl Receiver {
         http2: bool,
         script: impl IntoIterator<Item = Reply>,
     ) -> Self {
-        let log = Arc::new(Log::default());
+        let log = Log::default();
         log.script.lock().unwrap().extend(script);
+        Self::begin(log, security, http2).await
+    }
+
+    async fn begin(log: Log, security: Security, http2: bool) -> Self {
+        let log = Arc::new(log);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut receiver = Self { address, log, security, http2, tasks: JoinSet::new() };

@@ -46,7 +46,8 @@ pub(crate) fn message(id: &str) -> Message {
         id: id.to_owned(),
         event_name: "message.received".to_owned(),
         segment: None,
-        body: Bytes::from_static(br#"{"type":"message.received"}"#),
+        instance_name: "shop".into(),
+        body: Bytes::from(format!(r#"{{"id":"{id}","type":"message.received"}}"#)),
         ordering_key: "chat".to_owned(),
         timestamp: now(),
         hops: 1,
@@ -92,7 +93,8 @@ pub(crate) async fn reports_in_the_order_of_the_batch<R: Rig>() {
         reports.iter().map(|report| report.outcome == Outcome::Accepted).collect();
     assert_eq!(accepted, [true, false, true], "{reports:?}");
     assert_eq!(rig.ids(), ["evt_1", "evt_2", "evt_3"]);
-    assert!(channel.batch_limit() > 0);
+    assert_eq!(channel.batch_limit(), 1);
+    assert!(channel.keeps_order_in_batch());
     assert!(channel.send(&[]).await.is_empty());
 }
 

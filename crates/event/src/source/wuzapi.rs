@@ -39,6 +39,8 @@ struct Posted<'a> {
     event: Members<'a>,
     /// The event as text, for keys of what has no id.
     words: &'a str,
+    /// The file beside the JSON.
+    attached: Option<form::Attached<'a>>,
 }
 
 /// An event with the part of the body that it is about; `None` is all of it.
@@ -73,6 +75,7 @@ pub fn decode(body: &[u8], content_type: Option<&str>) -> Decoded {
         name: &name,
         event: event.and_then(Members::of).unwrap_or_default(),
         words: event.map_or("null", RawValue::get),
+        attached: form::file(body, content_type),
         root,
     };
     let found = events(&posted);

@@ -54,6 +54,8 @@ pub enum What {
     Backup,
     /// A named subscriber.
     Subscriber,
+    /// The file of an event.
+    File,
     /// A path of the API.
     Route,
 }
@@ -71,6 +73,7 @@ impl What {
             Self::Credential => "credential",
             Self::Backup => "backup",
             Self::Subscriber => "subscriber",
+            Self::File => "file",
             Self::Route => "route",
         }
     }
@@ -87,6 +90,7 @@ impl What {
             Self::Credential => "credential_not_found",
             Self::Backup => "backup_not_found",
             Self::Subscriber => "subscriber_not_found",
+            Self::File => "file_not_found",
             Self::Route => "route_not_found",
         }
     }
@@ -163,15 +167,12 @@ pub enum ApiError {
         /// How many.
         hops: u8,
     },
-    /// A source of a later version.
-    SourceNotAvailable {
-        /// Its kind.
-        kind: String,
-    },
     /// The signature of a source's request is missing or wrong.
     WrongSignature {
         /// Which of the two, and of what.
         reason: &'static str,
+        /// What it must be.
+        expected: &'static str,
     },
     /// The thing is reserved, or managed elsewhere.
     Conflict {
@@ -179,6 +180,11 @@ pub enum ApiError {
         code: &'static str,
         /// Why.
         reason: String,
+    },
+    /// A range that begins behind the end of a file.
+    RangeBeyond {
+        /// Bytes of the file.
+        length: u64,
     },
     /// A stream was asked for in a way that is none.
     UpgradeRequired,
@@ -233,11 +239,11 @@ impl ApiError {
             | Self::EventExpired
             | Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Invalid(_)
-            | Self::UnknownEventType { .. }
-            | Self::IdempotencyKeyReused
-            | Self::SourceNotAvailable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(_) | Self::UnknownEventType { .. } | Self::IdempotencyKeyReused => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::TooManyHops { .. } => StatusCode::LOOP_DETECTED,
+            Self::RangeBeyond { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::TooManyConnections { of_account: true } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy
@@ -269,9 +275,9 @@ impl ApiError {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::EventExpired => "event_expired",
             Self::TooManyHops { .. } => "too_many_hops",
-            Self::SourceNotAvailable { .. } => "source_not_available",
             Self::WrongSignature { .. } => "wrong_signature",
             Self::Conflict { code, .. } => code,
+            Self::RangeBeyond { .. } => "range_beyond",
             Self::UpgradeRequired => "upgrade_required",
             Self::TooManyConnections { .. } => "too_many_connections",
             Self::Busy => "busy",
@@ -301,9 +307,9 @@ impl ApiError {
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
             Self::EventExpired => "The event is no longer stored",
             Self::TooManyHops { .. } => "The event goes in circles",
-            Self::SourceNotAvailable { .. } => "That source is not available in this version",
             Self::WrongSignature { .. } => "The signature is missing or wrong",
             Self::Conflict { .. } => "Not possible in this state",
+            Self::RangeBeyond { .. } => "The file ends before that",
             Self::UpgradeRequired => "This is a stream",
             Self::TooManyConnections { .. } => "Too many live connections",
             Self::Busy => "Too busy",
@@ -373,17 +379,11 @@ impl ApiError {
                  probably points back to an ingest URL: break the circle."
             )
             .into(),
-            Self::SourceNotAvailable { kind } => format!(
-                "Sources of type `{kind}` are not available in this version. Available are: \
-                 `cloud-api`, `native`."
-            )
-            .into(),
-            Self::WrongSignature { reason } => format!(
-                "{reason}. The header `X-Hub-Signature-256` must be `sha256=` and the HMAC-SHA256 \
-                 of the raw body under the app secret of this source."
-            )
-            .into(),
+            Self::WrongSignature { reason, expected } => format!("{reason}. {expected}").into(),
             Self::Conflict { reason, .. } => reason.as_str().into(),
+            Self::RangeBeyond { length } => {
+                format!("The file has {length} bytes; ask for a range that begins in it.").into()
+            }
             Self::UpgradeRequired => "Open a WebSocket here, or ask for server-sent events with \
                                       `Accept: text/event-stream`. Pages of events are at \
                                       `/events`."
@@ -508,6 +508,13 @@ impl IntoResponse for ApiError {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
             }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                if let Self::RangeBeyond { length } = self
+                    && let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}"))
+                {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
             StatusCode::UPGRADE_REQUIRED => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
@@ -544,6 +551,10 @@ impl From<StoreError> for ApiError {
                     .to_owned(),
             },
             StoreError::EventExpired => Self::EventExpired,
+            error @ StoreError::TooMany { on, .. } => Self::Conflict {
+                code: if on { "too_many_enabled" } else { "too_many_destinations" },
+                reason: error.to_string(),
+            },
             StoreError::Refused { reason } => Self::Conflict { code: "refused", reason },
             StoreError::Sealed { what } => Self::Conflict {
                 code: "sealed",
@@ -593,6 +604,8 @@ problem_sets! {
     Ingesting: 400 401 403 404 408 409 413 422 500 503 508;
     /// [`Named`], and those of streams.
     Streaming: 400 401 403 404 409 426 429 500 503;
+    /// Those of a link to a file.
+    Fetching: 400 403 404 416 500 503;
     /// Those of a source's handshake.
     Greeting: 403 404 409 500 503;
     /// Those of a source.
@@ -659,7 +672,10 @@ fn examples() -> Vec<ApiError> {
         ApiError::Malformed(vec![Fault::new("", "EOF while parsing an object")]),
         ApiError::query("limit", "expected a number from 1 to 1000"),
         ApiError::Unauthenticated { reason: "The token is not known" },
-        ApiError::WrongSignature { reason: "The signature does not fit the body" },
+        ApiError::WrongSignature {
+            reason: "The signature does not fit the body",
+            expected: super::sources::cloud_api::EXPECTED,
+        },
         ApiError::Forbidden { needs: "an account or admin token" },
         ApiError::NotFound(What::Account),
         ApiError::NotFound(What::Instance),
@@ -670,6 +686,7 @@ fn examples() -> Vec<ApiError> {
         ApiError::NotFound(What::Credential),
         ApiError::NotFound(What::Backup),
         ApiError::NotFound(What::Subscriber),
+        ApiError::NotFound(What::File),
         ApiError::NotFound(What::Route),
         ApiError::MethodNotAllowed,
         ApiError::SlowBody,
@@ -696,7 +713,7 @@ fn examples() -> Vec<ApiError> {
         ApiError::TooManyEvents { limit: 10_000 },
         ApiError::invalid("channel.url", "expected an absolute http or https URL"),
         ApiError::IdempotencyKeyReused,
-        ApiError::SourceNotAvailable { kind: "waha".to_owned() },
+        ApiError::RangeBeyond { length: 1_024 },
         ApiError::UpgradeRequired,
         ApiError::TooManyConnections { of_account: true },
         ApiError::TooManyConnections { of_account: false },

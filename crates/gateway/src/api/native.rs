@@ -13,6 +13,7 @@ pub(super) mod events;
 mod health;
 pub(super) mod ingest;
 pub(super) mod instances;
+mod redecode;
 mod runs;
 mod shards;
 pub(super) mod source;
@@ -82,6 +83,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::detail::retry_delivery))
         .routes(routes!(deliveries::bulk::retry_deliveries))
         .routes(routes!(erasures::erase))
+        .routes(routes!(redecode::redecode))
         .routes(routes!(audit::list_audit))
         .routes(routes!(backups::list_backups, backups::take_backup))
         .routes(routes!(backups::show_backup))

@@ -50,6 +50,7 @@ use crate::app::App;
         (name = "realtime", description = "Events as they happen, over a connection that stays open."),
         (name = "destinations", description = "Push targets, and replays to them."),
         (name = "deliveries", description = "The delivery log, and sending again."),
+        (name = "media", description = "Files of messages, at signed links."),
         (name = "operations", description = "Audit, erasure, backups, health."),
     )
 )]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -23,10 +23,14 @@ Examples:
     /// Make one; its token is shown only now.
     #[command(after_help = "\
 Examples:
-  zapbus instance create shop")]
+  zapbus instance create shop
+  zapbus instance create shop --source evolution")]
     Create {
         /// Unique in the account.
         name: String,
+        /// The product that holds its session: its source, with a secret made for it.
+        #[arg(long, value_enum)]
+        source: Option<Product>,
     },
     /// Show one.
     #[command(after_help = "\
@@ -69,13 +73,50 @@ Examples:
     Source(Source),
 }
 
+/// A product that holds sessions and posts what happens in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Product {
+    /// Evolution API.
+    Evolution,
+    /// wuzapi.
+    Wuzapi,
+    /// WAHA.
+    Waha,
+}
+
+impl Product {
+    /// Its source, with this secret or one that is made.
+    fn source(self, secret: Option<String>) -> Value {
+        let name = match self {
+            Self::Evolution => "evolution",
+            Self::Wuzapi => "wuzapi",
+            Self::Waha => "waha",
+        };
+        let mut source = json!({ "type": name });
+        if let Some(secret) = secret {
+            source["secret"] = Value::from(secret);
+        }
+        source
+    }
+}
+
 /// Commands on an instance's source.
 #[derive(Debug, Subcommand)]
 pub(super) enum Source {
-    /// Set it.
+    /// Show it, with what to set upstream.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source show shop
+  zapbus instance source show shop --json")]
+    Show {
+        /// The instance's id or name.
+        instance: String,
+    },
+    /// Set it; answers what to set upstream.
     #[command(after_help = "\
 Examples:
   zapbus instance source set shop cloud-api --app-secret @secret.txt
+  zapbus instance source set shop evolution
   zapbus instance source set shop native")]
     Set {
         /// The instance's id or name.
@@ -103,11 +144,36 @@ Examples:
         #[arg(long)]
         phone_number_id: Option<String>,
     },
+    /// The webhook of Evolution API.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source set shop evolution
+  zapbus instance source set shop evolution --secret @secret.txt")]
+    Evolution(Secret),
+    /// The webhook of wuzapi.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source set shop wuzapi")]
+    Wuzapi(Secret),
+    /// The webhook of WAHA.
+    #[command(after_help = "\
+Examples:
+  zapbus instance source set shop waha
+  zapbus instance source set shop waha --secret @secret.txt")]
+    Waha(Secret),
     /// Only this gateway's own API.
     #[command(after_help = "\
 Examples:
   zapbus instance source set shop native")]
     Native,
+}
+
+/// What a bridged product shows or signs with.
+#[derive(Debug, Args)]
+pub(super) struct Secret {
+    /// The secret, or @FILE that holds it [default: made and shown].
+    #[arg(long, value_parser = text_or_file)]
+    secret: Option<String>,
 }
 
 impl Instance {
@@ -123,7 +189,27 @@ impl Instance {
                 let columns = ["id", "name", "source", "state.connection", "last_event_at"];
                 to.list(&path, &columns, out)
             }
-            Self::Create { name } => to.show(Call::post(&path, json!({ "name": name })), out),
+            Self::Create { name, source } => {
+                let mut made = to.ask(Call::post(&path, json!({ "name": name })))?;
+                let Some(product) = source else { return to.say(&made, out) };
+                let id = made["id"].as_str().unwrap_or(&name).to_owned();
+                let set = Call::put(&["v1", "instances", &id, "source"], product.source(None));
+                match to.ask(set) {
+                    Ok(mut set) => {
+                        for (here, there) in
+                            [("source", "type"), ("url", "url"), ("paste", "paste")]
+                        {
+                            made[here] = set[there].take();
+                        }
+                        show_source(to, made, out)
+                    }
+                    Err(failure) => {
+                        // It is there, and its token is not shown again.
+                        to.say(&made, out)?;
+                        Err(failure)
+                    }
+                }
+            }
             Self::Show { instance } => to.show(Call::get(&["v1", "instances", &instance]), out),
             Self::Update { instance, name, rotate_token } => {
                 let mut change = Map::new();
@@ -148,6 +234,10 @@ impl Instance {
                 )?;
                 to.show(Call::delete(&["v1", "instances", &instance]), out)
             }
+            Self::Source(Source::Show { instance }) => {
+                let path = ["v1", "instances", &instance, "source"];
+                show_source(to, to.ask(Call::get(&path))?, out)
+            }
             Self::Source(Source::Set { instance, kind }) => {
                 let source = match kind {
                     Kind::CloudApi { app_secret, verify_token, phone_number_id } => {
@@ -161,12 +251,30 @@ impl Instance {
                         }
                         source
                     }
+                    Kind::Evolution(it) => Product::Evolution.source(it.secret),
+                    Kind::Wuzapi(it) => Product::Wuzapi.source(it.secret),
+                    Kind::Waha(it) => Product::Waha.source(it.secret),
                     Kind::Native => json!({ "type": "native" }),
                 };
-                to.show(Call::put(&["v1", "instances", &instance, "source"], source), out)
+                let path = ["v1", "instances", &instance, "source"];
+                show_source(to, to.ask(Call::put(&path, source))?, out)
             }
         }
     }
+}
+
+/// Shows a source, with the requests to make upstream as they are to be made.
+fn show_source(to: &Connection, mut source: Value, out: &mut dyn Write) -> Result<(), Failure> {
+    if to.wants_json() {
+        return to.say(&source, out);
+    }
+    let requests = source["paste"].as_object_mut().and_then(|paste| paste.remove("requests"));
+    to.say(&source, out)?;
+    for request in requests.iter().filter_map(Value::as_array).flatten() {
+        let what = request["request"].as_str().unwrap_or_default();
+        writeln!(out, "\nupstream: {what}\n{:#}", request["body"])?;
+    }
+    Ok(())
 }
 
 /// Secrets on a command line are seen by everyone on the machine: `@file` keeps them off it.

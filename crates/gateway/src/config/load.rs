@@ -1,4 +1,4 @@
-//! Defaults < file < Evolution's variables < `ZAPBUS_*` < flags, with every mistake told at once.
+//! Defaults < file < Evolution's and `RyzeAPI`'s variables < `ZAPBUS_*` < flags, with every mistake told at once.
 
 mod evolution;
 
@@ -141,6 +141,7 @@ impl Config {
         let mut layers = Layers::new();
         let file = layers.file(flags, environment);
         layers.evolution(environment);
+        layers.ryze(environment);
         layers.opentelemetry(environment);
         layers.variables(environment);
         for (key, value, flag) in &flags.settings {
@@ -262,6 +263,14 @@ impl Layers {
             }
             Some(nearest) => format!("unknown key; did you mean {nearest}?"),
             None => "unknown key".to_owned(),
+        }
+    }
+
+    /// What RyzeAPI calls the key that it encrypts secrets with.
+    fn ryze(&mut self, environment: &Environment) {
+        let name = "ENCRYPTION_KEY";
+        if let Some(value) = environment.get(name) {
+            self.set_text("encryption_key", value, Origin::Variable(name.to_owned()));
         }
     }
 

@@ -129,10 +129,9 @@ impl Outlet {
             shared: self.has_neighbours && task.attempts == 0 && run == LIVE,
             ..wanted(&self.spec, self.is_global)
         };
-        let parts = loop {
-            let rendering = &self.shared.rendering;
-            match rendering.parts(event, &wanted).await {
-                Ok(parts) => break parts,
+        let (parts, identity) = loop {
+            match self.shared.rendering.parts_of(event, &wanted).await {
+                Ok(rendered) => break rendered,
                 Err(RenderFailure::Dialect(error)) => {
                     return Tried::RenderFailed(error.to_string());
                 }
@@ -140,12 +139,6 @@ impl Outlet {
                 Err(RenderFailure::Store(_)) => tokio::time::sleep(STORE_PAUSE).await,
             }
         };
-        let identity = match self.is_global {
-            true => None,
-            // The parts were rendered with it a moment ago.
-            false => self.shared.rendering.identity(event.instance).await.ok(),
-        };
-        let instance_name = identity.as_ref().map(|identity| identity.name.as_str());
         let mut last = None;
         for (index, part) in parts.iter().enumerate().skip(usize::from(*parts_done)) {
             let id = match index {
@@ -159,10 +152,12 @@ impl Outlet {
                     event,
                     name: &part.name,
                     attempt: task.attempts + 1,
-                    instance_name,
+                    instance_name: &identity.name,
+                    is_global: self.is_global,
                 }),
                 segment: segment(self.spec.dialect, &part.name),
                 event_name: part.name.clone(),
+                instance_name: Arc::clone(&identity.name),
                 body: part.body.clone(),
                 ordering_key: event.ordering_key(),
                 timestamp: (self.shared.wall)(),
@@ -186,6 +181,9 @@ impl Outlet {
     }
 }
 
+/// What Evolution API calls a server that has no name of its own.
+const EVOLUTION_SERVER: &str = "evolution";
+
 /// What this destination asks of a rendering that nobody shares. `is_global`: it gets the events of
 /// all instances.
 pub(crate) fn wanted(spec: &Spec, is_global: bool) -> Wanted<'_> {
@@ -203,10 +201,14 @@ pub(crate) fn wanted(spec: &Spec, is_global: bool) -> Wanted<'_> {
             Form::Everyone { own: None, base: webhook.url.as_str() }
         }
         channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
+        channel::Config::Pusher(pusher) => Form::Webhook { destination: &pusher.app_id },
+        channel::Config::Rabbitmq(_) => Form::Queue,
+        channel::Config::Sqs(_) => Form::Sqs { server: EVOLUTION_SERVER },
     };
     Wanted { dialect: spec.dialect, options, form, shared: false }
 }
 
+const INSTANCE: HeaderName = HeaderName::from_static("x-instance");
 const INSTANCE_ID: HeaderName = HeaderName::from_static("x-instance-id");
 const EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
 const EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
@@ -226,8 +228,9 @@ pub(crate) struct Said<'a> {
     pub(crate) name: &'a str,
     /// The how-manieth attempt it is, from 1.
     pub(crate) attempt: u32,
-    /// The name of the instance, for a destination of that instance alone.
-    pub(crate) instance_name: Option<&'a str>,
+    pub(crate) instance_name: &'a str,
+    /// The destination gets the events of all instances.
+    pub(crate) is_global: bool,
 }
 
 /// An event's name as the last segment of a URL, where the dialect has a form for that.
@@ -237,12 +240,18 @@ pub(crate) fn segment(dialect: Dialect, name: &str) -> Option<String> {
 
 /// What the dialect's own product says in headers.
 pub(crate) fn dialect_headers(said: &Said<'_>) -> Vec<(HeaderName, String)> {
-    let Said { dialect, event, name, attempt, instance_name } = *said;
+    let Said { dialect, event, name, attempt, instance_name, is_global } = *said;
     match dialect {
-        Dialect::Native | Dialect::Ryze => Vec::new(),
+        Dialect::Native => Vec::new(),
+        Dialect::Ryze => vec![
+            (INSTANCE, instance_name.to_owned()),
+            (EVENT_ID, event.id.to_string()),
+            (EVENT_TYPE, name.to_owned()),
+            (DELIVERY_ATTEMPT, attempt.to_string()),
+        ],
         // Upstream says these to the webhooks of instances, and not to that of all.
+        Dialect::Evolution if is_global => Vec::new(),
         Dialect::Evolution => {
-            let Some(instance_name) = instance_name else { return Vec::new() };
             let mut headers = vec![
                 (INSTANCE_ID, event.instance.to_uuid()),
                 (EVENT_TYPE, name.to_owned()),

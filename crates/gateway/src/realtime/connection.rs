@@ -36,6 +36,8 @@ const BATCH_BYTES: usize = 16 << 10;
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// Messages that nobody can read, in a minute.
 const MAX_NONSENSE: u32 = 100;
+/// Why a connection is closed on which a client said too much.
+const TOO_LONG: &str = "a message is longer than it may be";
 /// Positions that may be passed over without being written down.
 const UNWRITTEN: u64 = 10_000;
 
@@ -145,6 +147,7 @@ impl<P: Protocol> Connection<P> {
             };
             match woken {
                 Woken::Heard(Heard::Closed) | Woken::Written(false) => return End::Gone,
+                Woken::Heard(Heard::TooLong) => return End::Close(1009, TOO_LONG),
                 Woken::Heard(Heard::Alive) => self.state.pinged_at = None,
                 Woken::Heard(Heard::Message(message)) => {
                     self.state.pinged_at = None;
@@ -311,6 +314,9 @@ impl<P: Protocol> Connection<P> {
         event: &Arc<Event>,
         frames: &mut Vec<Bytes>,
     ) -> Result<(), StoreError> {
+        if let Some(options) = self.protocol.options(&self.realtime.inner.directory).await {
+            self.options = options;
+        }
         let rendering = &self.realtime.inner.rendering;
         let wanted = Wanted {
             dialect: self.dialect,
@@ -387,6 +393,7 @@ impl<P: Protocol> Connection<P> {
             }
             Said::Ask(answer) => self.answer(answer),
             Said::Nothing => {}
+            Said::TooLong => return Some(End::Close(1009, TOO_LONG)),
             Said::Nonsense(answer) => {
                 self.state.nonsense += 1;
                 if self.state.nonsense > MAX_NONSENSE {

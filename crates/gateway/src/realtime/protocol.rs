@@ -1,12 +1,15 @@
 //! What differs between the dialects of live connections: the bytes of frames, and how
 //! acknowledgements are read. Everything else is one machinery.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use zapbus_event::{Event, EventId, Position, dialect::Part};
+use zapbus_event::{
+    Event, EventId, Position,
+    dialect::{self, Part},
+};
 
-use crate::reading::Places;
+use crate::{directory::Directory, reading::Places};
 
 /// A connection that has begun.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub(crate) enum Said {
     Ask(Bytes),
     /// Nothing that concerns us.
     Nothing,
+    /// More than it may say.
+    TooLong,
     /// Nothing that anybody could read, with what to answer if something.
     Nonsense(Option<Bytes>),
 }
@@ -59,6 +64,14 @@ pub(crate) trait Protocol: Send + 'static {
 
     /// The first frame, if it has one.
     fn opened(&self, opened: &Opened<'_>) -> Option<Bytes>;
+
+    /// How the next event is rendered, where that may change while the connection is open.
+    fn options(
+        &mut self,
+        _directory: &Directory,
+    ) -> impl Future<Output = Option<dialect::Options>> + Send {
+        std::future::ready(None)
+    }
 
     /// Called before each event: what decides about it may have changed.
     fn look(&mut self) -> impl Future<Output = ()> + Send {
@@ -83,7 +96,12 @@ pub(crate) trait Protocol: Send + 'static {
     }
 
     /// How often to show it, if not as configured.
-    fn ping_every(&self) -> Option<std::time::Duration> {
+    fn ping_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// How long after that an answer may come, if not as configured.
+    fn pong_within(&self) -> Option<Duration> {
         None
     }
 }

@@ -12,6 +12,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite;
 use tokio_util::sync::PollSender;
 
 use super::link::Link;
@@ -25,6 +26,8 @@ pub(super) enum Heard {
     Message(Utf8Bytes),
     /// A sign of life.
     Alive,
+    /// A message that is longer than any may be.
+    TooLong,
     /// The end.
     Closed,
 }
@@ -128,6 +131,7 @@ impl Wire {
                 Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
                     Poll::Ready(Heard::Alive)
                 }
+                Poll::Ready(Some(Err(error))) if is_too_long(&error) => Poll::Ready(Heard::TooLong),
                 Poll::Ready(Some(Ok(Message::Close(_)) | Err(_)) | None) => {
                     Poll::Ready(Heard::Closed)
                 }
@@ -158,4 +162,10 @@ impl Wire {
             Self::Events { .. } => {}
         }
     }
+}
+
+/// Whether a client has sent more than is read. The connection is whole all the same.
+fn is_too_long(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref());
+    matches!(cause, Some(tungstenite::Error::Capacity(_)))
 }

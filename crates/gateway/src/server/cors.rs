@@ -63,7 +63,14 @@ impl Config {
         };
         let methods: Vec<Method> =
             self.methods.iter().filter_map(|method| method.parse().ok()).collect();
-        let exposed = ["retry-after", "location", "idempotency-replayed"];
+        let exposed = [
+            "retry-after",
+            "location",
+            "idempotency-replayed",
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+        ];
         Some(
             CorsLayer::new()
                 .allow_origin(origins)

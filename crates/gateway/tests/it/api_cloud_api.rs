@@ -258,10 +258,6 @@ async fn what_is_wrong_with_a_source_is_said() {
     ] {
         expect_fault(put(&gateway, path, &body).await, 422, "invalid", at, words).await;
     }
-    for kind in ["evolution", "wuzapi", "waha"] {
-        let answer = put(&gateway, path, &json!({ "type": kind, "secret": "x" })).await;
-        expect_problem(answer, 422, "source_not_available").await;
-    }
     let taken = put(&gateway, path, &source(Some("900000000000101"))).await;
     expect_problem(taken, 409, "phone_number_id_taken").await;
     let reserved = put(&gateway, "/v1/instances/_account/source", &source(None)).await;

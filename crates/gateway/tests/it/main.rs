@@ -16,6 +16,7 @@ mod api_shared_apps;
 mod api_statistics;
 mod backups;
 mod binary;
+mod bridges;
 mod cluster;
 mod command_deliveries;
 mod command_line;
@@ -53,6 +54,7 @@ mod postgres;
 mod proxy;
 #[expect(dead_code, reason = "the faults need more of it")]
 mod receiver;
+mod ryze;
 mod server;
 mod shutdown;
 mod simulator;

@@ -57,7 +57,9 @@ struct OnItsWay {
 
 impl Endpoints for Outside {
     fn arrives(&self, config: &Config, message: &Message) -> (Answer, Box<dyn Exchange>) {
-        let Config::Webhook(webhook) = config;
+        let Config::Webhook(webhook) = config else {
+            panic!("this world has only webhooks");
+        };
         let url = webhook.url.as_str();
         let mut world = self.0.lock();
         let at = world

@@ -25,6 +25,7 @@ use zapbus_gateway::{
     directory::{Directory, token_hash},
     ingest::Ingest,
     lane::{self, Lanes},
+    media::Links,
     realtime::{self, Realtime},
     telemetry::{Telemetry, readiness::Readiness},
 };
@@ -111,11 +112,13 @@ impl Node {
         let channels = ChannelWorld(Arc::new(Outside(Arc::clone(world))));
         let opening = Arc::new(Opening::new(egress.clone()).with_world(channels));
         let ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
+        let links = Arc::new(Links::new(&store, "", config.media));
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
             evolution: lane::Evolution::default(),
             server_url: String::new(),
+            links: links.clone(),
             clock: clock.clone(),
             wall,
             config: config.lanes.clone(),
@@ -160,6 +163,7 @@ impl Node {
             lanes,
             telemetry,
             egress,
+            links,
             opening,
             readiness,
         });

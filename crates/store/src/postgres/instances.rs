@@ -241,7 +241,13 @@ async fn update(
         or_exists(done, "instance route", route.as_deref().unwrap_or_default())?;
         changed.push("route");
     }
-    if let Some(settings) = &patch.settings {
+    let mut stored = serde_json::Value::Null;
+    if patch.merge_settings.is_some() {
+        // Its row is locked since we know whose it is.
+        let row = tx.session.one(&format!("{INSTANCE} WHERE id = $1"), &[&Fixed(key)]).await?;
+        stored = instance(&row, sealer)?.settings;
+    }
+    if let Some(settings) = &patch.settings_of(|| stored) {
         tx.session
             .execute(
                 "UPDATE instance SET settings = $2 WHERE id = $1",

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ShardId, StoreError, blob,
     fault::{Fault, Result},
-    journal::{Limit, Page, Reader},
+    journal::{Limit, Page, Reader, StoredFile},
 };
 
 /// How many rows one call looks at.
@@ -489,6 +489,35 @@ impl Engine {
             Raw::Bytes(raw) => blob::restore(raw, &refs, true, &fetch).map_err(gone)?,
         };
         Ok((data, raw))
+    }
+
+    /// The file that stands in the place of a member of the event's `data`.
+    pub(crate) async fn file(
+        &self,
+        event: &Event,
+        member: &str,
+    ) -> Result<Option<StoredFile>, StoreError> {
+        let session = self.session().await?;
+        let found = session
+            .first(
+                "SELECT head FROM journal WHERE shard = $1 AND seq = $2 AND id = $3",
+                &[
+                    &i32::from(self.shared.shard_of(event.instance).0),
+                    &sql(event.seq),
+                    &Fixed(event.id.to_bytes()),
+                ],
+            )
+            .await?;
+        let Some(row) = found else { return Ok(None) };
+        let head: &[u8] = row.try_get(0).map_err(Fault::from)?;
+        let refs = Head::parse(head)?.blobs;
+        let Some(found) = blob::referred(&refs, member) else { return Ok(None) };
+        let content = session
+            .first("SELECT content FROM blob WHERE sha256 = $1", &[&Fixed(found.sha)])
+            .await?;
+        let Some(row) = content else { return Ok(None) };
+        let content: Vec<u8> = row.try_get(0).map_err(Fault::from)?;
+        Ok(Some(StoredFile::Bytes(Bytes::from(content))))
     }
 
     pub(crate) async fn body(&self, sha256: [u8; 32]) -> Result<Option<Bytes>, StoreError> {

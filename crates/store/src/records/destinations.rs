@@ -5,8 +5,8 @@ use std::sync::Arc;
 use zapbus_event::{AccountId, DestinationId, InstanceId, Position};
 
 use crate::{
-    Activity, Actor, Destination, DestinationHead, DestinationScope, Engine, Health, Remember,
-    Result, ShardId, Start, Store,
+    Activity, Actor, Destination, DestinationHead, DestinationScope, Engine, Health, Quota,
+    Remember, Result, ShardId, Start, Store,
     sqlite::{self, destinations},
 };
 
@@ -24,17 +24,34 @@ impl Store {
         actor: &Actor,
         remember: Option<Remember>,
     ) -> Result<Position> {
+        self.create_destination_within(destination, start, actor, remember, None).await
+    }
+
+    /// [`Store::create_destination`] if the instance has a place for it.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::TooMany`] when it has none.
+    pub async fn create_destination_within(
+        &self,
+        destination: Destination,
+        start: Start,
+        actor: &Actor,
+        remember: Option<Remember>,
+        quota: Option<Quota>,
+    ) -> Result<Position> {
         match &self.engine {
             Engine::Sqlite(engine) => {
                 let actor = actor.clone();
                 engine
                     .write(move |tx| {
-                        destinations::create(tx, &destination, start, &actor, remember.as_ref())
+                        let (remember, quota) = (remember.as_ref(), quota.as_ref());
+                        destinations::create(tx, &destination, start, &actor, remember, quota)
                     })
                     .await
             }
             Engine::Postgres(engine) => {
-                engine.create_destination(&destination, start, actor, remember.as_ref()).await
+                let (remember, quota) = (remember.as_ref(), quota.as_ref());
+                engine.create_destination(&destination, start, actor, remember, quota).await
             }
         }
     }
@@ -124,17 +141,38 @@ impl Store {
         cancel_rows: bool,
         actor: &Actor,
     ) -> Result<()> {
+        self.update_destination_within(destination, cursors, cancel_rows, actor, None).await
+    }
+
+    /// [`Store::update_destination_in`] if the instance has a place for what it is then.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::TooMany`] when it has none.
+    pub async fn update_destination_within(
+        &self,
+        destination: Destination,
+        cursors: &[(ShardId, Position)],
+        cancel_rows: bool,
+        actor: &Actor,
+        quota: Option<Quota>,
+    ) -> Result<()> {
         let engine = match &self.engine {
             Engine::Sqlite(engine) => engine,
             Engine::Postgres(engine) => {
-                return engine.update_destination(&destination, cursors, cancel_rows, actor).await;
+                let quota = quota.as_ref();
+                return engine
+                    .update_destination(&destination, cursors, cancel_rows, actor, quota)
+                    .await;
             }
         };
         let cursor = cursors.first().map(|(_, cursor)| *cursor);
         let (id, actor) = (destination.id, actor.clone());
         let destination = Arc::new(destination);
         let more = engine
-            .write(move |tx| destinations::update(tx, &destination, cursor, cancel_rows, &actor))
+            .write(move |tx| {
+                let quota = quota.as_ref();
+                destinations::update(tx, &destination, cursor, cancel_rows, &actor, quota)
+            })
             .await?;
         cancel_rest(engine, id, more).await
     }

@@ -15,7 +15,9 @@ use super::{
 pub(crate) use crate::encoding::{filter_of, filter_text};
 use crate::{
     delivery::Health,
-    registry::{Activity, Actor, Destination, DestinationHead, DestinationScope, Remember, Start},
+    registry::{
+        Activity, Actor, Destination, DestinationHead, DestinationScope, Quota, Remember, Start,
+    },
     seal::Place,
     unreadable,
 };
@@ -203,6 +205,23 @@ fn free_label(tx: &Tx<'_>, destination: &Destination) -> Result<()> {
     }
 }
 
+/// Whether there is a place for it. The writer is alone: nobody takes it meanwhile.
+fn admit(tx: &Tx<'_>, quota: Option<&Quota>, new: &Destination) -> Result<()> {
+    let Some(quota) = quota else { return Ok(()) };
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT id, label, activity FROM destination \
+         WHERE account = ?1 AND instance = ?2 AND deleted_at IS NULL",
+    )?;
+    let mut rows =
+        statement.query(params![new.account.to_bytes(), instance_column(new.instance)])?;
+    let mut others = Vec::new();
+    while let Some(row) = rows.next()? {
+        let activity = serde_json::from_str(&row.get::<_, String>(2)?)?;
+        others.push((DestinationId::from_bytes(row.get(0)?), row.get(1)?, activity));
+    }
+    Ok(quota.admit(new, others)?)
+}
+
 /// Makes a destination. With `Start::Now` its cursor is the head in this very commit: it gets
 /// every event that is answered after its creation, and none that was answered before.
 pub(crate) fn create(
@@ -211,6 +230,7 @@ pub(crate) fn create(
     start: Start,
     actor: &Actor,
     remember: Option<&Remember>,
+    quota: Option<&Quota>,
 ) -> Result<Position> {
     let account: bool = tx.conn.query_row(
         "SELECT EXISTS (SELECT 1 FROM account WHERE id = ?1)",
@@ -232,6 +252,7 @@ pub(crate) fn create(
         }
     }
     free_label(tx, new)?;
+    admit(tx, quota, new)?;
     let cursor = resolve_start(tx.view(), start, tx.head())?;
     let id = new.id.to_bytes();
     tx.conn
@@ -276,9 +297,11 @@ pub(crate) fn update(
     cursor: Option<Position>,
     cancel_rows: bool,
     actor: &Actor,
+    quota: Option<&Quota>,
 ) -> Result<bool> {
     let number = tx.destination_number(new.id)?.ok_or_else(|| Fault::not_found("destination"))?;
     free_label(tx, new)?;
+    admit(tx, quota, new)?;
     let id = new.id.to_bytes();
     // Account and instance never change: positions and rows hang on them.
     tx.conn.execute(

@@ -287,7 +287,11 @@ pub(crate) fn update(
         tx.conn.execute("UPDATE instance SET route = ?2 WHERE id = ?1", params![key, route])?;
         changed.push("route");
     }
-    if let Some(settings) = &patch.settings {
+    let mut stored = Value::Null;
+    if patch.merge_settings.is_some() {
+        stored = by_id(tx.view(), id)?.map(|it| it.settings).unwrap_or_default();
+    }
+    if let Some(settings) = &patch.settings_of(|| stored) {
         tx.conn.execute(
             "UPDATE instance SET settings = ?2 WHERE id = ?1",
             params![key, settings.to_string()],

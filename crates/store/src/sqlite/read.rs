@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     StoreError, blob,
-    journal::{Limit, Page, Reader},
+    journal::{Limit, Page, Reader, StoredFile},
 };
 
 /// How many rows one call looks at.
@@ -322,6 +322,21 @@ pub(crate) fn restore(view: View<'_>, event: &Event) -> Result<(Bytes, Bytes)> {
         Raw::Bytes(raw) => blobs.restore(raw, &refs, true).map_err(gone)?,
     };
     Ok((data, raw))
+}
+
+/// The file that stands in the place of a member of the event's `data`.
+pub(crate) fn file(view: View<'_>, event: &Event, member: &str) -> Result<Option<StoredFile>> {
+    let head: Option<Vec<u8>> = view
+        .conn
+        .prepare_cached("SELECT head FROM journal WHERE seq = ?1 AND id = ?2")?
+        .query_row(params![sql(event.seq), event.id.to_bytes()], |row| row.get(0))
+        .optional()?;
+    let Some(head) = head else { return Ok(None) };
+    let refs = Head::parse(&head)?.blobs;
+    let Some(found) = blob::referred(&refs, member) else { return Ok(None) };
+    let gone = |error: std::io::Error| Fault::malformed(format!("a blob of {}: {error}", event.id));
+    let file = view.shared.blobs.open(&found.sha).map_err(gone)?;
+    Ok(Some(StoredFile::Open { file, length: found.bytes }))
 }
 
 /// Whether [`restore`] has anything to do.

@@ -3,8 +3,8 @@
 use serde_json::json;
 use zapbus_event::{Connection, Kind, Position};
 use zapbus_store::{
-    Activity, AppendError, DestinationScope, InstancePatch, Key, RESERVED_INSTANCE, Reader, Start,
-    State, Store, StoreError,
+    Activity, AppendError, Destination, DestinationScope, InstancePatch, Key, Quota,
+    RESERVED_INSTANCE, Reader, Start, State, Store, StoreError,
 };
 
 use crate::{
@@ -105,13 +105,107 @@ async fn an_instance_is_born_with_an_event_and_found_every_way() {
         token: Some("another".to_owned()),
         source: Some(None),
         route: Some(None),
-        settings: None,
+        ..InstancePatch::default()
     };
     let changed = store.update_instance(new.id, patch, &actor()).await.unwrap();
     assert_eq!((changed.name.as_str(), changed.token.as_str()), ("store", "another"));
     assert_eq!((changed.source, changed.route, changed.settings), (None, None, new.settings));
     assert!(store.instance_by_token_hash(sha(&new.token)).await.unwrap().is_none());
     assert!(store.instance_by_token_hash(sha("another")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn settings_of_several_are_merged_and_none_undoes_another() {
+    let engine = Engine::start().await;
+    let (store, account) = (engine.store(), engine.account().await.id);
+    let new = zapbus_store::Instance {
+        settings: json!({ "kept": 1, "gone": 2, "deep": { "old": true, "kept": [1] } }),
+        ..new_instance(account, "shop")
+    };
+    store.create_instance(new.clone(), born(), &actor(), None).await.unwrap();
+    let patch = |value| InstancePatch { merge_settings: Some(value), ..InstancePatch::default() };
+    let changed =
+        patch(json!({ "gone": null, "deep": { "old": null, "new": "x" }, "nothing": null }));
+    let after = store.update_instance(new.id, changed, &actor()).await.unwrap();
+    assert_eq!(after.settings, json!({ "kept": 1, "deep": { "kept": [1], "new": "x" } }));
+
+    let changes = (0..8).map(|n| {
+        let patch = patch(json!({ format!("of {n}"): n }));
+        async move { store.update_instance(new.id, patch, &actor()).await.unwrap() }
+    });
+    futures_util::future::join_all(changes).await;
+    let after = store.instance(new.id).await.unwrap().unwrap().settings;
+    assert!((0..8).all(|n| after[format!("of {n}")] == n), "{after}");
+    assert_eq!(after["kept"], 1);
+}
+
+#[tokio::test]
+async fn the_last_place_for_a_destination_goes_to_one_of_several() {
+    let engine = Engine::start().await;
+    let (store, account) = (engine.store(), engine.account().await.id);
+    let [shop, other] = ["shop", "other"].map(|name| new_instance(account, name));
+    for instance in [&shop, &other] {
+        store.create_instance(instance.clone(), born(), &actor(), None).await.unwrap();
+    }
+    let quota = |on, all| {
+        let (labels, off) = ("hook/".to_owned(), "off".to_owned());
+        Some(Quota { labels, on, all, off })
+    };
+    let make = |instance, label: &str| new_destination(account, Some(instance), label);
+    // Those of other kinds and instances take no place.
+    for (instance, label) in [(shop.id, "plain"), (other.id, "hook/a"), (other.id, "hook/b")] {
+        let made = store
+            .create_destination_within(
+                make(instance, label),
+                Start::Now,
+                &actor(),
+                None,
+                quota(3, 9),
+            )
+            .await;
+        assert!(made.is_ok(), "{label}: {made:?}");
+    }
+    let tries = (0..8).map(|n| {
+        let new = make(shop.id, &format!("hook/{n}"));
+        async move {
+            store
+                .create_destination_within(new.clone(), Start::Now, &actor(), None, quota(3, 9))
+                .await
+                .map(|_| new)
+        }
+    });
+    let tried = futures_util::future::join_all(tries).await;
+    let made: Vec<_> = tried.iter().filter_map(|it| it.as_ref().ok()).collect();
+    assert_eq!(made.len(), 3, "{tried:?}");
+    for refused in tried.iter().filter_map(|it| it.as_ref().err()) {
+        assert!(matches!(refused, StoreError::TooMany { on: true, most: 3 }), "{refused:?}");
+    }
+
+    // Off, it leaves its place to another, which then has it.
+    let off = Activity::Paused { reason: "off".to_owned(), since: engine.now() };
+    let first = Destination { activity: off, ..made[0].clone() };
+    let update = |new: Destination, quota| async move {
+        store.update_destination_within(new, &[], false, &actor(), quota).await
+    };
+    update(first.clone(), quota(3, 9)).await.unwrap();
+    let fourth = make(shop.id, "hook/fourth");
+    let create = |new: Destination, quota| async move {
+        store.create_destination_within(new, Start::Now, &actor(), None, quota).await
+    };
+    create(fourth, quota(3, 9)).await.unwrap();
+    let on = Destination { activity: Activity::Active, ..first };
+    let refused = update(on.clone(), quota(3, 9)).await;
+    assert!(matches!(refused, Err(StoreError::TooMany { on: true, most: 3 })), "{refused:?}");
+    let found = store.destination(on.id).await.unwrap().unwrap();
+    assert!(matches!(found.activity, Activity::Paused { .. }), "nothing was half done");
+    // Paused for another reason, it keeps its place.
+    let reason = "a person".to_owned();
+    let paused = Activity::Paused { reason, since: engine.now() };
+    update(Destination { activity: paused, ..made[1].clone() }, quota(3, 9)).await.unwrap();
+    assert!(update(on.clone(), quota(3, 9)).await.is_err());
+    assert!(update(on, quota(4, 9)).await.is_ok());
+    let refused = create(make(shop.id, "hook/more"), quota(9, 4)).await;
+    assert!(matches!(refused, Err(StoreError::TooMany { on: false, most: 4 })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The JSON of a form: its field `jsonData`, url-encoded or as a part of a multipart body.
+//! The JSON of a form: its field `jsonData`, url-encoded or as a part of a multipart body; and the
+//! file beside it.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +11,43 @@ const FIELD: &str = "jsonData";
 
 /// The JSON, where the body is a form; `None` where the body is taken as it is.
 pub(super) fn json(body: &[u8], content_type: Option<&str>) -> Option<Vec<u8>> {
-    let content_type = content_type.unwrap_or_default();
-    let family = content_type.split(';').next().unwrap_or_default().trim();
-    if family.eq_ignore_ascii_case("multipart/form-data") {
-        return part(body, &boundary(content_type)?);
+    if let Some(boundary) = multipart(content_type) {
+        let found = parts(body, &boundary?)?;
+        let found = found.into_iter().find(|part| !part.is_file() && part.name == FIELD);
+        return found.map(|part| part.content.to_vec());
     }
+    let family = family(content_type);
     let is_form = family.eq_ignore_ascii_case("application/x-www-form-urlencoded");
     let starts_as_json = body.trim_ascii_start().first() == Some(&b'{');
     if is_form || !starts_as_json { field(body) } else { None }
+}
+
+/// What kind of body the header says it is.
+fn family(content_type: Option<&str>) -> &str {
+    content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim()
+}
+
+/// The boundary of a multipart body, unless it is a body of another kind; none where the header
+/// names none.
+fn multipart(content_type: Option<&str>) -> Option<Option<Vec<u8>>> {
+    let is_multipart = family(content_type).eq_ignore_ascii_case("multipart/form-data");
+    is_multipart.then(|| boundary(content_type.unwrap_or_default()))
+}
+
+/// A file of a multipart body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Attached<'a> {
+    pub(super) content: &'a [u8],
+    pub(super) name: Option<String>,
+    pub(super) mime: Option<String>,
+}
+
+/// The file of a multipart body, where there is one.
+pub(super) fn file<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Attached<'a>> {
+    let parts = parts(body, &multipart(content_type)??)?;
+    let file = parts.into_iter().find(|part| part.is_file() && !part.content.is_empty())?;
+    let name = file.file.filter(|name| !name.is_empty());
+    Some(Attached { content: file.content, name, mime: file.mime })
 }
 
 /// A field of a url-encoded form.
@@ -65,24 +95,14 @@ fn boundary(content_type: &str) -> Option<Vec<u8>> {
     fits.then(|| format!("--{boundary}").into_bytes())
 }
 
-/// The content of the part of that name.
-fn part(body: &[u8], boundary: &[u8]) -> Option<Vec<u8>> {
-    let fields = parts(body, boundary)?;
-    fields.into_iter().find(|(name, _)| name == FIELD).map(|(_, content)| content.to_vec())
-}
-
 /// What a multipart body is signed over: the JSON of its fields without files, as Go writes it.
 /// `None` for a body of another kind.
 pub(in crate::source) fn signed(body: &[u8], content_type: Option<&str>) -> Option<Vec<u8>> {
-    let content_type = content_type?;
-    let family = content_type.split(';').next().unwrap_or_default().trim();
-    if !family.eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let parts = parts(body, &boundary(content_type)?)?;
+    let parts = parts(body, &multipart(content_type)??)?;
     let fields: BTreeMap<String, String> = parts
         .into_iter()
-        .map(|(name, content)| (name, String::from_utf8_lossy(content).into_owned()))
+        .filter(|part| !part.is_file())
+        .map(|part| (part.name, String::from_utf8_lossy(part.content).into_owned()))
         .collect();
     // Text and a map of texts always have a form.
     let json = serde_json::to_string(&fields).unwrap_or_default();
@@ -105,39 +125,61 @@ fn as_go(json: &str) -> String {
     out
 }
 
-/// The parts of a multipart body that are no files, by name.
-fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<(String, &'a [u8])>> {
+/// A part of a multipart body.
+struct Part<'a> {
+    name: String,
+    /// Its file name, if it is a file.
+    file: Option<String>,
+    mime: Option<String>,
+    content: &'a [u8],
+}
+
+impl Part<'_> {
+    fn is_file(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
+/// The parts of a multipart body.
+fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Option<Vec<Part<'a>>> {
     let mut found = Vec::new();
     let mut rest = after(body, boundary)?;
     // Every step passes a boundary, so this ends.
     while let Some(end) = find(rest, boundary) {
         let (whole, next) = (&rest[..end], &rest[end + boundary.len()..]);
         if let Some(gap) = find(whole, b"\r\n\r\n")
-            && let Some(name) = field_name(&whole[..gap])
+            && let Some(part) = part(&whole[..gap], &whole[gap + 4..])
             && found.len() < MAX_PARTS
         {
-            let content = &whole[gap + 4..];
-            found.push((name, content.strip_suffix(b"\r\n").unwrap_or(content)));
+            found.push(part);
         }
         rest = next;
     }
     Some(found)
 }
 
-/// The field that the headers of a part name; `None` for a file.
-fn field_name(headers: &[u8]) -> Option<String> {
+/// A part, if its headers name one.
+fn part<'a>(headers: &[u8], content: &'a [u8]) -> Option<Part<'a>> {
     let text = String::from_utf8_lossy(headers);
-    let disposition = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
-    })?;
+    let header = |wanted: &str| {
+        text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.trim().eq_ignore_ascii_case(wanted).then_some(value.trim())
+        })
+    };
+    let disposition = header("content-disposition")?;
     let parameter = |wanted: &str| {
         disposition.split(';').find_map(|parameter| {
             let (name, value) = parameter.split_once('=')?;
             (name.trim() == wanted).then(|| value.trim().trim_matches('"').to_owned())
         })
     };
-    if parameter("filename").is_some() { None } else { parameter("name") }
+    Some(Part {
+        name: parameter("name")?,
+        file: parameter("filename"),
+        mime: header("content-type").map(str::to_owned),
+        content: content.strip_suffix(b"\r\n").unwrap_or(content),
+    })
 }
 
 fn after<'a>(body: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
@@ -181,6 +223,20 @@ mod tests {
         assert_eq!(text(body, Some("multipart/form-data; boundary=C")), None);
         assert_eq!(text(body, Some("multipart/form-data")), None);
         assert_eq!(text(b"--B\r\n--B--", header), None);
+    }
+
+    #[test]
+    fn a_file_is_found_beside_the_fields() {
+        let body = b"--B\r\nContent-Disposition: form-data; name=\"jsonData\"\r\n\r\n{}\r\n--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\n\x00\r\n\xff\r\n--B--\r\n";
+        let header = Some("multipart/form-data; boundary=B");
+        let found = Attached {
+            content: b"\x00\r\n\xff",
+            name: Some("a.jpg".to_owned()),
+            mime: Some("image/jpeg".to_owned()),
+        };
+        assert_eq!(file(body, header), Some(found));
+        assert_eq!(file(body, FORM), None);
+        assert_eq!(file(b"--B\r\n--B--", header), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Messages, and what is done to earlier ones.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use super::Posted;
 use crate::{
     Data,
@@ -73,7 +75,7 @@ pub(super) fn said(posted: &Posted<'_>) -> Result<Understood, Misfit> {
     let (info, sent) = info(posted)?;
     let event = &posted.event;
     let message = event.object("Message").unwrap_or_default();
-    let mut deed = web_message::deed(&message, None, &file(&posted.root));
+    let mut deed = web_message::deed(&message, None, &file(posted));
     if let Deed::Said(content) = &mut deed {
         content.view_once |= event.is_set("IsViewOnce") || event.is_set("IsViewOnceV2");
     }
@@ -162,15 +164,16 @@ pub(super) fn media_retry(posted: &Posted<'_>) -> Result<Understood, Misfit> {
 }
 
 /// What wuzapi did with the file: sent it along, or stored it.
-fn file(root: &Members<'_>) -> File {
+fn file(posted: &Posted<'_>) -> File {
+    let (root, attached) = (&posted.root, posted.attached.as_ref());
     let base64 = root.text("base64").map(|text| match text.split_once(";base64,") {
         Some((_, base64)) => base64.to_owned(),
         None => text,
     });
     File {
-        base64,
+        base64: base64.or_else(|| attached.map(|file| STANDARD.encode(file.content))),
         url: root.object("s3").and_then(|stored| stored.text("url")),
-        mime: root.text("mimeType"),
-        name: root.text("fileName"),
+        mime: root.text("mimeType").or_else(|| attached.and_then(|file| file.mime.clone())),
+        name: root.text("fileName").or_else(|| attached.and_then(|file| file.name.clone())),
     }
 }

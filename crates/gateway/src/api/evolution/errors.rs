@@ -92,6 +92,7 @@ impl Reporter {
             id: format!("err_{random:032x}"),
             event_name: "error".to_owned(),
             segment: None,
+            instance_name: "".into(),
             body: body.to_string().into(),
             headers: Vec::new(),
             ordering_key: String::new(),

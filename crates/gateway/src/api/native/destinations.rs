@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use zapbus_event::{AccountId, DestinationId, InstanceId, Position};
-use zapbus_store::{Activity, Destination, DestinationScope, ShardId};
+use zapbus_store::{Activity, Destination, DestinationScope, Quota, ShardId};
 
 use self::document::{
     ChangeDestination, CreateDestination, DestinationAnswer, StatusAnswer, document_of,
@@ -286,6 +286,18 @@ pub(in crate::api) async fn update(
     resume: Resume,
     change: impl FnOnce(&App, Destination) -> Result<Destination, ApiError> + Send + 'static,
 ) -> Result<Destination, ApiError> {
+    update_within(app, caller, id, resume, None, change).await
+}
+
+/// [`update`] if there is a place for what it is then.
+pub(in crate::api) async fn update_within(
+    app: &App,
+    caller: &Caller,
+    id: DestinationId,
+    resume: Resume,
+    quota: Option<Quota>,
+    change: impl FnOnce(&App, Destination) -> Result<Destination, ApiError> + Send + 'static,
+) -> Result<Destination, ApiError> {
     let (app, actor) = (app.clone(), caller.actor());
     complete(async move {
         let here = app.clone();
@@ -303,8 +315,9 @@ pub(in crate::api) async fn update(
                     // Beyond the head means the head, which only the commit knows.
                     Resume::AtHead => ((0..here.store.shards()).map(beyond_all).collect(), true),
                 };
+                let new = changed.clone();
                 here.store
-                    .update_destination_in(changed.clone(), &cursors, cancel_rows, &actor)
+                    .update_destination_within(new, &cursors, cancel_rows, &actor, quota)
                     .await?;
                 Ok(changed)
             })

@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use zapbus_event::{Draft, Event, EventId, InstanceId, Kind, NativeError, Position};
+use zapbus_event::{Draft, Event, EventId, Kind, NativeError, Position};
 use zapbus_store::{Append, AppendError, Appended, NewEvent};
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
         idempotency,
     },
     app::App,
+    directory::Known,
     telemetry::Ingested,
 };
 
@@ -105,7 +106,7 @@ pub(super) struct IngestAnswer {
     results: Vec<IngestResult>,
 }
 
-/// What became of one event: `id`, `seq` and `duplicate`, or `error`.
+/// What became of one event: `id`, `seq` and `duplicate`, or `ignored`, or `error`.
 #[derive(Debug, Serialize, ToSchema)]
 struct IngestResult {
     /// The event's id, or that of the first event with one of its keys.
@@ -116,6 +117,8 @@ struct IngestResult {
     seq: Option<Position>,
     /// It was known already; nothing was stored.
     duplicate: Option<bool>,
+    /// The instance does not take events of this sort; nothing was stored.
+    ignored: Option<bool>,
     /// Why it was not stored.
     error: Option<Problem>,
 }
@@ -149,9 +152,8 @@ pub(super) async fn post_events(
     request: Request,
 ) -> Result<Response, ApiError> {
     let known = caller.instance(&app, &instance).await?;
-    let instance = known.instance.id;
     let headers = Headers::read(request.headers(), &caller)?;
-    let result = post(&app, instance, &headers, request).await;
+    let result = post(&app, &known, &headers, request).await;
     if let Err(error) = &result
         && error.status().is_client_error()
     {
@@ -162,7 +164,7 @@ pub(super) async fn post_events(
 
 async fn post(
     app: &App,
-    instance: InstanceId,
+    instance: &Known,
     headers: &Headers,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -284,19 +286,24 @@ pub(in crate::api) fn hops(headers: &HeaderMap) -> Result<u8, ApiError> {
 }
 
 /// Stores one event; what is wrong with it is the answer to the request.
-async fn one(
-    app: &App,
-    instance: InstanceId,
-    headers: &Headers,
-    body: &Bytes,
-) -> Result<Appended, ApiError> {
+async fn one(app: &App, instance: &Known, headers: &Headers, body: &Bytes) -> Outcome {
     let began = Instant::now();
     let (draft, asked) = draft(app, body, headers, None)?;
+    if !instance.ignored.takes(&draft) {
+        return Ok(ignored(app));
+    }
+    let instance = instance.instance.id;
     let append = Append { events: vec![NewEvent { instance, draft }], body: None };
-    let appended = app.ingest.append_since(began, append).await?;
+    let appended = app.ingest.append_all_since(began, append).await?;
     let first = appended.first().copied();
     let first = first.ok_or_else(|| ApiError::internal("an append gave no result"))?;
     the_same(app, first, asked).await
+}
+
+/// An event that is not to be stored.
+fn ignored(app: &App) -> Taken {
+    app.telemetry.ingested(zapbus_event::SourceKind::Native, Ingested::Ignored, 1);
+    Taken::Ignored
 }
 
 /// What an event that came with an `Idempotency-Key` must be, to be the one that was posted with
@@ -330,23 +337,30 @@ impl Asked {
 /// one's id would lose this one. The first event being past its retention, that can no longer be
 /// told.
 async fn the_same(app: &App, appended: Appended, asked: Option<Asked>) -> Outcome {
+    let stored = Ok(Taken::Stored(appended));
     let Some(asked) = asked.filter(|_| appended.duplicate) else {
-        return Ok(appended);
+        return stored;
     };
     let Some(first) = app.store.event(appended.id).await? else {
-        return Ok(appended);
+        return stored;
     };
     let whole = app.store.restored(&first).await?;
     let first = whole.as_ref().unwrap_or(&first);
-    if asked.is(first) { Ok(appended) } else { Err(ApiError::IdempotencyKeyReused) }
+    if asked.is(first) { stored } else { Err(ApiError::IdempotencyKeyReused) }
 }
 
-type Outcome = Result<Appended, ApiError>;
+/// What became of an event that nothing is wrong with.
+enum Taken {
+    Stored(Appended),
+    Ignored,
+}
+
+type Outcome = Result<Taken, ApiError>;
 
 /// Stores several events in order; each has a result of its own.
 async fn several(
     app: &App,
-    instance: InstanceId,
+    instance: &Known,
     headers: &Headers,
     items: &[&[u8]],
 ) -> Result<Vec<Outcome>, ApiError> {
@@ -359,7 +373,11 @@ async fn several(
     let mut stored = false;
     for (index, item) in items.iter().enumerate() {
         match item_draft(app, headers, index, item) {
+            Ok((draft, _)) if !instance.ignored.takes(&draft) => {
+                results[index] = Some(Ok(ignored(app)));
+            }
             Ok((draft, asked)) => {
+                let instance = instance.instance.id;
                 stretch.push(index, NewEvent { instance, draft }, asked, item.len());
             }
             Err(error) => {
@@ -453,7 +471,7 @@ impl Stretch {
         let culprit_possible = self.events.len() > 1;
         let append = Append { events: self.events.clone(), body: None };
         let mut outcomes = Vec::with_capacity(self.places.len());
-        match app.ingest.append(append).await {
+        match app.ingest.append_all_since(Instant::now(), append).await {
             Ok(appended) => {
                 for ((place, asked), appended) in self.places.into_iter().zip(appended) {
                     outcomes.push((place, the_same(app, appended, asked).await));
@@ -464,7 +482,7 @@ impl Stretch {
             Err(AppendError::Data { .. }) if culprit_possible => {
                 for ((place, asked), event) in self.places.into_iter().zip(self.events) {
                     let append = Append { events: vec![event], body: None };
-                    let outcome = match app.ingest.append(append).await {
+                    let outcome = match app.ingest.append_all_since(Instant::now(), append).await {
                         Ok(appended) => match appended.first() {
                             Some(appended) => the_same(app, *appended, asked).await,
                             None => Err(ApiError::internal("an append gave no result")),
@@ -500,7 +518,8 @@ fn written(results: &[Outcome]) -> Vec<u8> {
         }
         // Writing to a vector cannot fail, and neither can a problem's text.
         let _ = match result {
-            Ok(Appended { id, seq, duplicate, .. }) => {
+            Ok(Taken::Ignored) => out.write_all(b"{\"ignored\":true}"),
+            Ok(Taken::Stored(Appended { id, seq, duplicate, .. })) => {
                 write!(out, "{{\"id\":\"{id}\",\"seq\":{seq},\"duplicate\":{duplicate}}}")
             }
             Err(error) => {

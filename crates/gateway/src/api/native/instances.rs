@@ -190,7 +190,8 @@ pub(super) struct ChangeInstance {
     rotate_token: bool,
 }
 
-fn token_fault(token: Option<&str>) -> Option<Fault> {
+/// What is wrong with a token of somebody's own, if anything is.
+pub(in crate::api) fn token_fault(token: Option<&str>) -> Option<Fault> {
     let fits = token.is_none_or(|token| {
         (16..=256).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic())
     });

@@ -1,4 +1,7 @@
-//! Where events enter: Meta's webhook for one number, or for all numbers of an account's app.
+//! Where events enter: Meta's webhook for one number, or for all numbers of an account's app; the
+//! webhook of a bridged product.
+
+mod paste;
 
 use std::collections::HashSet;
 
@@ -9,6 +12,7 @@ use utoipa::ToSchema;
 use zapbus_event::{AccountId, InstanceId, data::InstanceAction};
 use zapbus_store::{Append, InstancePatch, NewEvent, StoreError};
 
+use self::paste::Paste;
 use super::{complete, instances, refuse_if_any};
 use crate::{
     api::{
@@ -18,22 +22,28 @@ use crate::{
         token,
     },
     app::App,
-    source::{CloudApi, Source},
+    source::{Bridge, CloudApi, Product, Source},
 };
 
-/// Kinds that a later version brings.
-const LATER: [&str; 3] = ["evolution", "wuzapi", "waha"];
+/// What stands in `type`.
+const EXPECTED: &str = "expected `cloud-api`, `evolution`, `wuzapi`, `waha` or `native`";
 
-/// The fields of Meta's webhook to subscribe to.
-const FIELDS: [&str; 4] = ["messages", "smb_message_echoes", "calls", "account_update"];
+/// The shortest HMAC key that wuzapi takes.
+const WUZAPI_KEY: usize = 32;
 
-/// Where events enter. `native` needs nothing else; `cloud-api` needs the app secret.
+/// The shortest secret of the other bridged products.
+const SECRET: usize = 16;
+
+/// Where events enter. `native` needs nothing else, nor do `evolution`, `wuzapi` and `waha`;
+/// `cloud-api` needs the app secret.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "only describes what `read` takes")]
 pub(super) struct SourceRequest {
-    /// `cloud-api` or `native`. `evolution`, `wuzapi` and `waha` come in a later version.
+    /// `cloud-api`, `evolution`, `wuzapi`, `waha` or `native`.
     #[schema(example = "cloud-api")]
     r#type: String,
+    /// Of a bridged product: what it shows, or signs with. Made when left out.
+    secret: Option<String>,
     /// Meta's app secret: it signs what Meta posts.
     app_secret: Option<String>,
     /// The token Meta repeats when the callback URL is set. Made when left out.
@@ -55,6 +65,14 @@ struct CloudApiMembers {
     phone_number_id: Option<String>,
 }
 
+/// The members of the source of a bridged product.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BridgeMembers {
+    #[serde(default)]
+    secret: Option<String>,
+}
+
 /// The members of a `native` source.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,7 +82,7 @@ struct NativeMembers {}
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Source)]
 pub(super) struct SourceAnswer {
-    /// `cloud-api` or `native`.
+    /// `cloud-api`, `evolution`, `wuzapi`, `waha` or `native`.
     #[schema(value_type = String, example = "cloud-api")]
     r#type: &'static str,
     /// Where upstream posts to: paste it there.
@@ -73,40 +91,23 @@ pub(super) struct SourceAnswer {
     /// The number whose changes are this instance's.
     #[serde(skip_serializing_if = "Option::is_none")]
     phone_number_id: Option<String>,
-    /// What to enter in Meta's app dashboard; only in the answer that sets it.
+    /// What to enter upstream. Of Meta's webhook only in the answer that sets it; of a bridged
+    /// product for whoever may set it.
     #[serde(skip_serializing_if = "Option::is_none")]
     paste: Option<Paste>,
-}
-
-/// What to enter under WhatsApp → Configuration → Webhook in Meta's app dashboard.
-#[derive(Debug, Serialize, ToSchema)]
-struct Paste {
-    /// "Callback URL".
-    callback_url: String,
-    /// "Verify token".
-    verify_token: String,
-    /// The fields to subscribe to; others are taken too.
-    #[schema(value_type = Vec<String>)]
-    fields: [&'static str; 4],
 }
 
 impl SourceAnswer {
     fn new(source: &Source, url: String) -> Self {
         let phone_number_id = match source {
             Source::CloudApi(cloud_api) => cloud_api.phone_number_id.clone(),
-            Source::Native => None,
+            Source::Native | Source::Bridge(_) => None,
         };
         Self { r#type: source.kind(), url, phone_number_id, paste: None }
     }
 
     fn with_paste(mut self, source: &Source) -> Self {
-        if let Source::CloudApi(cloud_api) = source {
-            self.paste = Some(Paste {
-                callback_url: self.url.clone(),
-                verify_token: cloud_api.verify_token.clone(),
-                fields: FIELDS,
-            });
-        }
+        self.paste = Paste::of(source, &self.url);
         self
     }
 }
@@ -116,27 +117,48 @@ pub(in crate::api) fn read(document: Value, app_level: bool) -> Result<Source, A
     let Value::Object(mut members) = document else {
         return Err(ApiError::invalid("", "expected an object with `type`"));
     };
-    let expected = "expected `cloud-api` or `native`";
     let kind = match members.shift_remove("type") {
         Some(Value::String(kind)) => kind,
-        _ => return Err(ApiError::invalid("type", expected)),
+        _ => return Err(ApiError::invalid("type", EXPECTED)),
     };
     let members = Value::Object(members);
-    match kind.as_str() {
-        "native" => {
+    let product = Product::ALL.into_iter().find(|product| product.as_str() == kind);
+    match (kind.as_str(), product) {
+        ("native", _) => {
             body::convert::<NativeMembers>("", members)?;
             Ok(Source::Native)
         }
-        "cloud-api" => cloud_api(members, app_level).map(Source::CloudApi),
-        later if LATER.contains(&later) => Err(ApiError::SourceNotAvailable { kind }),
-        other => {
+        ("cloud-api", _) => cloud_api(members, app_level).map(Source::CloudApi),
+        (_, Some(product)) if app_level => Err(ApiError::invalid(
+            "type",
+            format!(
+                "a source of type `{}` belongs to one instance: set that of the instance",
+                product.as_str()
+            ),
+        )),
+        (_, Some(product)) => bridge(product, members).map(Source::Bridge),
+        (other, None) => {
             let near = ["cloud-api", "native", "evolution", "wuzapi", "waha"]
                 .into_iter()
                 .find(|name| strsim::damerau_levenshtein(name, other) <= 3);
             let hint = near.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
-            Err(ApiError::invalid("type", format!("unknown source, {expected}{hint}")))
+            Err(ApiError::invalid("type", format!("unknown source, {EXPECTED}{hint}")))
         }
     }
+}
+
+fn bridge(product: Product, members: Value) -> Result<Bridge, ApiError> {
+    let members: BridgeMembers = body::convert("", members)?;
+    let Some(secret) = members.secret else {
+        return Ok(Bridge { product, secret: token::generate()? });
+    };
+    let shortest = if product == Product::Wuzapi { WUZAPI_KEY } else { SECRET };
+    let fits = (shortest..=256).contains(&secret.len());
+    if !fits || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = format!("expected {shortest} to 256 visible ASCII characters");
+        return Err(ApiError::invalid("secret", message));
+    }
+    Ok(Bridge { product, secret })
 }
 
 fn cloud_api(members: Value, app_level: bool) -> Result<CloudApi, ApiError> {
@@ -174,7 +196,7 @@ fn cloud_api(members: Value, app_level: bool) -> Result<CloudApi, ApiError> {
     })
 }
 
-/// Shows where an instance's events enter.
+/// Shows where an instance's events enter, and what to set in a bridged product for that.
 #[utoipa::path(
     get, path = "/v1/instances/{instance}/source", tag = "sources",
     params(("instance" = String, Path, description = "Id in any form, or name.")),
@@ -187,7 +209,10 @@ pub(super) async fn show_source(
 ) -> Result<axum::Json<SourceAnswer>, ApiError> {
     let known = caller.instance(&app, &instance).await?;
     let url = instance_url(&app, &known.source, known.instance.id);
-    Ok(axum::Json(SourceAnswer::new(&known.source, url)))
+    let answer = SourceAnswer::new(&known.source, url);
+    // Who cannot change it has no use for its secret.
+    let is_shown = matches!(known.source, Source::Bridge(_)) && caller.need_account().is_ok();
+    Ok(axum::Json(if is_shown { answer.with_paste(&known.source) } else { answer }))
 }
 
 /// Sets where an instance's events enter. What is posted natively is taken beside any source.
@@ -253,7 +278,9 @@ fn instance_url(app: &App, source: &Source, id: InstanceId) -> String {
     let public = &app.public_url;
     match source {
         Source::Native => format!("{public}/v1/instances/{id}/events"),
-        Source::CloudApi(_) => format!("{public}/sources/cloud-api/{id}"),
+        Source::CloudApi(_) | Source::Bridge(_) => {
+            format!("{public}/sources/{}/{id}", source.kind())
+        }
     }
 }
 
@@ -296,7 +323,7 @@ pub(super) async fn set_account_source(
     refuse_one_too_many(&app, &source, account).await?;
     complete(async move {
         let document = match &source {
-            Source::Native => None,
+            Source::Native | Source::Bridge(_) => None,
             Source::CloudApi(_) => Some(source.to_document()),
         };
         let set = app.store.set_account_source(account, document, &caller.actor()).await;
@@ -341,7 +368,7 @@ async fn refuse_one_too_many(
 fn account_url(app: &App, source: &Source, account: AccountId) -> String {
     let public = &app.public_url;
     match source {
-        Source::Native => format!("{public}/v1/instances/{{instance}}/events"),
+        Source::Native | Source::Bridge(_) => format!("{public}/v1/instances/{{instance}}/events"),
         Source::CloudApi(_) => format!("{public}/sources/cloud-api/{account}"),
     }
 }

@@ -66,6 +66,10 @@ pub(super) struct StreamQuery {
     /// With the keys that decrypt media, where the dialect has a place for them.
     #[serde(default)]
     media_key: bool,
+    /// With the files of messages as base64, where they came with their event and are not over
+    /// `media.max_inline_bytes`. A link is there in any case.
+    #[serde(default)]
+    inline_media: bool,
     /// A name of 1 to 120 characters: the gateway keeps the cursor under it. With another filter or
     /// dialect it is another subscriber.
     subscriber: Option<String>,
@@ -237,6 +241,7 @@ impl Asked {
                     Some(FallbackName::Native) => Fallback::Native,
                 },
                 media_key: query.media_key,
+                inline_media: query.inline_media,
                 live: true,
                 ..Options::default()
             },

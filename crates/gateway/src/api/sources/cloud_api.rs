@@ -14,7 +14,6 @@
 //! of these accounts.
 
 mod guesses;
-mod refusals;
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,31 +24,34 @@ use axum::{
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use zapbus_event::{AccountId, InstanceId, SourceKind, source::cloud_api};
 use zapbus_store::{Append, NewEvent};
 
+pub use self::guesses::Guesses;
 use self::guesses::Names;
-pub use self::{guesses::Guesses, refusals::Refusals};
+use super::door::{self, ReceivedAnswer, Visit};
 use crate::{
     api::{
-        auth::ACCOUNT_HEADER,
         body::{Path, Query},
         error::{ApiError, Greeting, Receiving, What},
         native::hops,
     },
     app::App,
-    directory::{AppSource, Known, Named},
-    server::proxy::Peer,
+    directory::{AppSource, Known},
     source::{CloudApi, Source, cloud_api_route},
-    telemetry::Ingested,
 };
 
 /// The header with the signature of the raw body.
 const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-hub-signature-256");
+
+/// What the signature must be.
+pub(in crate::api) const EXPECTED: &str = "The header `X-Hub-Signature-256` must be `sha256=` \
+                                           and the HMAC-SHA256 of the raw body under the app \
+                                           secret of this source.";
 
 /// Bytes that are hashed without handing them to another thread.
 const HASHED_AT_ONCE: usize = 64 << 10;
@@ -67,14 +69,6 @@ pub(super) struct Handshake {
     /// What to answer.
     #[serde(rename = "hub.challenge")]
     challenge: Option<String>,
-}
-
-/// What Meta is told: nothing but that it was stored.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Received)]
-pub(super) struct ReceivedAnswer {
-    /// Events stored, those known already not counted.
-    stored: usize,
 }
 
 /// Whose a callback URL is.
@@ -104,25 +98,11 @@ impl Callback {
         if let Ok(account) = target.parse::<AccountId>() {
             return Self::apps(app, Some(account)).await;
         }
-        let unknown = ApiError::NotFound(What::Instance);
-        let known = match target.parse::<InstanceId>() {
-            Ok(id) => app.directory.instance(id).await?,
-            Err(_) => None,
-        };
-        let known = match known {
-            Some(known) => known,
-            None => match by_name(app, headers, target).await? {
-                Named::One(known) => known,
-                Named::Nobody => return Err(unknown),
-                Named::Several => {
-                    return Err(ApiError::AmbiguousInstance { name: target.to_owned() });
-                }
-            },
-        };
+        let known = door::instance(app, headers, target).await?;
         match &known.source {
             Source::CloudApi(cloud_api) => Ok(Self::Instance(known.clone(), cloud_api.clone())),
             // Nothing listens there: as if there were no such instance.
-            Source::Native => Err(unknown),
+            Source::Native | Source::Bridge(_) => Err(ApiError::NotFound(What::Instance)),
         }
     }
 
@@ -240,22 +220,6 @@ struct Signer<'a> {
     instance: Option<&'a Arc<Known>>,
 }
 
-async fn by_name(app: &App, headers: &HeaderMap, name: &str) -> Result<Named, ApiError> {
-    let Some(account) = headers.get(ACCOUNT_HEADER) else {
-        return Ok(app.directory.only_instance_named(name).await?);
-    };
-    let account = account.to_str().map_err(|_| ApiError::NotFound(What::Instance))?;
-    let account = match crate::api::auth::find_account(app, account).await {
-        Ok(account) => account,
-        Err(ApiError::NotFound(_)) => return Ok(Named::Nobody),
-        Err(error) => return Err(error),
-    };
-    Ok(match app.directory.instance_named(account.id, name).await? {
-        Some(known) => Named::One(known),
-        None => Named::Nobody,
-    })
-}
-
 /// Constant in time.
 fn verifies(app_secret: &str, body: &[u8], signature: &[u8]) -> bool {
     Hmac::<Sha256>::new_from_slice(app_secret.as_bytes())
@@ -264,7 +228,7 @@ fn verifies(app_secret: &str, body: &[u8], signature: &[u8]) -> bool {
 
 /// The bytes of `sha256=<hex>`.
 pub(in crate::api) fn signature(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
-    let refuse = |reason| ApiError::WrongSignature { reason };
+    let refuse = |reason| ApiError::WrongSignature { reason, expected: EXPECTED };
     let value = headers
         .get(&SIGNATURE_HEADER)
         .ok_or_else(|| refuse("The signature is missing"))?
@@ -380,43 +344,10 @@ async fn receive(
     callback: Result<Callback, ApiError>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let refused = |error: &ApiError| {
-        let refused = error.status().is_client_error();
-        if refused {
-            app.telemetry.ingested(SourceKind::CloudApi, Ingested::Refused, 1);
-        }
-        refused
-    };
-    // Somebody who tries paths is counted, and has no line: the log is not theirs to fill.
-    let callback = match callback {
-        Ok(callback) => callback,
-        Err(error) => {
-            refused(&error);
-            return Err(error);
-        }
-    };
-    let peer = request.extensions().get::<Peer>().copied();
+    let visit = Visit::of(SourceKind::CloudApi, &request);
+    let callback = callback.map_err(|error| visit.lost(app, error))?;
     let result = store(app, &callback, request).await;
-    match result {
-        Ok(stored) => Ok(axum::Json(ReceivedAnswer { stored }).into_response()),
-        Err(error) => {
-            if refused(&error) {
-                let name = callback.name();
-                if let Some(posts) = app.refusals.tell(&name, Instant::now()) {
-                    tracing::info!(
-                        event = "source.refused",
-                        source = "cloud-api",
-                        callback = name,
-                        code = error.code(),
-                        peer = peer.map(|peer| tracing::field::display(peer.address)),
-                        posts,
-                        "a source refuses what is posted to it"
-                    );
-                }
-            }
-            Err(error)
-        }
-    }
+    visit.answer(app, || callback.name(), result)
 }
 
 async fn store(app: &App, callback: &Callback, request: Request) -> Result<usize, ApiError> {
@@ -426,10 +357,10 @@ async fn store(app: &App, callback: &Callback, request: Request) -> Result<usize
     let read = app.bodies.read_of_stranger(request, limit, "The body").await?;
     let body = &read.bytes;
     let began = Instant::now();
-    let signer = callback
-        .signer(app, body, signature)
-        .await?
-        .ok_or(ApiError::WrongSignature { reason: "The signature does not fit the body" })?;
+    let signer = callback.signer(app, body, signature).await?.ok_or(ApiError::WrongSignature {
+        reason: "The signature does not fit the body",
+        expected: EXPECTED,
+    })?;
     let append = routed(app, &signer, body, hops).await?;
     let appended = app.ingest.append_since(began, append).await?;
     Ok(appended.iter().filter(|event| !event.duplicate).count())
@@ -476,7 +407,7 @@ async fn route(app: &App, signer: &Signer<'_>, owner: &Owner) -> Result<Instance
         Source::CloudApi(cloud_api) => {
             Some((known.instance.id, cloud_api.phone_number_id.as_deref()))
         }
-        Source::Native => None,
+        Source::Native | Source::Bridge(_) => None,
     });
     let shared = signer.accounts.len() > 1;
     match (&owner.number, own) {

@@ -1,7 +1,7 @@
 //! Request bodies: objects in which SDKs spell one thing in several ways.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use http::{StatusCode, header, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -22,13 +22,36 @@ impl FromRequest<App> for Members {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
-        let kind = request.headers().get(header::CONTENT_TYPE).cloned();
-        let bytes = app.bodies.read(request, MAX_BODY, "The body").await?.bytes;
+        let kind = kind_of(&request);
+        let body = app.bodies.read(request, MAX_BODY, "The body").await?;
+        Self::read(kind.as_ref(), &body.bytes)
+    }
+}
+
+/// The body of a request that says in it who asks: nobody is known before it is read.
+pub(super) struct OfStranger(pub(super) Members);
+
+impl FromRequest<App> for OfStranger {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+        let kind = kind_of(&request);
+        let body = app.bodies.read_of_stranger(request, MAX_BODY, "The body").await?;
+        Members::read(kind.as_ref(), &body.bytes).map(Self)
+    }
+}
+
+fn kind_of(request: &Request) -> Option<HeaderValue> {
+    request.headers().get(header::CONTENT_TYPE).cloned()
+}
+
+impl Members {
+    fn read(kind: Option<&HeaderValue>, bytes: &[u8]) -> Result<Self, Failure> {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
         // Who says nothing means JSON, as `curl -d` users do not: they say something else.
-        let is_json = kind.as_ref().is_none_or(|kind| {
+        let is_json = kind.is_none_or(|kind| {
             kind.to_str().is_ok_and(|kind| kind.to_ascii_lowercase().contains("json"))
         });
         if !is_json {
@@ -38,7 +61,7 @@ impl FromRequest<App> for Members {
                 "The body must be JSON, with Content-Type: application/json.",
             ));
         }
-        match parse::<Value>(&bytes)? {
+        match parse::<Value>(bytes)? {
             Value::Object(members) => Ok(Self(members)),
             Value::Null => Ok(Self::default()),
             _ => Err(Failure::bad("malformed_body", "The body must be a JSON object.")),

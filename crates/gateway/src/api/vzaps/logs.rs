@@ -211,7 +211,7 @@ fn shown_url(webhook: &Webhook, destination: &Destination) -> Result<String, Fai
     }
     Ok(match known_spec(destination)?.map(|spec| spec.channel) {
         Some(zapbus_channel::Config::Webhook(config)) => config.url.to_string(),
-        None => String::new(),
+        Some(_) | None => String::new(),
     })
 }
 

@@ -205,7 +205,8 @@ fn is_off(destination: &Destination) -> bool {
 fn url(destination: &Destination) -> Result<String, Failure> {
     Ok(match known_spec(destination)?.map(|spec| spec.channel) {
         Some(Channel::Webhook(webhook)) => webhook.url.to_string(),
-        None => String::new(),
+        // Somebody has made something else of it in the native API.
+        Some(_) | None => String::new(),
     })
 }
 
@@ -281,8 +282,12 @@ async fn change(
                     Some(known) => known,
                     None => spec(Url::clone(&url)),
                 };
-                let Channel::Webhook(webhook) = &mut spec.channel;
-                webhook.url = *url;
+                match &mut spec.channel {
+                    Channel::Webhook(webhook) => webhook.url = *url,
+                    other => {
+                        *other = Channel::Webhook(webhook::Config::new(*url).with_defaults());
+                    }
+                }
                 stored.spec = document_of(&spec)?;
                 stored.activity = Activity::Active;
             }

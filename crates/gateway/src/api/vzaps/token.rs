@@ -5,7 +5,7 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use zapbus_store::Role;
 
-use super::{answer::Failure, body::Members, jwt};
+use super::{answer::Failure, body::OfStranger, jwt};
 use crate::{api::error::ApiError, app::App, directory::token_hash};
 
 /// An access token. No envelope: every SDK reads these members at the top.
@@ -19,7 +19,7 @@ pub(super) struct AccessToken {
 /// Gives a token for a credential of an account.
 pub(super) async fn give(
     State(app): State<App>,
-    body: Members,
+    OfStranger(body): OfStranger,
 ) -> Result<Json<AccessToken>, Failure> {
     let client_token = body.text(&["client_token", "clientToken"])?;
     let client_secret = body.text(&["client_secret", "clientSecret"])?;

@@ -100,6 +100,25 @@ fn wrong_types_name_path_found_and_expected() {
 }
 
 #[test]
+fn ryzes_name_of_the_key_is_understood_and_ours_counts() {
+    let theirs = ("ENCRYPTION_KEY", "11".repeat(32));
+    let ours = ("ZAPBUS_ENCRYPTION_KEY", "22".repeat(32));
+    let key = |environment| {
+        let loaded = load(None, environment, &[]);
+        assert_eq!(loaded.mistakes, []);
+        let keys = &loaded.config.encryption_key;
+        keys.iter().map(|key| key.expose().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(key(Environment::from([(theirs.0, &*theirs.1)])), [theirs.1.as_str()]);
+    let both = Environment::from([(theirs.0, &*theirs.1), (ours.0, &*ours.1)]);
+    assert_eq!(key(both), [ours.1.as_str()]);
+    let wrong = load(None, Environment::from([("ENCRYPTION_KEY", "hunter2")]), &[]);
+    let mistake = only_mistake(&wrong);
+    assert_eq!(mistake.origin, Origin::Variable("ENCRYPTION_KEY".to_owned()));
+    assert!(!mistake.to_string().contains("hunter2"), "{mistake}");
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_and_no_secret_with_them() {
     let file = "admin_token = 1234567890123456\nlissten = \"x\"\n[log]\nlevel = \"a=b=c\"";
     let environment = Environment::from([

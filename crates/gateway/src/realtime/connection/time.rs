@@ -32,7 +32,7 @@ impl<P: Protocol> Connection<P> {
                 return Some(End::Close(1008, "nothing was read for too long"));
             }
         } else if let Some(pinged) = self.state.pinged_at
-            && now >= pinged + config.pong_within()
+            && now >= pinged + self.pong_within()
         {
             return Some(End::Close(1008, "a ping was not answered"));
         }
@@ -58,6 +58,10 @@ impl<P: Protocol> Connection<P> {
         self.protocol.ping_every().unwrap_or_else(|| self.realtime.inner.config.ping_every())
     }
 
+    fn pong_within(&self) -> Duration {
+        self.protocol.pong_within().unwrap_or_else(|| self.realtime.inner.config.pong_within())
+    }
+
     pub(super) fn deadline(&self, ping_at: Instant) -> Instant {
         let now = Instant::now();
         let config = &self.realtime.inner.config;
@@ -71,7 +75,7 @@ impl<P: Protocol> Connection<P> {
             deadline = deadline.min(since + hold);
         } else {
             if let Some(pinged) = self.state.pinged_at {
-                deadline = deadline.min(pinged + config.pong_within());
+                deadline = deadline.min(pinged + self.pong_within());
             }
             let can_send = self.state.retry_at.is_none() && !self.realtime.is_frozen();
             if let Some(due) = self.subscription.due().filter(|_| can_send) {

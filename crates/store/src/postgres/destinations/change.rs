@@ -15,12 +15,36 @@ use crate::{
         row::{Fixed, fixed, sql, text},
         runs,
     },
-    registry::{Activity, Actor, Destination, Remember, Start},
+    registry::{Activity, Actor, Destination, Quota, Remember, Start},
     seal::seal,
 };
 
 /// Rows of a deleted destination that are called off in one step.
 const CANCELLED_AT_ONCE: i64 = 500;
+
+/// Whether there is a place for it. Whoever asks for one of the same instance waits its turn.
+async fn admit(tx: &Tx, quota: Option<&Quota>, new: &Destination) -> Result<()> {
+    let Some(quota) = quota else { return Ok(()) };
+    let instance = instance_column(new.instance);
+    tx.session
+        .execute("SELECT 1 FROM instance WHERE id = $1 FOR NO KEY UPDATE", &[&instance])
+        .await?;
+    // A new statement: it sees what the one before it in the queue has committed.
+    let rows = tx
+        .session
+        .query(
+            "SELECT id, label, activity FROM destination \
+             WHERE account = $1 AND instance = $2 AND deleted_at IS NULL",
+            &[&Fixed(new.account.to_bytes()), &instance],
+        )
+        .await?;
+    let mut others = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let activity = serde_json::from_str(row.try_get(2)?)?;
+        others.push((DestinationId::from_bytes(fixed(row, 0)?), row.try_get(1)?, activity));
+    }
+    Ok(quota.admit(new, others)?)
+}
 
 /// Makes a destination. With `Start::Now` its cursor is the head as this transaction sees it: what
 /// was answered before it began is at or below, what begins after its answer is beyond.
@@ -30,6 +54,7 @@ async fn create(
     start: Start,
     actor: &Actor,
     remember: Option<&Remember>,
+    quota: Option<&Quota>,
 ) -> Result<Position> {
     let account = Fixed(new.account.to_bytes());
     let known =
@@ -49,6 +74,7 @@ async fn create(
             return Err(Fault::not_found("instance"));
         }
     }
+    admit(tx, quota, new).await?;
     let home = home(&tx.shared, new.id, new.instance);
     let shards: Vec<ShardId> =
         if new.instance.is_some() { vec![home] } else { tx.shared.all().collect() };
@@ -103,7 +129,9 @@ async fn update(
     cursors: &[(ShardId, Position)],
     cancel_rows: bool,
     actor: &Actor,
+    quota: Option<&Quota>,
 ) -> Result<bool> {
+    admit(tx, quota, new).await?;
     let known = existing(&tx.shared, &tx.session, new.id).await?;
     let id = new.id.to_bytes();
     let spec = seal(&tx.shared.sealer, place(&id), &new.spec)?;
@@ -320,9 +348,10 @@ impl Engine {
         start: Start,
         actor: &Actor,
         remember: Option<&Remember>,
+        quota: Option<&Quota>,
     ) -> Result<Position, StoreError> {
         let mut tx = self.begin().await?;
-        let done = create(&mut tx, new, start, actor, remember).await;
+        let done = create(&mut tx, new, start, actor, remember, quota).await;
         tx.finish(done).await
     }
 
@@ -332,9 +361,10 @@ impl Engine {
         cursors: &[(ShardId, Position)],
         cancel_rows: bool,
         actor: &Actor,
+        quota: Option<&Quota>,
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let done = update(&mut tx, new, cursors, cancel_rows, actor).await;
+        let done = update(&mut tx, new, cursors, cancel_rows, actor, quota).await;
         let more = tx.finish(done).await?;
         self.cancel_rest(new.id, more).await
     }

@@ -78,6 +78,10 @@ pub(in crate::api::native) struct CreateDestination {
     /// expect it.
     #[serde(default)]
     media_key: Option<bool>,
+    /// Put the file of a message into the body as base64, where it came with its event and is not
+    /// over `media.max_inline_bytes`. A link to it is there in any case.
+    #[serde(default)]
+    inline_media: bool,
 }
 
 /// What to change of a destination. What is left out stays as it is; `channel` is merged, with
@@ -130,6 +134,9 @@ pub(in crate::api::native) struct ChangeDestination {
     /// Let the dialect carry the keys that decrypt media.
     #[serde(default)]
     media_key: Option<bool>,
+    /// Put the file of a message into the body as base64.
+    #[serde(default)]
+    inline_media: Option<bool>,
 }
 
 /// Tells `null` from absent.
@@ -183,6 +190,8 @@ pub(in crate::api::native) struct DestinationAnswer {
     fallback: Fallback,
     /// The dialect carries the keys that decrypt media.
     media_key: bool,
+    /// The file of a message is put into the body as base64.
+    inline_media: bool,
     /// `active`, `paused` or `disabled`.
     #[schema(value_type = String, example = "active")]
     state: &'static str,
@@ -293,6 +302,7 @@ impl DestinationAnswer {
             include_raw: spec.is_some_and(|spec| spec.include_raw),
             fallback: spec.map(|spec| spec.fallback).unwrap_or_default(),
             media_key: spec.is_some_and(|spec| spec.media_key),
+            inline_media: spec.is_some_and(|spec| spec.inline_media),
             state,
             reason,
             since,

@@ -29,8 +29,7 @@ pub(super) fn channel_of(
             let config = match stored {
                 // A secret goes to another place only when it is given again; the masks that
                 // are left are then faults.
-                Some(stored) if is_elsewhere(stored, &config) => match config.validate(&app.egress)
-                {
+                Some(stored) if config.is_elsewhere(stored) => match config.validate(&app.egress) {
                     Ok(()) => config.with_kept_secrets(stored),
                     Err(_) => config,
                 },
@@ -46,21 +45,6 @@ pub(super) fn channel_of(
         Err(fault) => {
             faults.push(below(fault));
             None
-        }
-    }
-}
-
-/// Whether somebody else may read what the changed channel sends: it goes to another host or port,
-/// passes another proxy, or trusts another authority to say who the host is. To go without is
-/// nowhere else.
-fn is_elsewhere(stored: &channel::Config, changed: &channel::Config) -> bool {
-    match (stored, changed) {
-        (channel::Config::Webhook(stored), channel::Config::Webhook(changed)) => {
-            let masked = stored.masked().proxy;
-            let same_proxy = [&stored.proxy, &masked].contains(&&changed.proxy);
-            stored.url.origin() != changed.url.origin()
-                || (changed.proxy.is_some() && !same_proxy)
-                || (changed.ca_pem.is_some() && changed.ca_pem != stored.ca_pem)
         }
     }
 }

@@ -57,6 +57,7 @@ impl CreateDestination {
         spec.include_raw = self.include_raw;
         spec.fallback = self.fallback.unwrap_or_default();
         spec.media_key = self.media_key.unwrap_or(dialect != Dialect::Native);
+        spec.inline_media = self.inline_media;
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
             return Err(ApiError::Invalid(faults));
@@ -137,6 +138,9 @@ impl ChangeDestination {
         }
         if let Some(media_key) = self.media_key {
             spec.media_key = media_key;
+        }
+        if let Some(inline_media) = self.inline_media {
+            spec.inline_media = inline_media;
         }
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {

@@ -1,0 +1,381 @@
+//! Connections to brokers, shared by the destinations of one URI.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use lapin::{
+    Channel as Line, Connection, ConnectionProperties, ErrorKind, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
+};
+use tokio::time::Instant;
+
+use super::{
+    address::Address,
+    config::{Config, ExchangeType, Place, QueueType},
+    kit,
+};
+use crate::{
+    Opening,
+    egress::Guard,
+    pool::{ConnectError, Identity, Pools},
+};
+
+/// How long a connection that no destination uses is kept: one that gets an event now and then shall
+/// not log in each time.
+const IDLE: Duration = Duration::from_secs(60);
+/// Names that a connection remembers to have declared.
+const DECLARED: usize = 65_536;
+
+/// What two destinations have in common that share a connection.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// The address of the guard, which the link keeps alive.
+    guard: usize,
+    identity: Option<[u8; 32]>,
+    /// With its password.
+    uri: String,
+}
+
+/// All connections to brokers of a node.
+#[derive(Default)]
+pub(crate) struct Links(Mutex<HashMap<Key, Weak<Link>>>);
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Links")
+    }
+}
+
+impl Links {
+    pub(super) fn link(
+        &self,
+        opening: &Opening,
+        address: Address,
+        identity: Option<Identity>,
+        connect_timeout: Duration,
+    ) -> Arc<Link> {
+        let key = Key {
+            guard: Arc::as_ptr(&opening.guard).addr(),
+            identity: identity.as_ref().map(|identity| identity.fingerprint),
+            uri: address.exact(),
+        };
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&key).and_then(Weak::upgrade) {
+            return link;
+        }
+        links.retain(|_, link| link.strong_count() > 0);
+        let link = Arc::new(Link {
+            guard: Arc::clone(&opening.guard),
+            pools: Arc::clone(&opening.pools),
+            address,
+            identity,
+            connect_timeout,
+            current: tokio::sync::Mutex::new(Current { open: None, failed: None }),
+        });
+        links.insert(key, Arc::downgrade(&link));
+        link
+    }
+}
+
+/// Why there is no connection, or not any more. Shared by all who waited for it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct LinkError(Arc<str>);
+
+impl LinkError {
+    pub(super) fn lost(error: lapin::Error) -> Self {
+        Self(format!("the connection to the broker is lost: {}", words(&error)).into())
+    }
+
+    pub(super) fn late(seconds: f64) -> Self {
+        Self(format!("no connection to the broker within {seconds} s").into())
+    }
+
+    pub(super) fn unconfirmed(seconds: f64) -> Self {
+        Self(format!("the broker has not confirmed it within {seconds} s").into())
+    }
+}
+
+impl From<ConnectError> for LinkError {
+    fn from(error: ConnectError) -> Self {
+        Self(error.to_string().into())
+    }
+}
+
+/// A broker, and the connection to it if there is one.
+pub(super) struct Link {
+    guard: Arc<Guard>,
+    pools: Arc<Pools>,
+    address: Address,
+    identity: Option<Identity>,
+    connect_timeout: Duration,
+    current: tokio::sync::Mutex<Current>,
+}
+
+struct Current {
+    open: Option<Arc<Open>>,
+    /// When connecting failed last, and why.
+    failed: Option<(Instant, LinkError)>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// The connection there is, or a new one. Those who ask while one is being made share it, or
+    /// the reason why there is none.
+    pub(super) async fn open(self: &Arc<Self>) -> Result<Arc<Open>, LinkError> {
+        let asked = Instant::now();
+        let mut current = self.current.lock().await;
+        if let Some(open) = &current.open
+            && open.is_usable(self)
+        {
+            return Ok(Arc::clone(open));
+        }
+        current.open = None;
+        if let Some((at, error)) = &current.failed
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        let connecting = tokio::time::timeout(self.connect_timeout, self.connect());
+        let late = || LinkError::late(self.connect_timeout.as_secs_f64());
+        match connecting.await.unwrap_or_else(|_| Err(late())) {
+            Ok(open) => {
+                let open = Arc::new(open);
+                current.open = Some(Arc::clone(&open));
+                current.failed = None;
+                tokio::spawn(keep(Arc::clone(self), Arc::downgrade(&open)));
+                Ok(open)
+            }
+            Err(error) => {
+                current.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes sure that nobody else begins to use a connection that does not answer.
+    pub(super) async fn retire(&self, open: &Arc<Open>) {
+        open.retired.store(true, Ordering::Relaxed);
+        let mut current = self.current.lock().await;
+        if current.open.as_ref().is_some_and(|current| Arc::ptr_eq(current, open)) {
+            current.open = None;
+        }
+    }
+
+    async fn connect(&self) -> Result<Open, LinkError> {
+        // Before the check, so that a change of the rules during it is noticed.
+        let generation = self.guard.generation();
+        let address = &self.address;
+        let identity = self.identity.as_ref();
+        let wire = self
+            .pools
+            .open(&self.guard, &address.host, address.port, identity, self.connect_timeout)
+            .await?;
+        let uri = AMQPUri {
+            // What is secured already is nothing that lapin has to know of.
+            scheme: AMQPScheme::AMQP,
+            authority: AMQPAuthority {
+                userinfo: AMQPUserInfo { username: address.user(), password: address.password() },
+                host: address.host.to_string(),
+                port: address.port,
+            },
+            vhost: address.vhost(),
+            query: AMQPQueryString {
+                heartbeat: Some(address.heartbeat),
+                frame_max: address.frame_max,
+                ..AMQPQueryString::default()
+            },
+        };
+        let properties = ConnectionProperties::default().with_connection_name("zapbus".into());
+        let connection = kit::connect(uri, properties, wire).await.map_err(|error| {
+            LinkError(format!("the broker does not let us in: {}", words(&error)).into())
+        })?;
+        Ok(Open {
+            connection,
+            generation,
+            retired: AtomicBool::new(false),
+            declared: tokio::sync::Mutex::new(HashSet::new()),
+            forgotten: Mutex::new(Vec::new()),
+        })
+    }
+}
+
+/// Keeps a link and its connection for a while after the last destination has gone.
+async fn keep(link: Arc<Link>, open: Weak<Open>) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let Some(open) = open.upgrade() else { return };
+        // The link's own and this one.
+        if !open.is_usable(&link) || Arc::strong_count(&open) <= 2 {
+            link.retire(&open).await;
+            return;
+        }
+    }
+}
+
+/// A connection that is open.
+pub(super) struct Open {
+    connection: Connection,
+    /// See [`Guard::generation`].
+    generation: u64,
+    retired: AtomicBool,
+    /// What was declared over it. Held while declaring: whoever needs the same waits.
+    declared: tokio::sync::Mutex<HashSet<Place>>,
+    /// What may have been deleted since.
+    forgotten: Mutex<Vec<Place>>,
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    /// Whether something new may be begun over it.
+    pub(super) fn is_usable(&self, link: &Link) -> bool {
+        self.connection.status().connected()
+            && self.generation == link.guard.generation()
+            && !self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// A new AMQP channel.
+    pub(super) async fn channel(&self) -> Result<Line, LinkError> {
+        self.connection.create_channel().await.map_err(|error| match error.kind() {
+            ErrorKind::ChannelsLimitReached => LinkError(
+                "the connection has as many channels as the broker allows (channel_max): too many \
+                 destinations are at work with this URI at one time"
+                    .into(),
+            ),
+            _ => LinkError::lost(error),
+        })
+    }
+
+    /// Makes sure that what a message needs is there.
+    pub(super) async fn declare(
+        &self,
+        topology: &Topology,
+        place: &Place,
+    ) -> Result<(), LinkError> {
+        let Some(kind) = &topology.exchange else { return Ok(()) };
+        if place.exchange.is_empty() {
+            return Ok(());
+        }
+        let mut declared = self.declared.lock().await;
+        for place in self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            declared.remove(&place);
+        }
+        if declared.contains(place) {
+            return Ok(());
+        }
+        // On a channel of its own: a refusal closes it.
+        let line = self.channel().await?;
+        let refused = |what: &str, name: &str| {
+            let what = format!("the broker does not let {what} `{name}` be declared");
+            move |error: lapin::Error| match is_lost(&error) {
+                true => LinkError::lost(error),
+                false => LinkError(
+                    format!(
+                        "{what}: {}; if it exists with other properties, delete it there, choose \
+                         another name, or set `declare` to false",
+                        words(&error)
+                    )
+                    .into(),
+                ),
+            }
+        };
+        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let exchange = || place.exchange.as_str().into();
+        line.exchange_declare(exchange(), kind.clone(), options, FieldTable::default())
+            .await
+            .map_err(refused("the exchange", &place.exchange))?;
+        if let Some(queue) = &place.queue {
+            let mut arguments = FieldTable::default();
+            let kind = topology.queue.as_str();
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+            let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+            let name = || queue.as_str().into();
+            line.queue_declare(name(), options, arguments)
+                .await
+                .map_err(refused("the queue", queue))?;
+            let key = place.routing_key.as_str().into();
+            line.queue_bind(
+                name(),
+                exchange(),
+                key,
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .map_err(refused("the binding of", queue))?;
+        }
+        line.close(200, "OK".into()).await.ok();
+        if declared.len() >= DECLARED {
+            declared.clear();
+        }
+        declared.insert(place.clone());
+        Ok(())
+    }
+
+    /// What was declared for a place may be gone.
+    pub(super) fn forget(&self, place: &Place) {
+        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        if forgotten.len() < DECLARED && !forgotten.contains(place) {
+            forgotten.push(place.clone());
+        }
+    }
+}
+
+/// What is declared for each message.
+#[derive(Debug, Clone)]
+pub(super) struct Topology {
+    /// `None`: nothing is.
+    exchange: Option<ExchangeKind>,
+    queue: QueueType,
+}
+
+impl Topology {
+    pub(super) fn of(config: &Config) -> Self {
+        let kind = match config.exchange_type.unwrap_or(ExchangeType::Topic) {
+            ExchangeType::Topic => ExchangeKind::Topic,
+            ExchangeType::Direct => ExchangeKind::Direct,
+            ExchangeType::Fanout => ExchangeKind::Fanout,
+            ExchangeType::Headers => ExchangeKind::Headers,
+        };
+        Self {
+            exchange: config.declare.then_some(kind),
+            queue: config.queue_type.unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether an error is the end of the connection, and not only of an AMQP channel.
+pub(super) fn is_lost(error: &lapin::Error) -> bool {
+    !error.is_amqp_soft_error()
+}
+
+/// What an error says, for the destination's owner.
+pub(super) fn words(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,346 @@
+//! What only RabbitMQ destinations do, against a broker that does as it is told.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use zapbus_channel::{
+    Channel, Config, Opening, Outcome, Report, Scope, Warrant,
+    egress::{Allow, Guard},
+};
+
+use crate::{
+    broker::{Broker, Reply},
+    rig::{Behaviour, Rig, assert_destination, message, send},
+};
+
+pub(crate) struct RabbitmqRig {
+    broker: Broker,
+    opening: Opening,
+}
+
+impl Rig for RabbitmqRig {
+    async fn start() -> Self {
+        Self { broker: Broker::start().await, opening: at_home() }
+    }
+
+    fn config(&self) -> Config {
+        config(&self.broker, json!({"timeout_s": 0.8}))
+    }
+
+    fn open(&self) -> Channel {
+        Channel::open(&self.config(), &self.opening).unwrap()
+    }
+
+    fn next(&self, behaviour: Behaviour) {
+        self.broker.next(match behaviour {
+            Behaviour::Accept => Reply::Ack,
+            Behaviour::Refuse => Reply::Return(10),
+            Behaviour::Throttle => Reply::Nack,
+            Behaviour::Hang => Reply::Silence,
+            Behaviour::BreakOff => Reply::Reset,
+            Behaviour::Deny => Reply::CloseChannel(403, "ACCESS_REFUSED - write access refused"),
+            Behaviour::Flood => Reply::Return(1 << 20),
+        });
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.broker.published().into_iter().map(|message| message.message_id).collect()
+    }
+
+    async fn stop(&mut self) {
+        self.broker.stop().await;
+    }
+
+    async fn resume(&mut self) {
+        self.broker.resume().await;
+    }
+}
+
+/// Loopback is allowed.
+fn at_home() -> Opening {
+    Opening::new(Arc::new(Guard::new(Allow::default().with_loopback(true))))
+}
+
+fn config(broker: &Broker, more: Value) -> Config {
+    let mut config = json!({"type": "rabbitmq", "uri": broker.uri(), "timeout_s": 5});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Config::read(config).unwrap()
+}
+
+fn open(broker: &Broker, more: Value) -> Channel {
+    Channel::open(&config(broker, more), &at_home()).unwrap()
+}
+
+fn retry(scope: Scope) -> Outcome {
+    Outcome::Retry { after: None, scope }
+}
+
+fn error(report: &Report) -> &str {
+    report.error.as_deref().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_message_is_what_the_documents_say() {
+    let broker = Broker::start().await;
+    let channel = open(&broker, json!({}));
+    let mut message = message("evt_1.2");
+    message.replay = Some("7".to_owned());
+    message.traceparent =
+        Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    message.body = "x".repeat(20_000).into();
+    let report = channel.send(std::slice::from_ref(&message)).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Accepted, "{report:?}");
+    assert!(report.latency > Duration::ZERO);
+
+    let [published] = broker.published().try_into().unwrap();
+    assert_eq!(published.exchange, "zapbus");
+    assert_eq!(published.routing_key, "shop.message.received");
+    assert!(published.mandatory);
+    assert_eq!(published.body, message.body);
+    assert_eq!(published.content_type, "application/json");
+    assert_eq!(published.delivery_mode, 2, "persistent");
+    assert_eq!(published.message_id, "evt_1.2");
+    assert_eq!(published.timestamp, u64::try_from(message.timestamp.as_secs()).unwrap());
+    assert_eq!(published.kind, "message.received");
+    assert_eq!(published.app_id, "zapbus");
+    let mut headers: Vec<(&str, &str)> =
+        published.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    headers.sort_unstable();
+    let expected = [
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("zapbus-event", "message.received"),
+        ("zapbus-hops", "1"),
+        ("zapbus-instance", "shop"),
+        ("zapbus-replay", "7"),
+    ];
+    assert_eq!(headers, expected);
+    assert_eq!(broker.declared(), ["exchange zapbus topic"]);
+}
+
+#[tokio::test]
+async fn names_follow_the_preset() {
+    let cases = [
+        (
+            json!({"preset": "evolution_instance"}),
+            ("shop", "messages.upsert"),
+            vec![
+                "exchange shop topic",
+                "queue shop.messages.upsert quorum",
+                "bind shop.messages.upsert shop messages.upsert",
+            ],
+        ),
+        (
+            json!({"preset": "evolution_global", "prefix": "acme", "queue_type": "classic"}),
+            ("evolution_exchange", "messages.upsert"),
+            vec![
+                "exchange evolution_exchange topic",
+                "queue acme.messages.upsert classic",
+                "bind acme.messages.upsert evolution_exchange messages.upsert",
+            ],
+        ),
+        (
+            json!({"preset": "evolution_topic"}),
+            ("evolution_exchange", "shop.messages.upsert"),
+            vec!["exchange evolution_exchange topic"],
+        ),
+        (
+            json!({"exchange": "x", "exchange_type": "fanout", "routing_key": "k", "mandatory": false,
+                "transient": true}),
+            ("x", "k"),
+            vec!["exchange x fanout"],
+        ),
+        (json!({"exchange": "", "routing_key": "{event}"}), ("", "messages.upsert"), vec![]),
+        (json!({"declare": false}), ("zapbus", "shop.messages.upsert"), vec![]),
+    ];
+    for (more, (exchange, routing_key), declared) in cases {
+        let broker = Broker::start().await;
+        let channel = open(&broker, more.clone());
+        for id in ["evt_1", "evt_2"] {
+            let mut message = message(id);
+            message.event_name = "messages.upsert".to_owned();
+            let report = channel.send(&[message]).await.remove(0);
+            assert_eq!(report.outcome, Outcome::Accepted, "{more}: {report:?}");
+        }
+        // What has been declared once is not declared again.
+        assert_eq!(broker.declared(), declared, "{more}");
+        let published = broker.published().remove(0);
+        assert_eq!(published.exchange, exchange, "{more}");
+        assert_eq!(published.routing_key, routing_key, "{more}");
+        assert_eq!(published.mandatory, more["mandatory"] != false, "{more}");
+        assert_eq!(published.delivery_mode, if more["transient"] == true { 1 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_its_outcome() {
+    let table = [
+        (Reply::Return(3), retry(Scope::Event), "no queue takes it"),
+        (Reply::Nack, retry(Scope::Destination), "nack"),
+        (
+            Reply::CloseChannel(404, "NOT_FOUND - no exchange 'zapbus' in vhost '/'"),
+            retry(Scope::Destination),
+            "no exchange 'zapbus'",
+        ),
+        (
+            Reply::CloseChannel(
+                406,
+                "PRECONDITION_FAILED - message size 99 is larger than configured max size 9",
+            ),
+            Outcome::Refused,
+            "the broker takes 9",
+        ),
+        (
+            Reply::CloseChannel(
+                406,
+                "PRECONDITION_FAILED - message size 9999 is larger than configured max size 999",
+            ),
+            // It was a neighbour that was too large.
+            retry(Scope::Destination),
+            "larger than",
+        ),
+        (
+            Reply::CloseConnection(320, "CONNECTION_FORCED - broker forced connection closure"),
+            retry(Scope::Destination),
+            "CONNECTION_FORCED",
+        ),
+        (Reply::Reset, retry(Scope::Destination), "is lost"),
+    ];
+    let broker = Broker::start().await;
+    let channel = open(&broker, json!({}));
+    for (reply, outcome, words) in table {
+        broker.next(reply.clone());
+        let report = send(&channel, "evt_1").await;
+        assert_eq!(report.outcome, outcome, "{reply:?}: {report:?}");
+        assert!(error(&report).contains(words), "{reply:?}: {report:?}");
+        // Whatever it was, the next one goes.
+        let report = send(&channel, "evt_2").await;
+        assert_eq!(report.outcome, Outcome::Accepted, "after {reply:?}: {report:?}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_said_so() {
+    let broker = Broker::start().await;
+    let uri = broker.uri().replace("hunter2", "hunter3");
+    let report = send(&open(&broker, json!({"uri": uri})), "evt_1").await;
+    assert_destination(&report);
+    assert!(error(&report).contains("ACCESS_REFUSED - Login was refused"), "{report:?}");
+    assert!(!error(&report).contains("hunter"), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_may_not_be_declared_stops_the_destination_and_no_other() {
+    let broker = Broker::start().await;
+    let opening = at_home();
+    let open = |more: Value| Channel::open(&config(&broker, more), &opening).unwrap();
+    let (good, bad) = (open(json!({})), open(json!({"exchange": "taken"})));
+    assert_eq!(send(&good, "evt_1").await.outcome, Outcome::Accepted);
+    broker.refuse_declaration(406, "PRECONDITION_FAILED - inequivalent arg 'type' for exchange");
+    let report = send(&bad, "evt_2").await;
+    assert_destination(&report);
+    assert!(error(&report).contains("inequivalent arg 'type'"), "{report:?}");
+    assert!(error(&report).contains("set `declare` to false"), "{report:?}");
+    assert_eq!(send(&good, "evt_3").await.outcome, Outcome::Accepted);
+    // Once it is mended, the destination goes on.
+    assert_eq!(send(&bad, "evt_4").await.outcome, Outcome::Accepted);
+    assert_eq!(broker.connections(), 1);
+}
+
+#[tokio::test]
+async fn what_is_gone_is_declared_again() {
+    let broker = Broker::start().await;
+    let channel = open(&broker, json!({"preset": "evolution_instance"}));
+    assert_eq!(send(&channel, "evt_1").await.outcome, Outcome::Accepted);
+    assert_eq!(broker.declared().len(), 3);
+    // Somebody has deleted the queue.
+    broker.next(Reply::Return(0));
+    assert_eq!(send(&channel, "evt_2").await.outcome, retry(Scope::Event));
+    assert_eq!(send(&channel, "evt_2").await.outcome, Outcome::Accepted);
+    assert_eq!(broker.declared().len(), 6);
+    assert_eq!(send(&channel, "evt_3").await.outcome, Outcome::Accepted);
+    assert_eq!(broker.declared().len(), 6);
+}
+
+#[tokio::test]
+async fn confirms_are_awaited_together_over_one_connection() {
+    let broker = Broker::start().await;
+    let opening = at_home();
+    let channels: Vec<Arc<Channel>> = (0..4)
+        .map(|_| Arc::new(Channel::open(&config(&broker, json!({})), &opening).unwrap()))
+        .collect();
+    // The first of all gets no answer for now; nobody waits for it.
+    broker.next(Reply::Silence);
+    let mut sends = JoinSet::new();
+    for number in 0..200 {
+        let channel = Arc::clone(&channels[number % 4]);
+        sends.spawn(async move { send(&channel, &format!("evt_{number}")).await });
+    }
+    let mut accepted = 0;
+    while accepted < 199 {
+        let report = sends.join_next().await.unwrap().unwrap();
+        assert_eq!(report.outcome, Outcome::Accepted, "{report:?}");
+        accepted += 1;
+    }
+    sends.abort_all();
+    assert_eq!(broker.connections(), 1);
+    let mut lines: Vec<u16> = broker.published().iter().map(|message| message.channel).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 4, "each destination has an AMQP channel of its own");
+}
+
+#[tokio::test]
+async fn a_broker_that_blocks_is_not_given_more() {
+    let broker = Broker::start().await;
+    let channel = open(&broker, json!({"timeout_s": 0.5}));
+    broker.next(Reply::Block);
+    let report = send(&channel, "evt_1").await;
+    assert_destination(&report);
+    assert!(error(&report).contains("memory or disk"), "{report:?}");
+    let report = send(&channel, "evt_2").await;
+    assert_destination(&report);
+    assert!(report.latency < Duration::from_millis(400), "it is known by now: {report:?}");
+    assert_eq!(broker.published().len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_goes_without_the_right_to_send() {
+    let broker = Broker::start().await;
+    let channel = open(&broker, json!({}));
+    let mut message = message("evt_1");
+    message.warrant = Some(Warrant::new(|| false));
+    let report = channel.send(&[message]).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Withheld);
+    assert!(broker.published().is_empty());
+}
+
+#[tokio::test]
+async fn the_guard_is_asked_at_every_connection() {
+    let broker = Broker::start().await;
+    let guard = Arc::new(Guard::new("127.0.0.1".parse().unwrap()));
+    let opening = Opening::new(Arc::clone(&guard));
+    let channel = Channel::open(&config(&broker, json!({})), &opening).unwrap();
+    assert_eq!(send(&channel, "evt_1").await.outcome, Outcome::Accepted);
+    assert_eq!(opening.connections().0, 1);
+    guard.replace(Allow::default());
+    let report = send(&channel, "evt_2").await;
+    assert_destination(&report);
+    assert!(error(&report).ends_with("ZAPBUS_EGRESS_ALLOW=127.0.0.1/32"), "{report:?}");
+    let refused = config(&broker, json!({})).validate(&guard).unwrap_err();
+    assert_eq!(refused[0].path, "uri");
+    assert_eq!(broker.published().len(), 1);
+}
+
+#[tokio::test]
+async fn what_amqp_cannot_carry_is_refused() {
+    let broker = Broker::start().await;
+    let channel = open(&broker, json!({}));
+    let mut long = message("evt_1");
+    long.event_name = "x".repeat(300);
+    let report = channel.send(&[long]).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(error(&report).contains("routing key"), "{report:?}");
+    assert!(broker.published().is_empty());
+    assert_eq!(broker.connections(), 0);
+}
