@@ -61,7 +61,7 @@ BENCH := ./target/release/zapbus-bench --counting-binary target/release/zapbus-c
 bench: bench-build ## Measure everything; writes docs/design/bench.json (ARGS='--only path', --long)
 	$(BENCH) $(if $(findstring --only,$(ARGS)),,--json docs/design/bench.json) $(ARGS)
 
-bench-quick: bench-build ## See in a minute that the benchmark works; measures nothing
+bench-quick: bench-build ## See in two minutes that the benchmark works; measures nothing
 	$(BENCH) --quick $(ARGS)
 
 bench-build:

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -76,10 +77,15 @@ impl Bench {
         machine::weather(&self.folder)
     }
 
-    /// A run of events that the receiver knows of.
-    pub(crate) fn expect(&mut self, destinations: std::ops::Range<usize>, events: u64) -> Arc<Run> {
+    /// A run of events that nobody knows of yet.
+    pub(crate) fn new_run(&mut self, destinations: Range<usize>, events: u64) -> Arc<Run> {
         self.runs += 1;
-        let run = Arc::new(Run::new(self.runs, destinations, events));
+        Arc::new(Run::new(self.runs, destinations, events))
+    }
+
+    /// A run of events that the receiver knows of.
+    pub(crate) fn expect(&mut self, destinations: Range<usize>, events: u64) -> Arc<Run> {
+        let run = self.new_run(destinations, events);
         self.receiver.expect(&run);
         run
     }
@@ -125,7 +131,7 @@ impl Bench {
         &mut self,
         gateway: &Gateway,
         instance: &Instance,
-        destinations: std::ops::Range<usize>,
+        destinations: Range<usize>,
         load: Load,
     ) -> Result<Sent, Failure> {
         let run = self.expect(destinations, load.events);

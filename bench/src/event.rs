@@ -18,7 +18,11 @@ const RUN: &[u8] = b"7777";
 const NUMBER: &[u8] = b"8888888888";
 const CHAT: &[u8] = b"9999955555";
 
+/// What stands before the position in an envelope of the gateway.
+const SEQ: &[u8] = b"\"seq\":";
+
 static FIND_MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
+static FIND_SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(SEQ));
 
 /// An event of one run with the places that change from one to the next.
 #[derive(Debug, Clone)]
@@ -29,9 +33,13 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Events of this run; with `dedup`, they carry their id as the key by which a repeat is
-    /// recognised.
+    /// Events of this run. They carry their id as the key by which a repeat is recognised.
     pub(crate) fn new(run: u32) -> Self {
+        Self::sized(run, SIZE)
+    }
+
+    /// The same with so many bytes each, if they are enough for what an event must have.
+    pub(crate) fn sized(run: u32, size: usize) -> Self {
         let chat = String::from_utf8_lossy(CHAT);
         let id = format!(
             "{}{}-{}",
@@ -55,7 +63,7 @@ impl Template {
             })
             .to_string()
         };
-        let room = SIZE.saturating_sub(event("").len());
+        let room = size.saturating_sub(event("").len());
         let words = "Bom dia! O pedido saiu hoje e chega amanha de manha. ".repeat(room / 50 + 1);
         let mut text = event(&words[..room]).into_bytes();
         let runs: Vec<usize> = memmem::find_iter(&text, RUN).collect();
@@ -105,6 +113,18 @@ pub(crate) fn read_id(body: &[u8]) -> Option<(u32, u64)> {
     Some((number(&id[..RUN.len()])? as u32, number(&id[RUN.len() + 1..])?))
 }
 
+/// Where the journal has the first event in `body`; what comes straight from the generator has no
+/// position.
+pub(crate) fn position(body: &[u8]) -> Option<u64> {
+    digits(&body[FIND_SEQ.find(body)? + SEQ.len()..])
+}
+
+/// The number that `bytes` begin with.
+pub(crate) fn digits(bytes: &[u8]) -> Option<u64> {
+    let count = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&bytes[..count]).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +141,8 @@ mod tests {
         assert_eq!(event["data"]["chat"]["phone"], "5510000000567");
         assert_eq!(event["id"], event["data"]["message"]["id"]);
         assert_eq!(read_id(b"nothing"), None);
+        assert_eq!(Template::sized(1, 1_300).len(), 1_300);
+        assert_eq!(position(br#"{"seq":1204,"id":"x"}"#), Some(1_204));
+        assert_eq!(position(&out), None);
     }
 }

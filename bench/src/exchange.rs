@@ -28,12 +28,22 @@ impl Post {
     ) -> Self {
         let path = |instance: &Instance| format!("/v1/instances/{}/events", instance.id);
         let doors = instances.iter().map(|instance| (path(instance), instance.token.as_str()));
-        Self::new(address, doors, run, batch, true)
+        Self::new(address, doors, run, Template::new(run.number), batch)
     }
 
     /// Straight to the receiver, as its destination 0.
     pub(crate) fn to_receiver(address: SocketAddr, run: &Arc<Run>) -> Self {
-        Self::new(address, [("/d/0".to_owned(), "none")], run, 1, false)
+        Self::bare(address, "/d/0", run, Template::new(run.number))
+    }
+
+    /// To the server that has no store, events of `size` bytes each.
+    pub(crate) fn to_bare_server(address: SocketAddr, run: &Arc<Run>, size: usize) -> Self {
+        Self::bare(address, "/events", run, Template::sized(run.number, size))
+    }
+
+    /// Whoever is there says no more than 2xx.
+    fn bare(address: SocketAddr, path: &str, run: &Arc<Run>, template: Template) -> Self {
+        Self { gateway: false, ..Self::new(address, [(path.to_owned(), "none")], run, template, 1) }
     }
 
     /// With path and token of each door.
@@ -41,10 +51,9 @@ impl Post {
         address: SocketAddr,
         doors: impl IntoIterator<Item = (String, &'a str)>,
         run: &Arc<Run>,
+        template: Template,
         batch: u64,
-        gateway: bool,
     ) -> Self {
-        let template = Template::new(run.number);
         let length = match batch {
             1 => template.len(),
             // An array: brackets and commas.
@@ -58,7 +67,7 @@ impl Post {
             .into_bytes()
         };
         let heads = doors.into_iter().map(head).collect();
-        Self { run: Arc::clone(run), template, heads, batch, gateway }
+        Self { run: Arc::clone(run), template, heads, batch, gateway: true }
     }
 }
 

@@ -79,7 +79,8 @@ impl Run {
         let events = events as usize;
         let tally = Tally {
             latency_us: vec![MISSING; events],
-            positions: vec![0; CHATS as usize],
+            // Ten thousand subscribers of a few events each do not pay for a thousand chats.
+            positions: vec![0; events.min(CHATS as usize)],
             unique: 0,
             repeats: 0,
             disorder: 0,
@@ -148,7 +149,17 @@ impl Run {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    fn owed(&self) -> u64 {
+    /// From the planned time to the first arrival, at one destination.
+    pub(crate) fn latencies_of(&self, destination: usize) -> Latencies {
+        let tallies = self.tallies();
+        let index = destination.checked_sub(self.destinations.start);
+        let tally = index.and_then(|index| tallies.get(index));
+        let arrived = tally.into_iter().flat_map(|tally| &tally.latency_us);
+        Latencies::from_micros(arrived.copied().filter(|micros| *micros < REFUSED).collect())
+    }
+
+    /// How many first arrivals make it whole.
+    pub(crate) fn owed(&self) -> u64 {
         self.planned.len() as u64 * self.destinations.len() as u64
     }
 

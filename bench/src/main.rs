@@ -3,7 +3,8 @@
 //! - [`generator`] and [`receiver`]: a hand-written HTTP/1.1 pair, fast enough not to be what is
 //!   measured; [`exchange`] and [`event`]: what is posted; [`ledger`]: what arrived, once, in order
 //! - [`gateway`] and [`process`]: the process under measurement; [`postgres`]: the database of a
-//!   cluster
+//!   cluster; [`bare`]: a server without a store, to compare with
+//! - [`swarm`] and [`frame`]: thousands of WebSocket clients in one thread
 //! - [`scenario`]: the questions; [`report`], [`target`], [`machine`]: the answers
 //!
 //! A run in which an acknowledged event does not arrive ends with an error, not with a figure.
@@ -11,9 +12,12 @@
 #![expect(clippy::print_stdout, reason = "the report is for whoever runs it")]
 #![expect(clippy::print_stderr, reason = "progress is not part of the report")]
 
+mod bare;
 mod bench;
 mod event;
 mod exchange;
+mod files;
+mod frame;
 mod gateway;
 mod generator;
 mod http;
@@ -26,7 +30,9 @@ mod receiver;
 mod report;
 mod scenario;
 mod size;
+mod swarm;
 mod target;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -67,6 +73,9 @@ struct Arguments {
     /// Where gateways keep their data meanwhile.
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
+    /// Be the server without a store that live connections are compared with.
+    #[arg(long, hide = true)]
+    bare_server: bool,
     /// Where to write the JSON report.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -83,6 +92,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
+    files::raise_limit()?;
+    if arguments.bare_server {
+        return bare::serve();
+    }
     let size = match arguments {
         Arguments { quick: true, .. } => size::QUICK,
         Arguments { long: true, .. } => size::LONG,

@@ -7,14 +7,13 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, LazyLock, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Instant,
 };
 
-use memchr::memmem::Finder;
 use rustix::{
     buffer::spare_capacity,
     event::Timespec,
@@ -24,13 +23,12 @@ use rustix::{
 
 use crate::{
     Failure, event, http,
-    ledger::{Run, Sighting},
+    ledger::Run,
+    watch::{View, Watched},
 };
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const DOWN: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
-
-static POSITION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"seq\":"));
 
 /// Token of the listener among those of connections.
 const LISTENER: u64 = u64::MAX;
@@ -51,9 +49,7 @@ pub(crate) struct Receiver {
 
 #[derive(Debug)]
 struct Shared {
-    runs: Mutex<HashMap<u32, Arc<Run>>>,
-    /// Counts changes of `runs`, so that the thread locks only when there is one.
-    changes: AtomicU64,
+    runs: Watched,
     down: AtomicUsize,
     stop: AtomicBool,
 }
@@ -64,8 +60,7 @@ impl Receiver {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            runs: Mutex::default(),
-            changes: AtomicU64::new(0),
+            runs: Watched::default(),
             down: AtomicUsize::new(NOBODY),
             stop: AtomicBool::new(false),
         });
@@ -85,16 +80,12 @@ impl Receiver {
 
     /// Enters arrivals of this run from now on.
     pub(crate) fn expect(&self, run: &Arc<Run>) {
-        let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.insert(run.number, Arc::clone(run));
-        self.shared.changes.fetch_add(1, Ordering::Release);
+        self.shared.runs.expect(run);
     }
 
     /// Frees what is known about a run.
     pub(crate) fn forget(&self, run: &Run) {
-        let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.remove(&run.number);
-        self.shared.changes.fetch_add(1, Ordering::Release);
+        self.shared.runs.forget(run);
     }
 
     /// Destination `number` is answered 503 from now on; `None`: nobody is.
@@ -125,8 +116,7 @@ struct Loop {
     listener: TcpListener,
     epoll: OwnedFd,
     shared: Arc<Shared>,
-    runs: HashMap<u32, Arc<Run>>,
-    change: u64,
+    view: View,
     connections: HashMap<u64, Connection>,
     next: u64,
     buffer: Vec<u8>,
@@ -140,8 +130,7 @@ impl Loop {
             listener,
             epoll,
             shared,
-            runs: HashMap::new(),
-            change: 0,
+            view: View::default(),
             connections: HashMap::new(),
             next: 0,
             buffer: vec![0; 256 << 10],
@@ -155,21 +144,13 @@ impl Loop {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => panic!("the receiver cannot wait: {error}"),
             }
-            self.refresh();
+            self.view.refresh(&self.shared.runs);
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept(),
                     token => self.serve(token),
                 }
             }
-        }
-    }
-
-    fn refresh(&mut self) {
-        let change = self.shared.changes.load(Ordering::Acquire);
-        if change != self.change {
-            self.change = change;
-            self.runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         }
     }
 
@@ -247,13 +228,8 @@ impl Loop {
     }
 
     fn enter(&self, destination: Option<usize>, accepted: bool, body: &[u8]) {
-        let at = Instant::now();
-        let Some((run, number)) = event::read_id(body) else {
-            return;
-        };
-        if let Some((run, destination)) = self.runs.get(&run).zip(destination) {
-            let sighting = Sighting { at, position: position(body), accepted };
-            run.arrive(destination, number, sighting);
+        if let Some(destination) = destination {
+            self.view.enter(destination, Instant::now(), accepted, body);
         }
     }
 }
@@ -272,16 +248,5 @@ fn flush(connection: &mut Connection) -> std::io::Result<()> {
 
 /// From `POST /d/<n> HTTP/1.1`.
 fn destination(request: &[u8]) -> Option<usize> {
-    digits(request.strip_prefix(b"POST /d/")?).map(|number| number as usize)
-}
-
-/// `"seq":<n>` of our envelope; what comes straight from the generator has none.
-fn position(body: &[u8]) -> Option<u64> {
-    let at = POSITION.find(body)?;
-    digits(&body[at + 6..])
-}
-
-fn digits(bytes: &[u8]) -> Option<u64> {
-    let count = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&bytes[..count]).ok()?.parse().ok()
+    event::digits(request.strip_prefix(b"POST /d/")?).map(|number| number as usize)
 }

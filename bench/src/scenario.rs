@@ -7,6 +7,7 @@ mod outage;
 mod path;
 mod start;
 mod steady;
+mod streams;
 
 use crate::{Failure, bench::Bench};
 
@@ -25,18 +26,21 @@ pub(crate) enum Scenario {
     Growth,
     /// How long one event takes to many destinations.
     Fanout,
+    /// What live connections cost, how fast events reach them, and how fast one catches up.
+    Streams,
     /// What PostgreSQL costs beside SQLite, and how much more several nodes get through.
     Cluster,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Path,
         Self::Steady,
         Self::Outage,
         Self::Start,
         Self::Growth,
         Self::Fanout,
+        Self::Streams,
         Self::Cluster,
     ];
 
@@ -48,6 +52,7 @@ impl Scenario {
             Self::Start => "start",
             Self::Growth => "growth",
             Self::Fanout => "fanout",
+            Self::Streams => "streams",
             Self::Cluster => "cluster",
         }
     }
@@ -60,6 +65,7 @@ impl Scenario {
             Self::Start => start::run(bench),
             Self::Growth => growth::run(bench),
             Self::Fanout => fanout::run(bench),
+            Self::Streams => streams::run(bench),
             Self::Cluster => cluster::run(bench),
         }
     }

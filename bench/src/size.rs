@@ -22,9 +22,18 @@ pub(crate) struct Size {
     pub(crate) fanout: u64,
     /// Events that all nodes of a cluster get together.
     pub(crate) cluster: u64,
+    /// Live connections that have nothing to do.
+    pub(crate) idle_streams: &'static [usize],
+    /// Live connections that one event goes to, and how many events are timed.
+    pub(crate) reached: &'static [usize],
+    pub(crate) timed: u64,
+    /// Live connections that many events go to, and how many if it is a single one; the more there
+    /// are, the fewer.
+    pub(crate) streaming: &'static [usize],
+    pub(crate) streamed: u64,
 }
 
-/// Enough to see that everything works, in less than a minute.
+/// Enough to see that everything works, in less than two minutes.
 pub(crate) const QUICK: Size = Size {
     name: "quick",
     passes: 1,
@@ -36,6 +45,11 @@ pub(crate) const QUICK: Size = Size {
     growth_burst: 2_000,
     fanout: 100,
     cluster: 3_000,
+    idle_streams: &[500],
+    reached: &[100, 1_000],
+    timed: 4,
+    streaming: &[1, 100],
+    streamed: 1_000,
 };
 
 /// What figures are taken from.
@@ -50,6 +64,11 @@ pub(crate) const FULL: Size = Size {
     growth_burst: 50_000,
     fanout: 2_000,
     cluster: 60_000,
+    idle_streams: &[10_000, 15_000, 50_000],
+    reached: &[1_000, 10_000],
+    timed: 20,
+    streaming: &[1, 100, 1_000],
+    streamed: 50_000,
 };
 
 /// The same with ten million rows.

@@ -35,7 +35,7 @@ type Place = (&'static str, &'static str, &'static str);
 /// What, unit, first and second bound, whether more is better, place.
 type Row = (&'static str, &'static str, f64, Option<f64>, bool, Place);
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 17] = [
     (
         "generator straight at the receiver, 64 connections",
         "requests/s",
@@ -147,6 +147,30 @@ const ROWS: [Row; 14] = [
         None,
         false,
         ("cluster", "ratio", "cpu_ratio"),
+    ),
+    (
+        "an idle WebSocket subscription",
+        "KiB",
+        11.0,
+        Some(7.0),
+        false,
+        ("streams", "idle", "each_kib"),
+    ),
+    (
+        "one event to 1,000 subscribers, to the last, against a server without a store",
+        "times",
+        2.0,
+        Some(1.2),
+        false,
+        ("streams", "one event to 1000 subscribers", "of_bare"),
+    ),
+    (
+        "one event to 10,000 subscribers, to the last, against a server without a store",
+        "times",
+        2.0,
+        Some(1.2),
+        false,
+        ("streams", "one event to 10000 subscribers", "of_bare"),
     ),
 ];
 

@@ -91,3 +91,59 @@ fn a_quick_run_measures_clusters() {
     assert!(figure("PostgreSQL, 20000 rows", "drained_per_s") > 0.0);
     assert!(figure("ratio of 20000 to 2000 rows", "cpu_ratio") > 0.0);
 }
+
+#[test]
+fn a_quick_run_measures_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    // A limit under which some of it fits and some does not: what is left out is told.
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 1000; exec \"$0\" --quick --only streams \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_zapbus-bench"))
+        .arg("--binary")
+        .arg(gateway())
+        .arg("--folder")
+        .arg(folder.path())
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let (said, noted) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{noted}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let figure = |what: &str, figure: &str| {
+        let measured = report["measured"].as_array().unwrap();
+        let record = measured.iter().find(|record| record["what"] == what);
+        let value =
+            record.unwrap_or_else(|| panic!("{what}: {report}"))["figures"][figure].as_f64();
+        value.unwrap_or_else(|| panic!("{what}: no {figure}: {report}"))
+    };
+    let idle = "idle: 500 connections";
+    assert!(figure(idle, "now_mib") > figure(idle, "rest_mib"), "{report}");
+    assert!(figure(idle, "each_kib") > 0.0 && figure(idle, "bare_each_kib") > 0.0, "{report}");
+    let single = "one event to 100 subscribers";
+    assert!(figure(single, "to_the_last_p50_ms") >= figure(single, "arrival_p50_ms"), "{report}");
+    let ratio = figure(single, "to_the_last_p50_ms") / figure(single, "bare_to_the_last_p50_ms");
+    assert!((ratio / figure(single, "of_bare") - 1.0).abs() < 0.01, "{report}");
+    for subscribers in [1, 100] {
+        let sustained = format!("sustained to {subscribers} subscribers");
+        assert!(figure(&sustained, "deliveries_per_s") > 0.0, "{report}");
+        assert!(figure(&sustained, "bare_deliveries_per_s") > 0.0, "{report}");
+    }
+    let behind = "catching up: 10000 events behind";
+    assert!(figure(behind, "caught_up_per_s") > 0.0, "{report}");
+    assert!(figure(behind, "meanwhile_p50_ms") > 0.0, "{report}");
+
+    let left_out = "left out: 1000 connections, for want of open files";
+    assert_eq!(figure(left_out, "files_allowed"), 1_000.0);
+    assert!(figure(left_out, "files_needed") > 1_000.0, "{report}");
+    assert!(noted.contains("1000 connections are left out"), "{noted}");
+    let verdict = |what: &str| {
+        let targets = report["targets"].as_array().unwrap();
+        let target = targets.iter().find(|target| target["what"].as_str().unwrap().contains(what));
+        target.unwrap_or_else(|| panic!("{what}: {report}"))["verdict"].clone()
+    };
+    assert_ne!(verdict("idle WebSocket subscription"), "not measured");
+    assert_eq!(verdict("one event to 1,000 subscribers"), "not measured");
+}

@@ -57,16 +57,14 @@ impl Reporter {
     /// Tells of it, once, and does not wait.
     pub(super) fn tell(&self, status: StatusCode, said: &Said) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            tracing::debug!(event = "evolution.error_untold", reason = "busy", "not told");
-            return;
+            return untold("busy");
         };
         let message = self.message(status, said);
         let channel = Arc::clone(&self.channel);
         tokio::spawn(async move {
             for report in channel.send(&[message]).await {
                 if report.outcome != Outcome::Accepted {
-                    let reason = report.error.as_deref().unwrap_or("refused");
-                    tracing::debug!(event = "evolution.error_untold", reason, "not told");
+                    untold(report.error.as_deref().unwrap_or("refused"));
                 }
             }
             drop(slot);
@@ -103,4 +101,8 @@ impl Reporter {
             warrant: None,
         }
     }
+}
+
+fn untold(reason: &str) {
+    tracing::debug!(event = "evolution.error_untold", reason, "a failed request was not told");
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{expect_problem, text},
-    server::{Gateway, Receiver, expect_json},
+    server::{Gateway, Receiver, eventually, expect_json},
 };
 
 /// A picture message of wuzapi with this file in it.
@@ -93,7 +93,7 @@ async fn only_our_own_links_lead_anywhere_and_they_end() {
     let receiver = Receiver::start().await;
     let id = connect(&gateway, WUZAPI, "shop").await;
     let only = json!({ "events": ["message.*"] });
-    let destination = gateway.create_webhook("shop", &receiver.url("/hook"), only).await;
+    gateway.create_webhook("shop", &receiver.url("/hook"), only).await;
     expect_json(message("A", "text/html", b"<script>").send(&gateway, &id).await, 200).await;
     let event = next(&receiver, 1).await;
     let url = text(&event["data"]["content"]["media"], "url");
@@ -127,8 +127,10 @@ async fn only_our_own_links_lead_anywhere_and_they_end() {
     assert!(text(&ended, "detail").contains("has ended"), "{ended}");
     // What is sent again has a new one.
     let path = format!("/v1/deliveries?event_id={}", text(&event, "id"));
-    let delivery = text(&gateway.read(&path).await["data"][0], "id");
-    assert_eq!(text(&destination, "id").len(), 30);
+    let delivery = eventually("it is in the log", async || {
+        gateway.read(&path).await["data"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
     let retried = gateway.post(&format!("/v1/deliveries/{delivery}/retry"), &json!({})).await;
     assert!(retried.status().is_success());
     let again = next(&receiver, 2).await;

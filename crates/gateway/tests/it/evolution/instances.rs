@@ -228,7 +228,8 @@ async fn the_session_is_told_as_its_events_told_it() {
     assert_eq!(done.await["response"]["message"], "Instance already disconnected");
 
     gateway.post_event("shop", &json!({ "type": "instance.connecting", "data": {} })).await;
-    gateway.post_event("shop", &json!({ "type": "instance.qr", "data": { "code": "2@x" } })).await;
+    let qr = json!({ "type": "instance.qr", "data": { "code": "2@x", "fetch": "inline" } });
+    gateway.post_event("shop", &qr).await;
     assert_eq!(client.get("/instance/connectionState/shop").await, state("connecting"));
     let code = client.get("/instance/connect/shop").await;
     assert_eq!((&code["code"], &code["count"]), (&json!("2@x"), &json!(1)));

@@ -99,12 +99,12 @@ async fn a_token_comes_in_three_ways_and_the_first_counts() {
             Socket::connect(&gateway.url, &path, headers).await
         };
         let query = connect(format!("/ws/mine?token={token}"), &[]).await;
-        query.ok().expect("a token in the query").close().await;
+        query.expect("a token in the query").close().await;
         let bearer = [("authorization", format!("Bearer {token}"))];
-        connect("/ws/mine".to_owned(), &bearer).await.ok().expect("a bearer").close().await;
+        connect("/ws/mine".to_owned(), &bearer).await.expect("a bearer").close().await;
         let header = [("token", token.clone())];
         let wrong = "/ws/mine?token=wrong".to_owned();
-        connect(wrong, &header).await.ok().expect("the header counts").close().await;
+        connect(wrong, &header).await.expect("the header counts").close().await;
         let Err((status, body)) = connect("/ws/mine?token=wrong".to_owned(), &[]).await else {
             panic!("a wrong token was let in");
         };

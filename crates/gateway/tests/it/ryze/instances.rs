@@ -82,7 +82,7 @@ async fn a_part_that_is_wrong_does_not_stand_in_the_way() {
             }),
         )
         .await;
-    let warnings: Vec<_> = made["warnings"].as_array().unwrap().iter().cloned().collect();
+    let warnings: Vec<_> = made["warnings"].as_array().unwrap().to_vec();
     let begin = |beginning: &str| {
         warnings.iter().filter(|it| it.as_str().unwrap().starts_with(beginning)).count()
     };
@@ -206,12 +206,12 @@ async fn a_session_is_what_its_events_say() {
     let connect = async || client.read("/api/instance/connect/shop?number=5511999990001").await;
     let before = connect().await;
     assert_eq!((&before["status"], &before["qrCode"]), (&json!("disconnected"), &Value::Null));
-    let qr = json!({ "type": "instance.qr", "data": { "code": "2@abc,def" } });
+    let qr = json!({ "type": "instance.qr", "data": { "code": "2@abc,def", "fetch": "inline" } });
     gateway.post_event("shop", &qr).await;
     gateway
         .post_event(
             "shop",
-            &json!({ "type": "instance.pair_code", "data": { "code": "ABCD-1234" } }),
+            &json!({ "type": "instance.pair_code", "data": { "code": "ABCD-1234", "state": "issued" } }),
         )
         .await;
     let shown = connect().await;
@@ -225,7 +225,7 @@ async fn a_session_is_what_its_events_say() {
     assert!(refused(out, 501).await.contains("does not hold the session"));
     let connected = json!({
         "type": "instance.connected",
-        "data": { "account": { "id": "5511999990000@s.whatsapp.net", "kind": "user", "name": "Shop" } },
+        "data": { "account": { "address": { "id": "5511999990000@s.whatsapp.net", "kind": "user" }, "name": "Shop" } },
     });
     gateway.post_event("shop", &connected).await;
     assert_eq!(connect().await["status"], "connected");
@@ -234,7 +234,8 @@ async fn a_session_is_what_its_events_say() {
     let item = client.read("/api/instance/list").await["instances"][0].clone();
     assert_eq!(item["connection"]["state"], "connected");
     assert_eq!(item["connection"]["numberJid"], "5511999990000@s.whatsapp.net", "{item}");
-    let out = json!({ "type": "instance.logged_out", "data": { "reason": "logged_out" } });
+    assert_eq!(item["profile"]["name"], "Shop");
+    let out = json!({ "type": "instance.logged_out", "data": { "reason": "unlinked" } });
     gateway.post_event("shop", &out).await;
     let out = done(client.delete("/api/instance/logout/shop").await, 200).await;
     assert_eq!(out["message"], "Instance logged out");

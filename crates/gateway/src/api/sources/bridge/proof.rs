@@ -126,7 +126,7 @@ fn is_signed(secret: &str, token: &str, now: Timestamp) -> bool {
     struct Claims {
         exp: i64,
     }
-    fn read<'a, T: serde::de::DeserializeOwned>(part: &'a str) -> Option<T> {
+    fn read<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
     }
     let parts = || {
