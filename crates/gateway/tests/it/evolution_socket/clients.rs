@@ -53,11 +53,12 @@ async fn every_transport_joins_a_namespace_that_never_had_an_event() {
         }
         // What Evolution's clients say to its session is nothing here, and does no harm.
         clients.emit(&name, json!(["sendNode", { "instanceId": "shop" }])).await;
-        say(&gateway, "shop", "after").await;
-        assert_eq!(texts(&mut clients, 1).await, ["after"]);
+        let after = format!("{name} after");
+        say(&gateway, "shop", &after).await;
+        assert_eq!(texts(&mut clients, 1).await, [after]);
         clients.have(&name, "leave").await;
         assert_eq!(clients.until("disconnect").await["reason"], "io client disconnect");
-        say(&gateway, "shop", "to nobody").await;
+        say(&gateway, "shop", &format!("{name} left")).await;
         clients.stay_quiet().await;
     }
     gateway.stop().await;

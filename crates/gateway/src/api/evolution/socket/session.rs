@@ -411,7 +411,7 @@ impl Session {
             Told::Frames(..) => None,
             Told::Ended(1001, reason) => Some(End::Close(1001, reason)),
             Told::Ended(code, reason) => {
-                let Some(left) = self.namespaces.remove(&number) else { return None };
+                let left = self.namespaces.remove(&number)?;
                 if self.out.is_writing() {
                     // Nothing could be written for too long.
                     return Some(End::Close(code, reason));
