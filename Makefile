@@ -7,7 +7,7 @@ IMAGE ?= zapbus:latest
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test postgres lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage soak fuzz fuzz-corpus image
+.PHONY: help run demo build test postgres rabbitmq lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ build: ## Build the binary: target/release/zapbus
 	@test -x target/release/zapbus || echo "The first build compiles everything: about 4 minutes on 2 cores."
 	$(CARGO) build --release --locked --package zapbus --bin zapbus
 
-test: lint postgres ## Lint, then every test (crash rounds in their short form), gateways on both engines
+test: lint postgres rabbitmq ## Lint, then every test (crash rounds in their short form), gateways on both engines
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace && \
 		ZAPBUS_TEST_ENGINE=postgres $(CARGO) nextest run --locked --profile postgres --workspace -E 'binary(it)'; \
@@ -38,6 +38,13 @@ postgres: # PostgreSQL's programs, for its tests: installed when missing, by roo
 			&& echo "Installing PostgreSQL for its tests." \
 			&& apt-get install -y --no-install-recommends postgresql >/dev/null; } \
 		|| echo "PostgreSQL is not here: its tests are skipped."
+
+rabbitmq: # RabbitMQ, for the tests of its destinations: installed when missing, by root; not started
+	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+			&& echo "Installing RabbitMQ for the tests of its destinations." \
+			&& apt-get install -y --no-install-recommends rabbitmq-server >/dev/null; } \
+		|| echo "RabbitMQ is not here: its tests are skipped."
 
 lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check

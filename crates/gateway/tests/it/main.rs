@@ -17,6 +17,7 @@ mod api_statistics;
 mod backups;
 mod binary;
 mod bridges;
+mod brokers;
 mod cluster;
 mod command_deliveries;
 mod command_line;
