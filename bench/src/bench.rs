@@ -32,6 +32,8 @@ pub(crate) struct Bench {
     pub(crate) connections: Option<usize>,
     /// The server that clusters are measured on, unless it is one of our own.
     pub(crate) database_url: Option<String>,
+    /// The broker that destinations are measured on.
+    pub(crate) amqp_uri: Option<String>,
     pub(crate) receiver: Receiver,
     folder: PathBuf,
     runs: u32,
@@ -52,6 +54,7 @@ impl Bench {
             size,
             connections: None,
             database_url: None,
+            amqp_uri: None,
             receiver: Receiver::start()?,
             folder: folder.to_owned(),
             runs: 0,

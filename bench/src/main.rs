@@ -64,6 +64,9 @@ struct Arguments {
     /// started, if it is installed.
     #[arg(long)]
     database_url: Option<String>,
+    /// A RabbitMQ to measure its channel on, without TLS.
+    #[arg(long)]
+    amqp_uri: Option<String>,
     /// Small sizes: shows that everything works, measures nothing.
     #[arg(long, conflicts_with = "long")]
     quick: bool,
@@ -109,6 +112,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut bench = Bench::new(binary, counting, size, &arguments.folder)?;
     bench.connections = arguments.connections;
     bench.database_url = arguments.database_url;
+    bench.amqp_uri = arguments.amqp_uri;
     for scenario in Scenario::ALL {
         if !arguments.only.is_empty() && !arguments.only.contains(&scenario) {
             continue;

@@ -5,6 +5,7 @@ mod fanout;
 mod growth;
 mod outage;
 mod path;
+mod rabbitmq;
 mod start;
 mod steady;
 mod streams;
@@ -30,10 +31,12 @@ pub(crate) enum Scenario {
     Streams,
     /// What PostgreSQL costs beside SQLite, and how much more several nodes get through.
     Cluster,
+    /// What the RabbitMQ channel adds to its client library.
+    Rabbitmq,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Path,
         Self::Steady,
         Self::Outage,
@@ -42,6 +45,7 @@ impl Scenario {
         Self::Fanout,
         Self::Streams,
         Self::Cluster,
+        Self::Rabbitmq,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -54,6 +58,7 @@ impl Scenario {
             Self::Fanout => "fanout",
             Self::Streams => "streams",
             Self::Cluster => "cluster",
+            Self::Rabbitmq => "rabbitmq",
         }
     }
 
@@ -67,6 +72,7 @@ impl Scenario {
             Self::Fanout => fanout::run(bench),
             Self::Streams => streams::run(bench),
             Self::Cluster => cluster::run(bench),
+            Self::Rabbitmq => rabbitmq::run(bench),
         }
     }
 }

@@ -55,6 +55,14 @@ struct Waiting<T> {
     answer: oneshot::Sender<Report>,
 }
 
+/// What is to be done next.
+struct Next<T> {
+    /// They have waited too long.
+    late: Vec<Waiting<T>>,
+    /// One request.
+    batch: Vec<Waiting<T>>,
+}
+
 struct Queue<T> {
     waiting: VecDeque<Waiting<T>>,
     requests: usize,
@@ -107,7 +115,7 @@ impl<P: Peer> Gather<P> {
         // Whoever sends at this moment comes along.
         tokio::task::yield_now().await;
         loop {
-            let Some((late, batch)) = self.take() else { return };
+            let Some(Next { late, batch }) = self.take() else { return };
             for waiting in late {
                 let error = format!(
                     "not sent within {} s: the requests before it take too long",
@@ -130,8 +138,7 @@ impl<P: Peer> Gather<P> {
 
     /// The next request: what waits for the place of the oldest, as far as it fits. And those that
     /// have waited too long. `None`: there is nothing, and one request less.
-    #[expect(clippy::type_complexity, reason = "two lists of one kind")]
-    fn take(&self) -> Option<(Vec<Waiting<P::More>>, Vec<Waiting<P::More>>)> {
+    fn take(&self) -> Option<Next<P::More>> {
         let mut queue = self.queue();
         let now = Instant::now();
         let mut late = Vec::new();
@@ -159,7 +166,7 @@ impl<P: Peer> Gather<P> {
             queue.requests -= 1;
             return None;
         }
-        Some((late, batch))
+        Some(Next { late, batch })
     }
 }
 

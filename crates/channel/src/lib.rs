@@ -146,11 +146,11 @@ pub enum Config {
     /// Posts to a URL.
     Webhook(webhook::Config),
     /// Publishes to an exchange.
-    Rabbitmq(Box<rabbitmq::Config>),
+    Rabbitmq(rabbitmq::Config),
     /// Sends to queues of Amazon SQS.
-    Sqs(Box<sqs::Config>),
+    Sqs(sqs::Config),
     /// Triggers events in an app.
-    Pusher(Box<pusher::Config>),
+    Pusher(pusher::Config),
 }
 
 /// The values of `type`.
@@ -243,9 +243,9 @@ impl Config {
     pub fn masked(&self) -> Self {
         match self {
             Self::Webhook(config) => Self::Webhook(config.masked()),
-            Self::Rabbitmq(config) => Self::Rabbitmq(config.masked().into()),
-            Self::Sqs(config) => Self::Sqs(config.masked().into()),
-            Self::Pusher(config) => Self::Pusher(config.masked().into()),
+            Self::Rabbitmq(config) => Self::Rabbitmq(config.masked()),
+            Self::Sqs(config) => Self::Sqs(config.masked()),
+            Self::Pusher(config) => Self::Pusher(config.masked()),
         }
     }
 
@@ -257,13 +257,11 @@ impl Config {
                 Self::Webhook(config.with_kept_secrets(stored))
             }
             (Self::Rabbitmq(config), Self::Rabbitmq(stored)) => {
-                Self::Rabbitmq(config.with_kept_secrets(stored).into())
+                Self::Rabbitmq(config.with_kept_secrets(stored))
             }
-            (Self::Sqs(config), Self::Sqs(stored)) => {
-                Self::Sqs(config.with_kept_secrets(stored).into())
-            }
+            (Self::Sqs(config), Self::Sqs(stored)) => Self::Sqs(config.with_kept_secrets(stored)),
             (Self::Pusher(config), Self::Pusher(stored)) => {
-                Self::Pusher(config.with_kept_secrets(stored).into())
+                Self::Pusher(config.with_kept_secrets(stored))
             }
             // What another channel was told in confidence is nothing for this one.
             (config, _) => config,
@@ -436,7 +434,7 @@ pub struct OpenError {
 #[derive(Debug)]
 pub enum Channel {
     /// Posts to a URL.
-    Webhook(webhook::Webhook),
+    Webhook(Box<webhook::Webhook>),
     /// Publishes to an exchange.
     Rabbitmq(Box<rabbitmq::Rabbitmq>),
     /// Sends to queues of Amazon SQS.
@@ -445,7 +443,7 @@ pub enum Channel {
     Pusher(pusher::Pusher),
     /// Leads into a simulated world.
     #[cfg(feature = "simulation")]
-    Simulated(simulation::Simulated),
+    Simulated(Box<simulation::Simulated>),
 }
 
 impl Channel {
@@ -459,10 +457,12 @@ impl Channel {
         #[cfg(feature = "simulation")]
         if let Some(world) = opening.world.clone() {
             let (config, timeout) = (config.clone(), opening.timeout);
-            return Ok(Self::Simulated(simulation::Simulated { config, world, timeout }));
+            let simulated = simulation::Simulated { config, world, timeout };
+            return Ok(Self::Simulated(Box::new(simulated)));
         }
         match config {
-            Config::Webhook(config) => webhook::Webhook::open(config, opening).map(Self::Webhook),
+            Config::Webhook(config) => webhook::Webhook::open(config, opening)
+                .map(|webhook| Self::Webhook(Box::new(webhook))),
             Config::Rabbitmq(config) => rabbitmq::Rabbitmq::open(config, opening)
                 .map(|rabbitmq| Self::Rabbitmq(Box::new(rabbitmq))),
             Config::Sqs(config) => sqs::Sqs::open(config, opening).map(Self::Sqs),

@@ -119,7 +119,7 @@ impl Rabbitmq {
         let publishing = self.publish(message, &mut wired, &mut started);
         let result = match tokio::time::timeout(self.timeout, publishing).await {
             Ok(result) => result,
-            Err(_) => Err(self.timed_out(wired.as_deref()).await),
+            Err(_) => Err(self.timed_out(wired.as_deref())),
         };
         let latency = started.elapsed();
         let Err(failure) = result else {
@@ -194,7 +194,7 @@ impl Rabbitmq {
     }
 
     /// What a time-out means; the connection may be dead without anybody having said so.
-    async fn timed_out(&self, wired: Option<&Wired>) -> Failure {
+    fn timed_out(&self, wired: Option<&Wired>) -> Failure {
         let seconds = self.timeout.as_secs_f64();
         let Some(wired) = wired else {
             return LinkError::late(seconds).into();
@@ -202,7 +202,7 @@ impl Rabbitmq {
         if wired.open.is_blocked() {
             return Failure::Blocked;
         }
-        self.link.retire(&wired.open).await;
+        self.link.retire(&wired.open);
         LinkError::unconfirmed(seconds).into()
     }
 

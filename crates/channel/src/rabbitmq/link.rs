@@ -167,11 +167,13 @@ impl Link {
         }
     }
 
-    /// Makes sure that nobody else begins to use a connection that does not answer.
-    pub(super) async fn retire(&self, open: &Arc<Open>) {
+    /// Makes sure that nobody else begins to use a connection that does not answer. Waits for
+    /// nobody: who connects at this moment finds out by itself.
+    pub(super) fn retire(&self, open: &Arc<Open>) {
         open.retired.store(true, Ordering::Relaxed);
-        let mut current = self.current.lock().await;
-        if current.open.as_ref().is_some_and(|current| Arc::ptr_eq(current, open)) {
+        if let Ok(mut current) = self.current.try_lock()
+            && current.open.as_ref().is_some_and(|current| Arc::ptr_eq(current, open))
+        {
             current.open = None;
         }
     }
@@ -221,7 +223,7 @@ async fn keep(link: Arc<Link>, open: Weak<Open>) {
         let Some(open) = open.upgrade() else { return };
         // The link's own and this one.
         if !open.is_usable(&link) || Arc::strong_count(&open) <= 2 {
-            link.retire(&open).await;
+            link.retire(&open);
             return;
         }
     }

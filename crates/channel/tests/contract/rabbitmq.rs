@@ -2,8 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rustls::ServerConfig;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
 use zapbus_channel::{
     Channel, Config, Opening, Outcome, Report, Scope, Warrant,
     egress::{Allow, Guard},
@@ -11,6 +16,7 @@ use zapbus_channel::{
 
 use crate::{
     broker::{Broker, Reply},
+    receiver::Authority,
     rig::{Behaviour, Rig, assert_destination, message, send},
 };
 
@@ -343,4 +349,47 @@ async fn what_amqp_cannot_carry_is_refused() {
     assert!(error(&report).contains("routing key"), "{report:?}");
     assert!(broker.published().is_empty());
     assert_eq!(broker.connections(), 0);
+}
+
+/// Takes TLS off and passes on what is below it, until the tasks are dropped.
+async fn tls_in_front(broker: &Broker, config: ServerConfig) -> (u16, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (acceptor, broker) = (TlsAcceptor::from(Arc::new(config)), broker.address);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut below = TcpStream::connect(broker).await.unwrap();
+                tokio::io::copy_bidirectional(&mut stream, &mut below).await.ok();
+            });
+        }
+    });
+    (port, tasks)
+}
+
+#[tokio::test]
+async fn tls_trusts_only_whom_it_should() {
+    let broker = Broker::start().await;
+    let authority = Authority::new();
+    let server = authority.server("127.0.0.1", &[], true);
+    let (port, _tasks) = tls_in_front(&broker, server).await;
+    let uri = broker.uri().replace("amqp:", "amqps:");
+    let uri = uri.replace(&broker.address.port().to_string(), &port.to_string());
+    let (cert_pem, key_pem) = authority.issue("client.example");
+    let certificate = json!({"cert_pem": cert_pem, "key_pem": key_pem});
+    let more = json!({"uri": uri, "ca_pem": authority.pem, "client_certificate": certificate});
+    let report = send(&open(&broker, more), "evt_1").await;
+    assert_eq!(report.outcome, Outcome::Accepted, "{report:?}");
+    for more in [
+        json!({"uri": uri, "ca_pem": authority.pem}),
+        json!({"uri": uri, "ca_pem": Authority::new().pem, "client_certificate": certificate}),
+    ] {
+        assert_destination(&send(&open(&broker, more), "evt_2").await);
+    }
+    assert_eq!(broker.published().len(), 1);
 }

@@ -78,13 +78,16 @@ async fn a_wrong_key_makes_the_lane_probe_and_nothing_dies() {
         "type": "pusher", "app_id": "1234", "key": "wrong", "secret": "hunter2", "host": "127.0.0.1",
         "port": port, "tls": false,
     });
-    create(&gateway, &channel, &json!({ "label": "screens" })).await;
+    let made = create(&gateway, &channel, &json!({ "label": "screens" })).await;
+    let destination = format!("/v1/destinations/{}", made["id"].as_str().unwrap());
     post(&gateway, 0, 50).await;
-    eventually("it says why", async || {
-        let found = gateway.read("/v1/instances/shop/destinations").await;
-        found.to_string().contains("check `key` and `secret`").then_some(())
+    let status = eventually("it is probed", async || {
+        let shown = gateway.read(&destination).await;
+        (shown["status"]["health"] == "probing").then(|| shown["status"].clone())
     })
     .await;
+    let reason = status["last_error"].as_str().unwrap();
+    assert!(reason.contains("check `key` and `secret`"), "{reason}");
     let dead = gateway.read("/v1/deliveries?status=dead").await;
     assert_eq!(dead["data"], json!([]));
     gateway.stop().await;
