@@ -224,6 +224,8 @@ mod tests {
             tasks.push(tokio::spawn(async move { gather.send(item).await }));
             tokio::task::yield_now().await;
         }
+        // Now that all of them wait, the first is answered.
+        gather.peer.turns.add_permits(100);
         let mut said = Vec::new();
         for task in tasks {
             said.push(task.await.unwrap().error.unwrap());
@@ -234,7 +236,6 @@ mod tests {
     #[tokio::test]
     async fn what_is_sent_meanwhile_goes_together() {
         let gather = gather(3, 100);
-        gather.peer.turns.add_permits(100);
         let items = vec![
             item("a1", "a", 1),
             item("a2", "a", 60),

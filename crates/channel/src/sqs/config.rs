@@ -347,8 +347,16 @@ mod tests {
             "fifo": false, "prefix": "p", "timeout_s": 0, "ca_pem": "no",
         }));
         let paths: Vec<String> = config.faults(&guard).into_iter().map(|it| it.path).collect();
-        let expected =
-            ["region", "endpoint", "secret_access_key", "fifo", "prefix", "timeout_s", "ca_pem"];
+        let expected = [
+            "region",
+            "endpoint",
+            "secret_access_key",
+            "fifo",
+            "prefix",
+            "timeout_s",
+            "ca_pem",
+            "endpoint",
+        ];
         assert_eq!(paths, expected);
         for (more, path) in [
             (json!({"secret_access_key": null}), "secret_access_key"),

@@ -4,6 +4,7 @@ of JSON, in the order of arrival."""
 import json
 import os
 import sys
+import time
 
 import boto3
 
@@ -14,7 +15,17 @@ sqs = boto3.client(
     aws_access_key_id="AKIAEXAMPLE",
     aws_secret_access_key="secret",
 )
-url = sqs.get_queue_url(QueueName=os.environ["QUEUE"])["QueueUrl"]
+
+# It is created with the first event.
+deadline = time.monotonic() + 30
+while True:
+    try:
+        url = sqs.get_queue_url(QueueName=os.environ["QUEUE"])["QueueUrl"]
+        break
+    except sqs.exceptions.QueueDoesNotExist:
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.2)
 count = int(os.environ["COUNT"])
 seen = set()
 empty = 0
