@@ -1,19 +1,23 @@
 //! Publishes to RabbitMQ, with confirms.
 //!
-//! All destinations of one URI share one connection ([`link`]); each has an AMQP channel of its own,
-//! so that the broker's closing of a channel for one destination's mistake is nobody else's. What is
-//! sent at the same time is on the wire at the same time, and each message waits for its own confirm.
+//! All destinations of one URI share one connection ([`link`]). Each message has an AMQP channel to
+//! itself until it is confirmed: a broker says what it returns without saying to which confirm that
+//! belongs, and its closing of a channel for one message's mistake is no other's. What is sent at the
+//! same time is on the wire at the same time.
 
 mod address;
 mod config;
 mod kit;
 mod link;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use lapin::{
-    BasicProperties, Channel as Line, Confirmation,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    BasicProperties, Confirmation,
+    options::BasicPublishOptions,
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::Instant;
@@ -36,15 +40,8 @@ pub struct Rabbitmq {
     mandatory: bool,
     persistent: bool,
     timeout: Duration,
-    /// This destination's AMQP channel, as long as it works.
-    line: tokio::sync::Mutex<Option<Arc<Wired>>>,
-}
-
-/// An AMQP channel with the connection that it lives on.
-#[derive(Debug)]
-struct Wired {
-    open: Arc<Open>,
-    line: Line,
+    /// The connection that was used last: as long as the destination is at work it stays open.
+    open: Mutex<Option<Arc<Open>>>,
 }
 
 /// Why a message was not confirmed.
@@ -100,7 +97,7 @@ impl Rabbitmq {
             mandatory: config.mandatory,
             persistent: !config.transient,
             timeout: config.timeout().unwrap_or(opening.timeout),
-            line: tokio::sync::Mutex::new(None),
+            open: Mutex::new(None),
         })
     }
 
@@ -115,11 +112,11 @@ impl Rabbitmq {
 
     async fn send_one(&self, message: &Message) -> Report {
         let mut started = Instant::now();
-        let mut wired = None;
-        let publishing = self.publish(message, &mut wired, &mut started);
+        let mut used = None;
+        let publishing = self.publish(message, &mut used, &mut started);
         let result = match tokio::time::timeout(self.timeout, publishing).await {
             Ok(result) => result,
-            Err(_) => Err(self.timed_out(wired.as_deref())),
+            Err(_) => Err(self.timed_out(used.as_ref(), started)),
         };
         let latency = started.elapsed();
         let Err(failure) = result else {
@@ -131,22 +128,24 @@ impl Rabbitmq {
     async fn publish(
         &self,
         message: &Message,
-        used: &mut Option<Arc<Wired>>,
+        used: &mut Option<Arc<Open>>,
         started: &mut Instant,
     ) -> Result<(), Failure> {
         let place = self.names.place(message).map_err(Failure::Unfit)?;
-        let wired = used.insert(self.line().await?);
-        if wired.open.is_blocked() {
+        let open = used.insert(self.link.open().await?);
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(open));
+        if open.is_blocked() {
             return Err(Failure::Blocked);
         }
-        wired.open.declare(&self.topology, &place).await?;
+        open.declare(&self.topology, &place).await?;
+        let (line, _place) = open.line().await?;
         if !message.may_go() {
+            open.give_back(line);
             return Err(Failure::Withheld);
         }
         *started = Instant::now();
         let options = BasicPublishOptions { mandatory: self.mandatory, immediate: false };
-        let confirm = wired
-            .line
+        let confirm = line
             .basic_publish(
                 place.exchange.as_str().into(),
                 place.routing_key.as_str().into(),
@@ -159,50 +158,39 @@ impl Rabbitmq {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),
         };
+        if confirmation.is_ok() {
+            open.confirmed();
+            open.give_back(line);
+        }
         match confirmation {
             Ok(Confirmation::Ack(None)) => Ok(()),
             Ok(Confirmation::Ack(Some(_))) => {
                 // Somebody may have deleted the queue: next time it is declared again.
-                wired.open.forget(&place);
+                open.forget(&place);
                 let Place { exchange, routing_key, .. } = place;
                 Err(Failure::Unroutable { exchange, routing_key })
             }
             Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => Err(Failure::Nack),
             Err(error) => {
-                wired.open.forget(&place);
+                open.forget(&place);
                 Err(refusal(error, message.body.len()))
             }
         }
     }
 
-    /// This destination's AMQP channel: the one there is, or a new one.
-    async fn line(&self) -> Result<Arc<Wired>, LinkError> {
-        let mut line = self.line.lock().await;
-        if let Some(wired) = &*line
-            && wired.open.is_usable(&self.link)
-            && wired.line.status().connected()
-        {
-            return Ok(Arc::clone(wired));
-        }
-        *line = None;
-        let open = self.link.open().await?;
-        let channel = open.channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(LinkError::lost)?;
-        let wired = Arc::new(Wired { open, line: channel });
-        *line = Some(Arc::clone(&wired));
-        Ok(wired)
-    }
-
-    /// What a time-out means; the connection may be dead without anybody having said so.
-    fn timed_out(&self, wired: Option<&Wired>) -> Failure {
+    /// What a time-out means. A connection on which nothing was confirmed since may be dead without
+    /// anybody having said so; where others were, it is this message's queue that does not answer.
+    fn timed_out(&self, used: Option<&Arc<Open>>, started: Instant) -> Failure {
         let seconds = self.timeout.as_secs_f64();
-        let Some(wired) = wired else {
+        let Some(open) = used else {
             return LinkError::late(seconds).into();
         };
-        if wired.open.is_blocked() {
+        if open.is_blocked() {
             return Failure::Blocked;
         }
-        self.link.retire(&wired.open);
+        if !open.has_confirmed_since(started) {
+            self.link.retire(open);
+        }
         LinkError::unconfirmed(seconds).into()
     }
 

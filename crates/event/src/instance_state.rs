@@ -112,7 +112,7 @@ impl InstanceState {
             | Kind::InstancePairCode
             | Kind::InstancePaired
             | Kind::InstanceLifecycle
-            | Kind::AccountUpdated => true,
+            | Kind::AccountUpdated => !history,
             // A number that never announces itself (Cloud API) is connected once it talks.
             Kind::MessageReceived | Kind::MessageSent | Kind::MessageStatus => {
                 self.connection == Connection::Unknown && !history

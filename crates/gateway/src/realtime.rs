@@ -323,7 +323,7 @@ impl Realtime {
     }
 
     /// Whether a token is still valid, and its instance there. In doubt it is.
-    async fn still_welcome(&self, standing: &Standing) -> bool {
+    pub(crate) async fn still_welcome(&self, standing: &Standing) -> bool {
         if let Some(hash) = standing.token
             && let Ok(None) = self.inner.directory.holder(hash, self.now()).await
         {

@@ -32,6 +32,18 @@ pub(crate) enum RenderFailure {
     Store(#[from] StoreError),
 }
 
+impl RenderFailure {
+    /// Trying again would not help.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Dialect(_) => true,
+            Self::Store(error) => {
+                matches!(error, StoreError::EventExpired | StoreError::Corrupt { .. })
+            }
+        }
+    }
+}
+
 /// For whom an event is rendered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {

@@ -12,11 +12,16 @@ use std::{
 
 use lapin::{
     Channel as Line, Connection, ConnectionProperties, ErrorKind, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use super::{
     address::Address,
@@ -32,6 +37,12 @@ use crate::{
 /// How long a connection that no destination uses is kept: one that gets an event now and then shall
 /// not log in each time.
 const IDLE: Duration = Duration::from_secs(60);
+/// AMQP channels of a connection at a time; RabbitMQ allows 2,047.
+const LINES: usize = 1_024;
+/// Of what the broker allows, what is left for declaring.
+const DECLARING: u16 = 8;
+/// The largest frame where the URI says nothing: what does not fit is sent in several.
+const FRAME_MAX: u32 = 32 * 1_024;
 /// Names that a connection remembers to have declared.
 const DECLARED: usize = 65_536;
 
@@ -198,7 +209,8 @@ impl Link {
             vhost: address.vhost(),
             query: AMQPQueryString {
                 heartbeat: Some(address.heartbeat),
-                frame_max: address.frame_max,
+                // Both sides hold buffers of many times this, so that the broker does not choose.
+                frame_max: Some(address.frame_max.unwrap_or(FRAME_MAX)),
                 ..AMQPQueryString::default()
             },
         };
@@ -206,7 +218,14 @@ impl Link {
         let connection = kit::connect(uri, properties, wire).await.map_err(|error| {
             LinkError(format!("the broker does not let us in: {}", words(&error)).into())
         })?;
+        let lines = match connection.configuration().channel_max() {
+            0 => LINES,
+            most => LINES.min(usize::from(most.saturating_sub(DECLARING).max(1))),
+        };
         Ok(Open {
+            idle: Mutex::new(Vec::new()),
+            places: Semaphore::new(lines),
+            confirmed_at: Mutex::new(None),
             connection,
             generation,
             retired: AtomicBool::new(false),
@@ -239,6 +258,12 @@ pub(super) struct Open {
     declared: tokio::sync::Mutex<HashSet<Place>>,
     /// What may have been deleted since.
     forgotten: Mutex<Vec<Place>>,
+    /// AMQP channels that wait for the next message.
+    idle: Mutex<Vec<Line>>,
+    /// Bounds how many there are.
+    places: Semaphore,
+    /// When the broker has confirmed something last.
+    confirmed_at: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Open {
@@ -259,8 +284,38 @@ impl Open {
         self.connection.status().blocked()
     }
 
+    /// An AMQP channel with confirms, for one message at a time. It is closed when it is dropped.
+    pub(super) async fn line(&self) -> Result<(Line, SemaphorePermit<'_>), LinkError> {
+        let place = self.places.acquire().await.map_err(|_| LinkError("it is closed".into()))?;
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        while let Some(line) = idle() {
+            if line.status().connected() {
+                return Ok((line, place));
+            }
+        }
+        let line = self.channel().await?;
+        line.confirm_select(ConfirmSelectOptions::default()).await.map_err(LinkError::lost)?;
+        Ok((line, place))
+    }
+
+    /// Nothing is on its way on this channel.
+    pub(super) fn give_back(&self, line: Line) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// The broker has answered for a message.
+    pub(super) fn confirmed(&self) {
+        let now = Some(Instant::now());
+        *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    pub(super) fn has_confirmed_since(&self, then: Instant) -> bool {
+        let at = *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| at >= then)
+    }
+
     /// A new AMQP channel.
-    pub(super) async fn channel(&self) -> Result<Line, LinkError> {
+    async fn channel(&self) -> Result<Line, LinkError> {
         self.connection.create_channel().await.map_err(|error| match error.kind() {
             ErrorKind::ChannelsLimitReached => LinkError(
                 "the connection has as many channels as the broker allows (channel_max): too many \

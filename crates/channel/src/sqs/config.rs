@@ -177,6 +177,8 @@ impl Config {
         if let Some(endpoint) = &self.endpoint
             && (!matches!(endpoint.scheme(), "http" | "https")
                 || !endpoint.username().is_empty()
+                || endpoint.password().is_some()
+                || endpoint.fragment().is_some()
                 || endpoint.query().is_some())
         {
             faults.push(Fault::new("endpoint", "expected a URL such as http://localhost:4566"));

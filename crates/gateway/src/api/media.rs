@@ -159,11 +159,16 @@ fn describe(headers: &mut HeaderMap, kept: &Kept) {
     let is_active = ["html", "xml", "svg", "script", "wasm", "shockwave", "multipart"]
         .iter()
         .any(|word| family.contains(word));
-    let kind =
-        HeaderValue::from_str(&kept.mime).ok().filter(|_| !is_active && family.contains('/'));
+    // A comma would begin another type, and browsers go by the last.
+    let is_plain =
+        |letter: char| letter.is_ascii_alphanumeric() || "!#$&^_.+-/;= ".contains(letter);
+    let is_one = kept.mime.chars().all(is_plain);
+    let kind = HeaderValue::from_str(&kept.mime)
+        .ok()
+        .filter(|_| is_one && !is_active && family.contains('/'));
     let kind = kind.unwrap_or(HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_TYPE, kind);
-    let disposition = disposition(is_shown && !is_active, kept.file_name.as_deref());
+    let disposition = disposition(is_shown && is_one && !is_active, kept.file_name.as_deref());
     headers.insert(header::CONTENT_DISPOSITION, disposition);
     for (name, value) in [
         (header::ACCEPT_RANGES, "bytes"),

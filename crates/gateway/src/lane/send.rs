@@ -22,12 +22,7 @@ use super::{
     Shared,
     track::{Task, key_of},
 };
-use crate::{
-    rendering::{RenderFailure, Wanted},
-    spec::Spec,
-    telemetry::Meter,
-    traces::Attempt,
-};
+use crate::{rendering::Wanted, spec::Spec, telemetry::Meter, traces::Attempt};
 
 /// How long to wait before an event is read again that could not be rendered for want of the store.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -132,11 +127,11 @@ impl Outlet {
         let (parts, identity) = loop {
             match self.shared.rendering.parts_of(event, &wanted).await {
                 Ok(rendered) => break rendered,
-                Err(RenderFailure::Dialect(error)) => {
-                    return Tried::RenderFailed(error.to_string());
+                Err(failure) if failure.is_final() => {
+                    return Tried::RenderFailed(failure.to_string());
                 }
                 // The window stays taken: a store that cannot be read stops the lane by itself.
-                Err(RenderFailure::Store(_)) => tokio::time::sleep(STORE_PAUSE).await,
+                Err(_) => tokio::time::sleep(STORE_PAUSE).await,
             }
         };
         let mut last = None;

@@ -329,10 +329,11 @@ impl<P: Protocol> Connection<P> {
                 self.protocol.look().await;
                 self.protocol.event(event, &parts, frames);
             }
-            Err(RenderFailure::Store(error)) if !is_final(&error) => return Err(error),
-            Err(error) => {
+            Err(error) if error.is_final() => {
                 tracing::warn!(event = "realtime.render_failed", of = %event.id, %error, "an event cannot be written in the dialect of a subscription, and was left out");
             }
+            Err(RenderFailure::Store(error)) => return Err(error),
+            Err(RenderFailure::Dialect(_)) => {}
         }
         Ok(())
     }
@@ -436,11 +437,6 @@ impl<P: Protocol> Connection<P> {
         self.figures.moved(unacked - self.state.unacked, self.state.behind, behind);
         (self.state.unacked, self.state.behind) = (unacked, behind);
     }
-}
-
-/// Trying again would not help.
-fn is_final(error: &StoreError) -> bool {
-    matches!(error, StoreError::EventExpired | StoreError::Corrupt { .. })
 }
 
 fn size(frames: &[Bytes]) -> usize {

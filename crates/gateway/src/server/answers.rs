@@ -74,7 +74,9 @@ impl Answers {
 }
 
 fn is_public(route: &str) -> bool {
-    ["/docs", "/openapi.json", "/metrics", "/ui"].iter().any(|public| route.starts_with(public))
+    ["/docs", "/openapi.json", "/metrics", "/ui", "/media"]
+        .iter()
+        .any(|public| route.starts_with(public))
 }
 
 /// An answer on its way.

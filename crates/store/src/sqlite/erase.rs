@@ -141,8 +141,10 @@ async fn targets(
             Ok(("chat", Some(account), vec![(*instance, which)]))
         }
         Erase::Person { account, address } => {
-            let instances: Vec<InstanceId> =
+            let mut instances: Vec<InstanceId> =
                 engine.shared.directory().of_account(*account).collect();
+            // In the order of any other such request.
+            instances.sort_unstable();
             let mut found = Vec::with_capacity(instances.len());
             for instance in instances {
                 found.push((instance, naming(engine, instance, address).await?));

@@ -54,9 +54,11 @@ names! {
     ];
     MessagesSet = "messages.set", "MESSAGES_SET", ["history.sync"];
     MessagesUpsert = "messages.upsert", "MESSAGES_UPSERT", [
-        "message.received", "message.sent:device", "message.sent:unknown", "message.reaction"
+        "message.received", "message.sent:device", "message.sent:unknown", "message.reaction",
+        // Upstream's own bodies keep their name, whatever they are to us.
+        "message.vote", "message.edited", "message.deleted"
     ];
-    MessagesEdited = "messages.edited", "MESSAGES_EDITED", ["message.edited"];
+    MessagesEdited = "messages.edited", "MESSAGES_EDITED", ["message.edited", "message.deleted"];
     MessagesUpdate = "messages.update", "MESSAGES_UPDATE", ["message.status", "message.vote"];
     MessagesDelete = "messages.delete", "MESSAGES_DELETE", ["message.deleted"];
     SendMessage = "send.message", "SEND_MESSAGE", ["message.sent:api"];

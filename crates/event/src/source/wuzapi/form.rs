@@ -96,14 +96,17 @@ fn boundary(content_type: &str) -> Option<Vec<u8>> {
 }
 
 /// What a multipart body is signed over: the JSON of its fields without files, as Go writes it.
-/// `None` for a body of another kind.
+/// `None` for a body of another kind, and for one that has a field twice: the signature covers one of
+/// them, and nobody could say which.
 pub(in crate::source) fn signed(body: &[u8], content_type: Option<&str>) -> Option<Vec<u8>> {
     let parts = parts(body, &multipart(content_type)??)?;
-    let fields: BTreeMap<String, String> = parts
-        .into_iter()
-        .filter(|part| !part.is_file())
-        .map(|part| (part.name, String::from_utf8_lossy(part.content).into_owned()))
-        .collect();
+    let mut fields = BTreeMap::new();
+    for part in parts.into_iter().filter(|part| !part.is_file()) {
+        let content = String::from_utf8_lossy(part.content).into_owned();
+        if fields.insert(part.name, content).is_some() {
+            return None;
+        }
+    }
     // Text and a map of texts always have a form.
     let json = serde_json::to_string(&fields).unwrap_or_default();
     Some(as_go(&json).into_bytes())

@@ -15,7 +15,9 @@ use crate::{api::body::MAX_BODY, app::App};
 /// was read is closed, and clients that keep connections fail with their next request.
 pub(super) async fn surround(State(app): State<App>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let response = match app.bodies.read(Request::new(body), MAX_BODY, "The body").await {
+    // The key is looked at with the route.
+    let body = Request::new(body);
+    let response = match app.bodies.read_of_stranger(body, MAX_BODY, "The body").await {
         Ok(read) => {
             // Its room is taken until it has been answered.
             let _room = read.room;

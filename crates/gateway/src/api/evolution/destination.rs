@@ -112,7 +112,10 @@ where
         if common.enabled {
             spec.evolution.names = common.names;
             stored.filter = names::filter(common.names);
-            stored.activity = Activity::Active;
+            // What somebody else has stopped stays so: clients set their webhook at each start.
+            if is_off(&stored) || matches!(stored.activity, Activity::Disabled { .. }) {
+                stored.activity = Activity::Active;
+            }
         } else if !is_off(&stored) {
             stored.activity = off(app);
         }

@@ -27,7 +27,12 @@ pub(super) async fn surround(
     if let Some(allowance) = allowance {
         parts.extensions.insert(allowance);
     }
-    let mut response = match app.bodies.read(Request::new(body), MAX_BODY, "The body").await {
+    let body = Request::new(body);
+    let read = match key {
+        Some(_) => app.bodies.read(body, MAX_BODY, "The body").await,
+        None => app.bodies.read_of_stranger(body, MAX_BODY, "The body").await,
+    };
+    let mut response = match read {
         Ok(read) => {
             // Its room is taken until it has been answered.
             let _room = read.room;

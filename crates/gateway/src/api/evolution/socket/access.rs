@@ -174,9 +174,11 @@ impl Visitor {
             None if headers.contains_key(header::AUTHORIZATION) => Some(bearer(headers)?),
             None => None,
         };
+        // What stands in the URL beside a header means nothing, now and later.
+        let in_url = visitor.wishes.key.take();
         visitor.caller = match given.filter(|key| !key.is_empty()) {
             Some(key) => Some(holder_of(app, key, headers).await?),
-            None => match visitor.wishes.key.take() {
+            None => match in_url {
                 Some(key) => Some(visitor.holder_in_url(app, &key, headers).await?),
                 None => None,
             },

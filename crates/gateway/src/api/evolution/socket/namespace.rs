@@ -55,6 +55,10 @@ pub(super) async fn join(
 ) -> Result<Joined, Refused> {
     let wishes = visitor.wishes.with(auth);
     let access = visitor.access(app, &wishes).await?;
+    // The key may have been revoked since the session began.
+    if !app.realtime.still_welcome(&access.caller.standing(None)).await {
+        return Err(Refused::WrongKey);
+    }
     let subject = match name.strip_prefix('/').unwrap_or(name) {
         "" => match whole(app, &access).await? {
             Some(subject) => subject,
@@ -232,6 +236,9 @@ impl Protocol for Frames {
     fn event(&mut self, event: &Arc<Event>, parts: &[Part], frames: &mut Vec<Bytes>) {
         let wanted = parts.iter().filter(|part| self.wanted.wants(&part.name));
         let wanted: Vec<&Part> = wanted.collect();
+        if wanted.is_empty() {
+            return;
+        }
         let mut numbers = self.ack.as_mut().map(|ack| ack.give(event.id, wanted.len()));
         let id = self.ids.then(|| event.id.to_string());
         for (place, part) in wanted.iter().enumerate() {

@@ -203,7 +203,7 @@ impl Session {
                     None
                 }
                 Woken::Talked(Talked::Alive) => {
-                    self.pinged_at = None;
+                    self.alive();
                     None
                 }
                 Woken::Talked(Talked::Packet(text)) => Box::pin(self.hear(&text)).await,
@@ -238,6 +238,12 @@ impl Session {
         }
     }
 
+    /// The client has shown that it lives.
+    fn alive(&mut self) {
+        self.pinged_at = None;
+        self.out.heard();
+    }
+
     /// What was being written is written.
     fn written(&mut self) {
         self.answers = 0;
@@ -249,7 +255,7 @@ impl Session {
     async fn obey(&mut self, command: Command) -> Option<End> {
         match command {
             Command::Post(body) => {
-                self.pinged_at = None;
+                self.alive();
                 for text in body.split(packet::SEPARATOR) {
                     if let Some(end) = self.hear(text).await {
                         return Some(end);
@@ -316,7 +322,7 @@ impl Session {
 
     /// Reads a packet.
     async fn hear(&mut self, text: &str) -> Option<End> {
-        self.pinged_at = None;
+        self.alive();
         match packet::read(text) {
             Ok(Packet::Close) => Some(End::Gone),
             Ok(Packet::Message(message)) => self.heard(message).await,

@@ -42,6 +42,7 @@ impl Proof {
         now: Timestamp,
     ) -> Result<(Self, Option<String>), ApiError> {
         let product = bridge.product;
+        let is_evolution = product == Product::Evolution;
         let headers = request.headers();
         let header = match product {
             Product::Evolution => None,
@@ -55,21 +56,27 @@ impl Proof {
         let mut shown = false;
         if let Some(token) = bearer(headers) {
             shown = true;
-            let signed = product == Product::Evolution && is_signed(&bridge.secret, token, now);
+            let signed = is_evolution && is_signed(&bridge.secret, token, now);
             if signed || same(&bridge.secret, token) {
+                return Ok((Self::Shown, None));
+            }
+        }
+        if is_evolution && let Some(key) = headers.get("apikey") {
+            shown = true;
+            if key.to_str().is_ok_and(|key| same(&bridge.secret, key)) {
                 return Ok((Self::Shown, None));
             }
         }
         let query = request.uri().query().unwrap_or_default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            if name != "secret" {
+            if name != "secret" && !(is_evolution && name == "key") {
                 continue;
             }
             shown = true;
             if same(&bridge.secret, &value) {
                 return Ok((Self::Shown, None));
             }
-            if product == Product::Evolution
+            if is_evolution
                 && let Some((secret, event)) = value.rsplit_once('/')
                 && same(&bridge.secret, secret)
             {
@@ -90,8 +97,8 @@ pub(super) fn refusal(product: Product, reason: &'static str) -> ApiError {
     let expected = match product {
         Product::Evolution => {
             "In Evolution's webhook, set the header `Authorization` to `Bearer <secret>` (or the \
-             header `jwt_key` to the secret), or append `?secret=<secret>` to the URL, with the \
-             secret of this source."
+             header `jwt_key` to the secret, or `apikey` to it), or append `?secret=<secret>` to the \
+             URL, with the secret of this source."
         }
         Product::Wuzapi => {
             "Configure the secret of this source as wuzapi's HMAC key, which makes it send \

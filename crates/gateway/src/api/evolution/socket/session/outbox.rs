@@ -84,6 +84,13 @@ impl Outbox {
         std::mem::take(&mut self.ping) == Ping::Written
     }
 
+    /// The client lives: a ping that is written by now needs no answer any more.
+    pub(super) fn heard(&mut self) {
+        if self.ping == Ping::Written {
+            self.ping = Ping::None;
+        }
+    }
+
     /// What has not been written, at the end.
     pub(super) fn take(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.frames)
