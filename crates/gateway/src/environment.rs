@@ -27,6 +27,11 @@ const WEBHOOK: &str = "env/webhook";
 /// Why one stands still that was asked for once.
 const GONE: &str = "the environment does not name it any more";
 
+/// The environment names it no more.
+pub(crate) fn has_gone(destination: &Destination) -> bool {
+    matches!(&destination.activity, Activity::Paused { reason, .. } if reason == GONE)
+}
+
 /// Who changes them, in the audit log.
 const ACTOR: &str = "environment";
 

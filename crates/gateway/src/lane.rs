@@ -82,6 +82,8 @@ pub struct Evolution {
     pub retry: Retry,
     /// Bodies show the instance's token.
     pub show_key: bool,
+    /// What bodies that name the server call it.
+    pub server_name: String,
 }
 
 /// What lanes are built from.
@@ -197,6 +199,7 @@ impl Lanes {
                 store.clone(),
                 clock.clone(),
                 &server_url,
+                &evolution.server_name,
                 evolution.show_key,
                 links,
             )),

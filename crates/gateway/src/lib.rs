@@ -253,6 +253,7 @@ impl Running {
             evolution: lane::Evolution {
                 retry: config.evolution.webhook.retry(),
                 show_key: config.evolution.expose_api_key == Some(true),
+                server_name: config.evolution.server_name.clone(),
             },
             clock: clock.clone(),
             wall: hooks.clock,

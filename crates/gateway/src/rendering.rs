@@ -73,6 +73,8 @@ pub(crate) struct Rendering {
     clock: Clock,
     /// Where this server is reached.
     server_url: Box<str>,
+    /// What Evolution's bodies call it.
+    server_name: Box<str>,
     links: Arc<Links>,
     parts: Mutex<LruCache<Key, Arc<[Part]>>>,
     identities: Mutex<LruCache<InstanceId, Arc<Identity>>>,
@@ -117,6 +119,7 @@ impl Rendering {
         store: Store,
         clock: Clock,
         server_url: &str,
+        server_name: &str,
         show_key: bool,
         links: Arc<Links>,
     ) -> Self {
@@ -124,6 +127,7 @@ impl Rendering {
             store,
             clock,
             server_url: server_url.trim_end_matches('/').into(),
+            server_name: server_name.into(),
             links,
             parts: Mutex::new(LruCache::new(RENDERINGS)),
             identities: Mutex::new(LruCache::new(INSTANCES)),
@@ -142,6 +146,9 @@ impl Rendering {
     ) -> Result<Arc<[Part]>, RenderFailure> {
         let mut wanted = *wanted;
         wanted.options.evolution.show_key |= self.show_key;
+        if let Form::Sqs { server } = &mut wanted.form {
+            *server = &self.server_name;
+        }
         let key = wanted.key(event);
         if let Some(key) = &key
             && let Some(parts) = lock(&self.parts).get(key)

@@ -176,11 +176,8 @@ impl Outlet {
     }
 }
 
-/// What Evolution API calls a server that has no name of its own.
-const EVOLUTION_SERVER: &str = "evolution";
-
 /// What this destination asks of a rendering that nobody shares. `is_global`: it gets the events of
-/// all instances.
+/// all instances. The server's name is the rendering's to say.
 pub(crate) fn wanted(spec: &Spec, is_global: bool) -> Wanted<'_> {
     let options = Options {
         include_raw: spec.include_raw,
@@ -198,7 +195,7 @@ pub(crate) fn wanted(spec: &Spec, is_global: bool) -> Wanted<'_> {
         channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
         channel::Config::Pusher(pusher) => Form::Webhook { destination: &pusher.app_id },
         channel::Config::Rabbitmq(_) => Form::Queue,
-        channel::Config::Sqs(_) => Form::Sqs { server: EVOLUTION_SERVER },
+        channel::Config::Sqs(_) => Form::Sqs { server: "" },
     };
     Wanted { dialect: spec.dialect, options, form, shared: false }
 }

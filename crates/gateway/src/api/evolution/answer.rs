@@ -20,6 +20,10 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     fn new(status: StatusCode, message: Value) -> Self {
         Self { status, message, cause: None }
     }

@@ -72,7 +72,7 @@ pub(in crate::api::evolution) async fn fetch(
 async fn one(app: &App, access: &Access, named: &str) -> Result<Instance, Failure> {
     match access.instance(app, named).await {
         Ok(known) => Ok(known.instance.clone()),
-        Err(_) if access.caller.role != Role::Instance => {
+        Err(failure) if failure.is_not_found() && access.caller.role != Role::Instance => {
             Err(Failure::not_found(format!("Instance \"{named}\" not found")))
         }
         Err(failure) => Err(failure),

@@ -23,6 +23,7 @@ use crate::{
         token,
     },
     app::App,
+    environment,
 };
 
 /// Which sample to send.
@@ -195,7 +196,10 @@ pub(in crate::api::native) async fn resume_destination(
     OptionalJson(request): OptionalJson<ResumeRequest>,
 ) -> Result<axum::Json<DestinationAnswer>, ApiError> {
     let destination = caller.destination(&app, &destination).await?;
-    refuse_environment(&destination)?;
+    // What stopped it otherwise is for a person to end, also where the rest is the environment's.
+    if environment::has_gone(&destination) {
+        refuse_environment(&destination)?;
+    }
     spec_of(&destination)?;
     let resume = match request.from {
         ResumeFrom::Cursor => Resume::AtCursor,
