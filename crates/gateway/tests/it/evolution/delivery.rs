@@ -130,7 +130,12 @@ async fn by_events_appends_the_segment_before_the_query() {
         )
         .await;
     let got = receiver
-        .wait_until("all three", |all| all.iter().any(|it| it.path.contains("participants")))
+        .wait_until("all three", |all| {
+            // In no order: they do not concern one chat.
+            ["participants", "messages-upsert", "instance-create"]
+                .iter()
+                .all(|name| all.iter().any(|it| it.path.contains(name)))
+        })
         .await;
     let paths: Vec<&str> = got.iter().map(|it| it.path.as_str()).collect();
     for path in ["messages-upsert", "group-participants-update", "instance-create"] {
