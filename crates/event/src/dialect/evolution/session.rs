@@ -19,7 +19,12 @@ pub(super) fn told(scene: &Scene<'_>, data: &Data) -> Vec<Told> {
     let one = match data {
         Data::InstanceConnecting(_) => connection(name, "connecting", 200),
         Data::InstanceConnected(connected) => open(name, connected),
-        Data::InstanceDisconnected(lost) => disconnected(name, lost),
+        Data::InstanceDisconnected(lost) => {
+            // Upstream says so when it does not connect again by itself.
+            let is_final = lost.will_reconnect != Some(true);
+            let closed = is_final.then(|| closed(scene, lost));
+            return closed.into_iter().chain([disconnected(name, lost)]).collect();
+        }
         Data::InstanceLoggedOut(out) => {
             return vec![
                 Told::new(Name::LogoutInstance, Value::Null),
@@ -82,6 +87,17 @@ fn open(instance: &str, connected: &InstanceConnected) -> Told {
     data.insert("state".to_owned(), "open".into());
     data.insert("statusReason".to_owned(), 200.into());
     Told::new(Name::ConnectionUpdate, data.into())
+}
+
+fn closed(scene: &Scene<'_>, lost: &InstanceDisconnected) -> Told {
+    let data = json!({
+        "instance": scene.context.instance_name,
+        "status": "closed",
+        "disconnectionAt": scene.event.occurred_at.to_string(),
+        "disconnectionReasonCode": lost.code,
+        "disconnectionObject": json!({ "reason": lost.reason.as_str() }).to_string(),
+    });
+    Told::new(Name::StatusInstance, data)
 }
 
 fn disconnected(instance: &str, lost: &InstanceDisconnected) -> Told {
