@@ -67,6 +67,8 @@ use crate::{
 /// written is bounded by a batch.
 const READ_BUFFER: usize = 2 << 10;
 const WRITE_BUFFER: usize = 16 << 10;
+/// Why a connection is closed that takes nothing any more.
+pub(crate) const STALLED: &str = "nothing was read for too long";
 /// How long connections may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -176,6 +178,11 @@ impl Realtime {
         let config = &self.inner.config;
         let most = (config.max_connections, config.max_connections_per_account);
         self.inner.slots.take(account, most)
+    }
+
+    /// A place for a connection whose owner has shown no key yet.
+    pub(crate) fn admit_stranger(&self) -> Result<Slot, Full> {
+        self.inner.slots.take_strangers()
     }
 
     /// Makes a subscription ready to begin.

@@ -12,21 +12,29 @@ pub struct Peer {
     pub address: IpAddr,
     /// It spoke TLS, to us or to the proxy.
     pub https: bool,
+    /// The address is a proxy's: its headers speak of somebody else, and are not believed or do not
+    /// say whom.
+    pub disguised: bool,
 }
+
+/// Headers by which proxies say that they stand between.
+const OF_PROXIES: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
 /// The client of a connection from `socket`: the last address that a trusted proxy vouches for.
 pub fn peer_of(socket: IpAddr, secure: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Peer {
     let socket = socket.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     if trusted.is_empty() || !is_trusted(&socket) {
-        return Peer { address: socket, https: secure };
+        let disguised = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
+        return Peer { address: socket, https: secure, disguised };
     }
     // Proxies that write `X-Forwarded-*` pass a `Forwarded` on as the client sent it.
     let hops = match x_forwarded(headers) {
         hops if hops.is_empty() => forwarded(headers),
         hops => hops,
     };
-    let mut peer = Peer { address: socket, https: secure };
+    let mut peer = Peer { address: socket, https: secure, disguised: false };
     for hop in hops.iter().rev() {
         // The proxy at `peer.address` says who spoke to it, and only as long as we trust it.
         if !is_trusted(&peer.address) {
@@ -37,7 +45,10 @@ pub fn peer_of(socket: IpAddr, secure: bool, headers: &HeaderMap, trusted: &[IpN
         }
         match hop.address {
             Some(address) => peer.address = address,
-            None => break,
+            None => {
+                peer.disguised = true;
+                break;
+            }
         }
     }
     peer
@@ -119,7 +130,30 @@ mod tests {
             map.append(*name, value.parse().unwrap());
         }
         let peer = peer_of(socket.parse().unwrap(), false, &map, &trusted);
-        assert_eq!(peer, Peer { address: address.parse().unwrap(), https }, "{socket} {headers:?}");
+        let found = (peer.address, peer.https);
+        assert_eq!(found, (address.parse().unwrap(), https), "{socket} {headers:?}");
+    }
+
+    #[test]
+    fn whoever_hides_behind_a_proxy_is_told_apart() {
+        let trusted: Vec<IpNet> = PROXIES.iter().map(|text| text.parse().unwrap()).collect();
+        let table: [(&str, &[(&'static str, &str)], bool); 7] = [
+            ("192.0.2.9", &[], false),
+            ("192.0.2.9", &[("x-forwarded-for", "1.2.3.4")], true),
+            ("192.0.2.9", &[("forwarded", "for=1.2.3.4")], true),
+            ("192.0.2.9", &[("x-real-ip", "1.2.3.4")], true),
+            ("127.0.0.1", &[], false),
+            ("127.0.0.1", &[("x-forwarded-for", "1.2.3.4")], false),
+            ("127.0.0.1", &[("forwarded", "for=unknown")], true),
+        ];
+        for (socket, headers, disguised) in table {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, value.parse().unwrap());
+            }
+            let peer = peer_of(socket.parse().unwrap(), false, &map, &trusted);
+            assert_eq!(peer.disguised, disguised, "{socket} {headers:?}");
+        }
     }
 
     #[test]

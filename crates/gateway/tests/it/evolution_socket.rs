@@ -3,6 +3,7 @@
 
 mod client;
 mod clients;
+mod ends;
 mod plain;
 mod wire;
 

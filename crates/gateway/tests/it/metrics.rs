@@ -17,7 +17,7 @@ use crate::{
 const AGE: &str = "zapbus_destination_lag_seconds";
 const COUNT: &str = "zapbus_destination_lag_events";
 
-async fn scrape(gateway: &Gateway) -> Scrape {
+pub(crate) async fn scrape(gateway: &Gateway) -> Scrape {
     let request = gateway.client.get(format!("{}/metrics", gateway.url));
     let response = request.header("accept", "application/openmetrics-text; version=1.0.0").send();
     let response = response.await.unwrap();

@@ -178,7 +178,11 @@ fn begin(
     visitor: Visitor,
     upgrade: Option<WebSocketUpgrade>,
 ) -> Result<Response, Rejection> {
-    let slot = app.realtime.admit(None).map_err(|full| {
+    let slot = match visitor.is_stranger() {
+        true => app.realtime.admit_stranger(),
+        false => app.realtime.admit(None),
+    };
+    let slot = slot.map_err(|full| {
         Rejection::Failed(ApiError::TooManyConnections { of_account: full == Full::Account })
     })?;
     let sid = namespace::new_id()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Connection, End};
-use crate::realtime::protocol::Protocol;
+use crate::realtime::{STALLED, protocol::Protocol};
 
 /// A connection that takes nothing keeps what was read ahead for no longer.
 const HOLD: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl<P: Protocol> Connection<P> {
                 self.feed.rest();
             }
             if now >= since + config.stall() {
-                return Some(End::Close(1008, "nothing was read for too long"));
+                return Some(End::Close(1008, STALLED));
             }
         } else if let Some(pinged) = self.state.pinged_at
             && now >= pinged + self.pong_within()

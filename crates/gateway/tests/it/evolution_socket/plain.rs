@@ -82,6 +82,12 @@ async fn networks_that_are_named_need_no_key() {
     assert_eq!(text_of(&all.document().await), "one");
     // A wrong key is not the same as none.
     assert_eq!(refusal(&gateway, "/?apikey=nobodys").await.0, 401);
+    // Behind a proxy that nobody vouches for, everybody comes from there.
+    for (name, value) in [("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=198.51.100.7")] {
+        let headers = [(name, value.to_owned())];
+        let refused = Socket::connect(&gateway.url, "/", &headers).await;
+        assert_eq!(refused.err().map(|(status, _)| status), Some(401), "{name}");
+    }
     gateway.stop().await;
     let (gateway, _) = start(|config| {
         config.evolution.websocket.allow_anonymous_from = vec!["10.0.0.0/8".to_owned()];

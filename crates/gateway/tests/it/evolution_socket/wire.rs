@@ -18,13 +18,13 @@ use crate::{
 const SEPARATOR: char = '\x1e';
 
 /// A session that polls.
-struct Polls<'a> {
+pub(super) struct Polls<'a> {
     gateway: &'a Gateway,
     sid: String,
 }
 
 impl<'a> Polls<'a> {
-    async fn open(gateway: &'a Gateway) -> (Self, Value) {
+    pub(super) async fn open(gateway: &'a Gateway) -> (Self, Value) {
         let path = format!("/socket.io/?EIO=4&transport=polling&apikey={}", gateway.token());
         let answer = gateway.client.get(format!("{}{path}", gateway.url)).send().await.unwrap();
         assert_eq!(answer.status(), 200);
@@ -38,14 +38,14 @@ impl<'a> Polls<'a> {
         format!("{}/socket.io/?EIO=4&transport=polling&sid={}", self.gateway.url, self.sid)
     }
 
-    async fn post(&self, body: &str) {
+    pub(super) async fn post(&self, body: &str) {
         let request = self.gateway.client.post(self.url()).body(body.to_owned());
         let answer = request.send().await.unwrap();
         assert_eq!((answer.status().as_u16(), &*answer.text().await.unwrap()), (200, "ok"));
     }
 
     /// The packets of the next answer.
-    async fn poll(&self) -> Vec<String> {
+    pub(super) async fn poll(&self) -> Vec<String> {
         let answer = self.gateway.client.get(self.url()).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["cache-control"], "no-store");
@@ -54,22 +54,22 @@ impl<'a> Polls<'a> {
 }
 
 /// A WebSocket whose frames are texts.
-struct Raw(WebSocketStream<TcpStream>);
+pub(super) struct Raw(WebSocketStream<TcpStream>);
 
 impl Raw {
-    async fn open(gateway: &Gateway, query: &str) -> Self {
+    pub(super) async fn open(gateway: &Gateway, query: &str) -> Self {
         let address = gateway.url.trim_start_matches("http://");
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&{query}");
         let stream = TcpStream::connect(address).await.unwrap();
         Self(client_async(url.into_client_request().unwrap(), stream).await.unwrap().0)
     }
 
-    async fn say(&mut self, text: &str) {
+    pub(super) async fn say(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
     /// The next text; none at the end, with the code.
-    async fn next(&mut self) -> Result<String, Option<u16>> {
+    pub(super) async fn next(&mut self) -> Result<String, Option<u16>> {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("in time");
             match next {
@@ -83,19 +83,19 @@ impl Raw {
         }
     }
 
-    async fn text(&mut self) -> String {
+    pub(super) async fn text(&mut self) -> String {
         self.next().await.expect("a text")
     }
 
     /// Opened, with the first packet taken.
-    async fn with_key(gateway: &Gateway) -> Self {
+    pub(super) async fn with_key(gateway: &Gateway) -> Self {
         let mut socket = Self::open(gateway, &format!("apikey={}", gateway.token())).await;
         let open = socket.text().await;
         assert!(open.starts_with(r#"0{"sid":""#) && open.contains(r#""upgrades":[]"#), "{open}");
         socket
     }
 
-    async fn join(&mut self, namespace: &str) {
+    pub(super) async fn join(&mut self, namespace: &str) {
         self.say(&format!("40{namespace},")).await;
         let joined = self.text().await;
         assert!(joined.starts_with(&format!("40{namespace},{{\"sid\":\"")), "{joined}");
@@ -103,7 +103,7 @@ impl Raw {
 }
 
 /// The name and the arguments of an event in a namespace.
-fn event(packet: &str, namespace: &str) -> Vec<Value> {
+pub(super) fn event(packet: &str, namespace: &str) -> Vec<Value> {
     let rest =
         packet.strip_prefix(&format!("42{namespace},")).unwrap_or_else(|| panic!("{packet}"));
     serde_json::from_str(rest).unwrap_or_else(|error| panic!("{packet}: {error}"))

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A text that has been checked.
-pub(super) struct Scrape {
+pub(crate) struct Scrape {
     text: String,
     series: HashMap<String, f64>,
     /// Type and label names of each family (without `_total`).
@@ -128,7 +128,7 @@ impl Scrape {
         }
     }
 
-    pub(super) fn get(&self, series: &str) -> Option<f64> {
+    pub(crate) fn get(&self, series: &str) -> Option<f64> {
         self.series.get(series).copied()
     }
 

@@ -164,7 +164,8 @@ impl Visitor {
         let address = peer.map(|peer| peer.address);
         let mut visitor = Self {
             caller: None,
-            anonymous: address.is_some_and(|address| is_allowed(app, address)),
+            // Behind a proxy that nobody vouches for, everybody has the proxy's address.
+            anonymous: peer.is_some_and(|peer| !peer.disguised && is_allowed(app, peer.address)),
             is_near: app.config.listen.ip().is_loopback()
                 && address.is_none_or(|address| address.is_loopback()),
             wishes,
@@ -201,6 +202,11 @@ impl Visitor {
             ));
         }
         Ok(access)
+    }
+
+    /// Whether it has shown no key, and would have to.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.caller.is_none() && !self.anonymous
     }
 
     /// Another key, from where only texts that stand in URLs can be.

@@ -5,6 +5,7 @@
 //! is written when the socket has taken it; with long polling when the client asks for more.
 
 mod outbox;
+mod pings;
 mod transport;
 
 use std::{collections::BTreeMap, future::pending, pin::pin, time::Duration};
@@ -16,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+pub(super) use self::pings::ping;
 use self::{
     outbox::Outbox,
     transport::{Probe, Probed, Talked, Transport},
@@ -28,24 +30,21 @@ use super::{
 };
 use crate::{
     app::App,
-    realtime::{FromLink, LinkEnd, Slot, Told},
+    realtime::{FromLink, LinkEnd, STALLED, Slot, Told},
 };
 
 /// Namespaces of one session.
 const MAX_NAMESPACES: usize = 256;
 /// How long a session may be in no namespace.
 const LOBBY: Duration = Duration::from_secs(20);
+/// How long one may that has shown no key yet.
+const LOBBY_OF_STRANGERS: Duration = Duration::from_secs(10);
 /// How long a WebSocket may take to take over.
 const PROBE: Duration = Duration::from_secs(10);
 /// Packets that nobody can read, between two pings.
 const MAX_NONSENSE: u32 = 100;
 /// Answers that wait for a client that asks and does not read.
 const MAX_ANSWERS: u32 = 100;
-/// What the server that clients know has as its defaults.
-const EVERY: Duration = Duration::from_secs(25);
-const WITHIN: Duration = Duration::from_secs(20);
-/// With long polling, a ping waits for a request, and so does its answer.
-const POLL: Duration = Duration::from_secs(5);
 /// No sleep is longer: the clock may jump.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -229,9 +228,10 @@ impl Session {
             Transport::Polls(_) if self.probe.as_ref().is_some_and(Probe::is_answered) => true,
             Transport::Polls(waiting) => {
                 let Some(poll) = waiting.take() else { return true };
-                if let Err(lost) = poll.send(transport::body(self.out.begin())) {
+                let frames = self.out.begin();
+                if poll.send(transport::body(&frames)).is_err() {
                     // Whoever asked has gone; the next one gets it.
-                    self.out.put_back(lost);
+                    self.out.put_back(frames);
                 }
                 true
             }
@@ -398,13 +398,22 @@ impl Session {
             self.slot = None;
             return None;
         }
-        if self.slot.is_none() {
+        // Whoever has joined something has shown a key by then.
+        let has_place = self.slot.as_ref().is_some_and(|slot| !slot.is_strangers());
+        if !has_place && !self.namespaces.is_empty() || self.slot.is_none() {
             match self.app.realtime.admit(None) {
                 Ok(slot) => self.slot = Some(slot),
                 Err(_) => return Some(End::Close(1013, "no room")),
             }
         }
         None
+    }
+
+    fn lobby(&self) -> Duration {
+        match &self.slot {
+            Some(slot) if slot.is_strangers() => LOBBY_OF_STRANGERS,
+            _ => LOBBY,
+        }
     }
 
     fn told(&mut self, FromLink { number, told }: FromLink) -> Option<End> {
@@ -418,8 +427,8 @@ impl Session {
             Told::Ended(1001, reason) => Some(End::Close(1001, reason)),
             Told::Ended(code, reason) => {
                 let left = self.namespaces.remove(&number)?;
-                if self.out.is_writing() {
-                    // Nothing could be written for too long.
+                if reason == STALLED {
+                    // Nothing is taken on this transport any more, of whichever namespace.
                     return Some(End::Close(code, reason));
                 }
                 self.out.push(packet::left(&left.name));
@@ -430,11 +439,11 @@ impl Session {
 
     /// What is due by now.
     fn pass(&mut self, now: Instant) -> Option<End> {
-        if self.idle_since.is_some_and(|since| now >= since + LOBBY) {
+        if self.idle_since.is_some_and(|since| now >= since + self.lobby()) {
             return Some(End::Close(1008, "no namespace was joined"));
         }
         if self.is_stalled(now) {
-            return Some(End::Close(1008, "nothing was read for too long"));
+            return Some(End::Close(1008, STALLED));
         }
         if self.pinged_at.is_some_and(|at| now >= at + ping(&self.app).within)
             && !self.is_being_read()
@@ -471,7 +480,7 @@ impl Session {
         let stall = self.out.writing_since().filter(|_| !self.transport.polls());
         let pong = self.pinged_at.filter(|_| !self.is_being_read());
         for due in [
-            self.idle_since.map(|since| since + LOBBY),
+            self.idle_since.map(|since| since + self.lobby()),
             stall.map(|since| since + self.app.realtime.config().stall()),
             pong.map(|at| at + ping(&self.app).within),
             self.probe.as_ref().map(|probe| probe.since() + PROBE),
@@ -483,20 +492,6 @@ impl Session {
         }
         deadline
     }
-}
-
-/// How often a client is pinged, and how soon it is to answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pings {
-    pub(super) every: Duration,
-    pub(super) within: Duration,
-}
-
-/// As upstream does it, unless the operator wants to know sooner who is gone.
-pub(super) fn ping(app: &App) -> Pings {
-    let config = app.realtime.config();
-    let within = config.pong_within() + POLL;
-    Pings { every: EVERY.min(config.ping_every()), within: WITHIN.min(within) }
 }
 
 async fn next_command(commands: &mut Option<(Registered, mpsc::Receiver<Command>)>) -> Command {

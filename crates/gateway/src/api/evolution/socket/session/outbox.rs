@@ -65,9 +65,9 @@ impl Outbox {
         std::mem::take(&mut self.frames)
     }
 
-    /// It was not written after all.
-    pub(super) fn put_back(&mut self, body: Bytes) {
-        self.frames.insert(0, body);
+    /// They were not written after all: on another transport each goes by itself.
+    pub(super) fn put_back(&mut self, frames: Vec<Bytes>) {
+        self.frames.splice(0..0, frames);
         if let Some((_, told)) = self.writing.take() {
             self.told.splice(0..0, told);
         }
@@ -94,5 +94,27 @@ impl Outbox {
     /// What has not been written, at the end.
     pub(super) fn take(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_goes_out_frame_by_frame_and_in_order() {
+        let mut out = Outbox::default();
+        let frame = Bytes::from_static;
+        out.push(frame(b"42[1]"));
+        out.push(frame(b"42[2]"));
+        out.ping();
+        let lost = out.begin();
+        assert!(out.is_writing() && out.is_empty());
+        out.push(frame(b"42[3]"));
+        out.put_back(lost);
+        assert!(!out.is_writing());
+        // On a WebSocket each is a message of its own.
+        assert_eq!(out.begin(), ["42[1]", "42[2]", "2", "42[3]"]);
+        assert!(out.written(), "the ping is among them");
     }
 }

@@ -62,7 +62,7 @@ impl Transport {
                 let Some(poll) = waiting else { return };
                 let mut frames = rest;
                 frames.push(Bytes::from_static(packet::CLOSE.as_bytes()));
-                let _ = poll.send(body(frames));
+                let _ = poll.send(body(&frames));
             }
             Self::Socket(mut socket) => {
                 let goodbye = async {
@@ -95,18 +95,18 @@ pub(super) fn feed(socket: &mut WebSocket, frames: Vec<Bytes>) -> bool {
 }
 
 /// Packets as the body of an answer.
-pub(super) fn body(frames: Vec<Bytes>) -> Bytes {
-    let mut frames = frames.into_iter();
-    let Some(first) = frames.next() else { return Bytes::from_static(packet::NOOP.as_bytes()) };
-    if frames.len() == 0 {
-        return first;
-    }
-    let size: usize = frames.as_slice().iter().map(|frame| frame.len() + 1).sum();
+pub(super) fn body(frames: &[Bytes]) -> Bytes {
+    let (first, others) = match frames {
+        [] => return Bytes::from_static(packet::NOOP.as_bytes()),
+        [only] => return only.clone(),
+        [first, others @ ..] => (first, others),
+    };
+    let size: usize = others.iter().map(|frame| frame.len() + 1).sum();
     let mut body = Vec::with_capacity(first.len() + size);
-    body.extend_from_slice(&first);
-    for frame in frames {
+    body.extend_from_slice(first);
+    for frame in others {
         body.extend_from_slice(packet::SEPARATOR.encode_utf8(&mut [0; 4]).as_bytes());
-        body.extend_from_slice(&frame);
+        body.extend_from_slice(frame);
     }
     body.into()
 }
