@@ -61,8 +61,8 @@ pub struct Message {
     pub segment: Option<String>,
     /// The rendered body.
     pub body: Bytes,
-    /// What the dialect's own product says in headers, besides ours. Headers of the destination's
-    /// own win over these.
+    /// What the dialect's own product says in headers, besides ours. These win over headers of the
+    /// destination's own, as they do there.
     pub headers: Vec<(HeaderName, String)>,
     /// Messages with equal keys must not overtake each other.
     pub ordering_key: String,
@@ -480,6 +480,23 @@ impl Channel {
             Self::Pusher(pusher) => pusher.send(batch).await,
             #[cfg(feature = "simulation")]
             Self::Simulated(simulated) => simulated.send(batch).await,
+        }
+    }
+
+    /// Makes what messages of these names would need at the peer, exchanges and queues, so that whoever
+    /// consumes finds it before the first one is sent.
+    ///
+    /// # Errors
+    ///
+    /// What could not be made, in words for the destination's owner. It is made with the first
+    /// message then.
+    pub async fn prepare(&self, messages: &[Message]) -> Result<(), String> {
+        match self {
+            Self::Rabbitmq(rabbitmq) => rabbitmq.prepare(messages).await,
+            Self::Sqs(sqs) => sqs.prepare(messages).await,
+            Self::Webhook(_) | Self::Pusher(_) => Ok(()),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => Ok(()),
         }
     }
 

@@ -110,6 +110,22 @@ impl Rabbitmq {
         reports
     }
 
+    /// Declares what messages of these names need.
+    pub(crate) async fn prepare(&self, messages: &[Message]) -> Result<(), String> {
+        let declaring = async {
+            let open = self.link.open().await?;
+            for message in messages {
+                let place = self.names.place(message).map_err(Failure::Unfit)?;
+                open.declare(&self.topology, &place).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        match tokio::time::timeout(self.timeout, declaring).await {
+            Ok(declared) => declared.map_err(|failure| failure.to_string()),
+            Err(_) => Err(LinkError::late(self.timeout.as_secs_f64()).to_string()),
+        }
+    }
+
     async fn send_one(&self, message: &Message) -> Report {
         let mut started = Instant::now();
         let mut used = None;

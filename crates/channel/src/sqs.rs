@@ -128,6 +128,19 @@ impl Sqs {
     }
 }
 
+impl Sqs {
+    /// Creates the queues of messages of these names, where they are missing.
+    pub(crate) async fn prepare(&self, messages: &[Message]) -> Result<(), String> {
+        let account = self.gather.peer();
+        let client = account.client().await;
+        for message in messages {
+            let name = self.names.queue(message);
+            account.queues.find(client, &name).await.map_err(|failure| failure.words)?;
+        }
+        Ok(())
+    }
+}
+
 /// A message as SQS takes it.
 fn prepared(message: &Message, fifo: bool) -> Result<Prepared, String> {
     let body = std::str::from_utf8(&message.body)

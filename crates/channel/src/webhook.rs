@@ -49,8 +49,6 @@ pub struct Webhook {
     path_and_query: Option<PathAndQuery>,
     /// All headers of a request, with room for the values that differ.
     headers: HeaderMap,
-    /// Who sends is said by ourselves, and not by a header of the destination's own.
-    is_our_agent: bool,
     jwt_key: Option<Hidden>,
     signer: Signer,
     previous: Vec<(Signer, Timestamp)>,
@@ -98,10 +96,6 @@ impl Webhook {
         Ok(Self {
             pool: opening.pools.pool(route),
             headers: template(config, opening, target.host().clone()),
-            is_our_agent: !config
-                .headers
-                .keys()
-                .any(|name| name.eq_ignore_ascii_case(header::USER_AGENT.as_str())),
             jwt_key: config.jwt_key.clone(),
             target,
             path: url.path().to_owned(),
@@ -192,10 +186,7 @@ impl Webhook {
         let signature =
             signature::sign(signers, message.id.as_bytes(), timestamp.as_bytes(), &message.body);
         for (name, value) in &message.headers {
-            let is_ours = *name == header::USER_AGENT && self.is_our_agent;
-            if is_ours || !headers.contains_key(name) {
-                headers.insert(name, HeaderValue::try_from(value)?);
-            }
+            headers.insert(name, HeaderValue::try_from(value)?);
         }
         if let Some(key) = &self.jwt_key
             && let Some(bearer) = bearer::bearer(key.expose(), message.timestamp)

@@ -15,6 +15,7 @@ use zapbus_store::{
 use crate::{
     RunError,
     api::{evolution, token},
+    lane::Lanes,
     spec::{Preset, Retry, Spec},
 };
 
@@ -23,6 +24,11 @@ const LABELS: &str = "env/";
 
 /// The webhook of `[evolution.webhook]`.
 const WEBHOOK: &str = "env/webhook";
+/// The brokers of `[evolution.rabbitmq]`, `[evolution.sqs]` and `[evolution.pusher]` in their global
+/// mode.
+const RABBITMQ: &str = "env/rabbitmq";
+const SQS: &str = "env/sqs";
+const PUSHER: &str = "env/pusher";
 
 /// Why one stands still that was asked for once.
 const GONE: &str = "the environment does not name it any more";
@@ -80,6 +86,23 @@ pub(crate) async fn apply(
     }
 }
 
+/// Has the brokers among them make their queues, so that consumers may start before the first event
+/// comes. Once the lanes run.
+pub(crate) async fn prepare(
+    store: &Store,
+    config: &evolution::Config,
+    lanes: &Lanes,
+) -> Result<(), RunError> {
+    let Some(account) = store.account_by_name(DEFAULT_ACCOUNT).await? else { return Ok(()) };
+    for wanted in wanted(config) {
+        let stored = store.destination_by_label(account.id, None, wanted.label).await?;
+        if let Some(stored) = stored.filter(|stored| stored.activity == Activity::Active) {
+            evolution::prepare(lanes, &stored, &wanted.spec, "");
+        }
+    }
+    Ok(())
+}
+
 /// Destinations read at a time.
 const PAGE: usize = 500;
 
@@ -90,7 +113,21 @@ fn wanted(config: &evolution::Config) -> Vec<Wanted> {
         let mut webhook = channel::webhook::Config::new(url);
         webhook.by_events = config.webhook.by_events;
         webhook.secret = config.webhook.secret();
-        wanted.extend(destination(WEBHOOK, channel::Config::Webhook(webhook), names));
+        let written = config.webhook.written_url().unwrap_or_default();
+        let channel = channel::Config::Webhook(webhook.clone());
+        wanted.extend(destination(WEBHOOK, channel, names).map(|mut wanted| {
+            wanted.spec.set_webhook(webhook, written);
+            wanted
+        }));
+    }
+    for (channel, names) in config.global_brokers() {
+        let label = match &channel {
+            channel::Config::Webhook(_) => WEBHOOK,
+            channel::Config::Rabbitmq(_) => RABBITMQ,
+            channel::Config::Sqs(_) => SQS,
+            channel::Config::Pusher(_) => PUSHER,
+        };
+        wanted.extend(destination(label, channel, names));
     }
     wanted
 }
@@ -124,16 +161,15 @@ async fn put(
         spec.channel = spec.channel.with_kept_secrets(&known.channel);
     }
     spec.channel = spec.channel.with_defaults();
+    let document = document_of(&spec)?;
     let activity = match &stored.activity {
         Activity::Paused { reason, .. } if reason == GONE => Activity::Active,
+        // What it was given up for may be what was changed.
+        Activity::Disabled { .. } if document != stored.spec => Activity::Active,
         other => other.clone(),
     };
-    let changed = Destination {
-        filter: wanted.filter.clone(),
-        spec: document_of(&spec)?,
-        activity,
-        ..stored.clone()
-    };
+    let changed =
+        Destination { filter: wanted.filter.clone(), spec: document, activity, ..stored.clone() };
     let is_same = changed.filter == stored.filter
         && changed.spec == stored.spec
         && changed.activity == stored.activity;

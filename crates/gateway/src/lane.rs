@@ -20,6 +20,7 @@ mod schedule;
 mod send;
 mod tenancy;
 mod track;
+mod trial;
 mod upkeep;
 mod verdict;
 mod waking;
@@ -36,8 +37,8 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use zapbus_channel::{Message, Opening, Report, egress::Guard};
-use zapbus_event::{AccountId, DestinationId, Event, InstanceId, Kind, Position, Timestamp};
+use zapbus_channel::{Opening, egress::Guard};
+use zapbus_event::{AccountId, DestinationId, InstanceId, Kind, Position, Timestamp};
 use zapbus_store::{
     Activity, Actor, Clock, DeliveryId, Destination, DestinationHead, Health, LaneId, Settlement,
     ShardId, Store, StoreError, Urgency,
@@ -50,9 +51,9 @@ use self::{
     gate::{Memory, Patience},
     loading::Known,
     roster::{Command, Mode, Rest, Roster, live},
-    send::{Said, dialect_headers, segment},
 };
 use crate::{
+    brokers::Brokers,
     media::Links,
     rendering::Rendering,
     spec::{Retry, Spec},
@@ -84,6 +85,8 @@ pub struct Evolution {
     pub show_key: bool,
     /// What bodies that name the server call it.
     pub server_name: String,
+    /// The server's own brokers.
+    pub brokers: Brokers,
 }
 
 /// What lanes are built from.
@@ -400,50 +403,6 @@ impl Lanes {
             }
         }
         receiver.await.unwrap_or(false)
-    }
-
-    /// Sends one event past the lane: nothing is logged and no cursor moves. One report for each
-    /// part that was sent.
-    pub async fn send_test(
-        &self,
-        destination: &Destination,
-        spec: &Spec,
-        event: &Event,
-    ) -> Result<Vec<Report>, String> {
-        let channel = self.shared.open_channel(&destination.label, spec);
-        let channel = channel.map_err(|error| error.to_string())?;
-        let is_global = destination.instance.is_none();
-        let rendering = &self.shared.rendering;
-        let rendered = rendering.parts_of(event, &wanted(spec, is_global)).await;
-        let (parts, identity) = rendered.map_err(|error| error.to_string())?;
-        let mut reports = Vec::with_capacity(parts.len());
-        for (index, part) in parts.iter().enumerate() {
-            let id =
-                if index == 0 { event.id.to_string() } else { format!("{}.{index}", event.id) };
-            let message = Message {
-                id,
-                headers: dialect_headers(&Said {
-                    dialect: spec.dialect,
-                    event,
-                    name: &part.name,
-                    attempt: 1,
-                    instance_name: &identity.name,
-                    is_global,
-                }),
-                segment: segment(spec.dialect, &part.name),
-                event_name: part.name.clone(),
-                instance_name: Arc::clone(&identity.name),
-                body: part.body.clone(),
-                ordering_key: event.ordering_key(),
-                timestamp: (self.shared.wall)(),
-                hops: event.hops.saturating_add(1),
-                replay: None,
-                traceparent: None,
-                warrant: None,
-            };
-            reports.extend(channel.send(&[message]).await);
-        }
-        Ok(reports)
     }
 
     /// Finishes what is in flight, writes it and all cursors, and stops; gives up after

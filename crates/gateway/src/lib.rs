@@ -19,6 +19,7 @@
 pub mod api;
 pub mod app;
 pub mod backups;
+pub mod brokers;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -254,6 +255,7 @@ impl Running {
                 retry: config.evolution.webhook.retry(),
                 show_key: config.evolution.expose_api_key == Some(true),
                 server_name: config.evolution.server_name.clone(),
+                brokers: config.evolution.brokers(),
             },
             clock: clock.clone(),
             wall: hooks.clock,
@@ -264,6 +266,7 @@ impl Running {
             seed: lane::random_seed(),
         })
         .await?;
+        environment::prepare(&store, &config.evolution, &lanes).await?;
         let backups = Backups::new(
             store.clone(),
             clock.clone(),

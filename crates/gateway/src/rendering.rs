@@ -272,8 +272,7 @@ impl Rendering {
             stored => stored?,
         };
         let spec = stored.and_then(|stored| serde_json::from_value::<Spec>(stored.spec).ok());
-        let url = spec.as_ref().and_then(|spec| spec.channel.webhook());
-        let url: Option<Arc<str>> = url.map(|webhook| webhook.url.as_str().into());
+        let url: Option<Arc<str>> = spec.as_ref().and_then(Spec::shown_url).map(Into::into);
         lock(&self.webhooks).put(id, Known { text: url.clone(), read_at: now });
         Ok(url)
     }

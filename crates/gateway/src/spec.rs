@@ -119,6 +119,18 @@ pub struct Spec {
     /// What only Ryze's form lets one choose.
     #[serde(default)]
     pub ryze: ryze::Choice,
+    /// The connection is that of the server's own broker ([`crate::brokers`]): `channel` says only
+    /// what kind it is, and what is the instance's own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub server_broker: bool,
+    /// The URL of a webhook as it was written, where that is not how URLs are written out: Evolution's
+    /// rows and bodies show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_url: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The label of the destination that is an instance's webhook in Evolution's API.
@@ -147,7 +159,29 @@ impl Spec {
             inline_media: false,
             evolution: evolution::Choice::default(),
             ryze: ryze::Choice::default(),
+            server_broker: false,
+            written_url: None,
         }
+    }
+
+    /// Another channel, with nothing left of what belonged to the one before.
+    pub fn set_channel(&mut self, channel: channel::Config) {
+        self.channel = channel;
+        self.server_broker = false;
+        self.written_url = None;
+    }
+
+    /// [`Self::set_channel`] with a webhook whose URL was written like this.
+    pub fn set_webhook(&mut self, webhook: channel::webhook::Config, written: &str) {
+        let is_other = webhook.url.as_str() != written;
+        self.set_channel(channel::Config::Webhook(webhook));
+        self.written_url = is_other.then(|| written.to_owned());
+    }
+
+    /// The URL of a webhook as it was written.
+    pub fn shown_url(&self) -> Option<&str> {
+        let url = &self.channel.webhook()?.url;
+        Some(self.written_url.as_deref().unwrap_or(url.as_str()))
     }
 
     /// How long probing may last before the destination is disabled.

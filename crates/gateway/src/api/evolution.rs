@@ -16,6 +16,7 @@ pub mod config;
 mod destination;
 mod errors;
 mod instances;
+pub(crate) mod metrics;
 mod names;
 mod not_offered;
 mod session;
@@ -24,6 +25,7 @@ pub(crate) mod socket;
 mod sockets;
 mod webhook;
 
+pub(crate) use brokers::prepare;
 pub use config::Config;
 pub(crate) use errors::Reporter;
 

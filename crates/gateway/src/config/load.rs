@@ -384,6 +384,15 @@ impl Layers {
             let origin = self.origins.get(&key).cloned().unwrap_or(Origin::Default);
             self.wrong(origin, &key, problem);
         }
+        if config.evolution.websocket.lets_neighbours_in() && config.trusted_proxies.is_empty() {
+            self.notes.push(Note(
+                "evolution.websocket.allow_anonymous_from (WEBSOCKET_ALLOWED_HOSTS) lets everybody on \
+                 this machine read all events of the default account without a key. Behind a reverse \
+                 proxy on this machine that is everybody: name it in trusted_proxies, and see that it \
+                 sends X-Forwarded-For"
+                    .to_owned(),
+            ));
+        }
         let mut values = BTreeMap::new();
         leaves(&serde_json::to_value(&config).unwrap_or_default(), "", &mut values);
         let settings = values

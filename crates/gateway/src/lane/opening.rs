@@ -1,9 +1,8 @@
 //! From what the store keeps of a destination to something that can be sent to.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use zapbus_channel::{Channel, Warrant};
+use zapbus_channel::{Channel, Fault, OpenError, Warrant};
 use zapbus_event::{AccountId, DestinationId, InstanceId};
 use zapbus_store::{RESERVED_INSTANCE, StoreError};
 
@@ -18,22 +17,29 @@ use crate::{
 };
 
 impl Shared {
-    /// Opens the channel of a destination with this label. Where the operator's own environment
-    /// leads is not guarded.
-    pub(super) fn open_channel(
-        &self,
-        label: &str,
-        spec: &Spec,
-    ) -> Result<Channel, zapbus_channel::OpenError> {
+    /// Opens the channel of a destination with this label. Where the operator's own environment or
+    /// broker leads is not guarded.
+    pub(super) fn open_channel(&self, label: &str, spec: &Spec) -> Result<Channel, OpenError> {
         let timeout = self
             .retry(spec)
             .timeout_s
             .map_or_else(|| preset_timeout(spec.retry.preset), Duration::from_secs_f64);
         let mut opening = self.opening.as_ref().clone().with_timeout(timeout);
-        if is_of_environment(label) {
+        let mut is_operators = is_of_environment(label);
+        let mut config = Cow::Borrowed(&spec.channel);
+        if spec.server_broker {
+            let connected = self.evolution.brokers.connect(&config).map_err(|missing| {
+                let fault =
+                    Fault { path: spec.channel.kind().to_owned(), message: missing.to_string() };
+                OpenError { faults: vec![fault] }
+            })?;
+            is_operators |= connected.is_operators;
+            config = Cow::Owned(connected.config);
+        }
+        if is_operators {
             opening = opening.with_guard(Arc::clone(&self.trusted));
         }
-        Channel::open(&spec.channel, &opening)
+        Channel::open(&config, &opening)
     }
 
     /// When a failed delivery is tried again: what the destination says, then what the operator says

@@ -189,10 +189,12 @@ pub(crate) fn wanted(spec: &Spec, is_global: bool) -> Wanted<'_> {
         ryze: spec.ryze,
     };
     let form = match &spec.channel {
-        channel::Config::Webhook(webhook) if is_global => {
-            Form::Everyone { own: None, base: webhook.url.as_str() }
+        channel::Config::Webhook(_) if is_global => {
+            Form::Everyone { own: None, base: spec.shown_url().unwrap_or_default() }
         }
-        channel::Config::Webhook(webhook) => Form::Webhook { destination: webhook.url.as_str() },
+        channel::Config::Webhook(_) => {
+            Form::Webhook { destination: spec.shown_url().unwrap_or_default() }
+        }
         channel::Config::Pusher(pusher) => Form::Webhook { destination: &pusher.app_id },
         channel::Config::Rabbitmq(_) => Form::Queue,
         channel::Config::Sqs(_) => Form::Sqs { server: "" },
@@ -249,6 +251,7 @@ pub(crate) fn dialect_headers(said: &Said<'_>) -> Vec<(HeaderName, String)> {
                 (EVENT_TYPE, name.to_owned()),
                 (EVENT_TIMESTAMP, event.received_at.as_millis().to_string()),
                 (header::USER_AGENT, EVOLUTION_AGENT.to_owned()),
+                (header::CONTENT_TYPE, "application/json".to_owned()),
             ];
             // Many receivers cannot read other letters in a header.
             if instance_name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {

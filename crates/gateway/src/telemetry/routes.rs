@@ -15,7 +15,7 @@ use super::{
     exposition::{OPENMETRICS, PLAIN, to_plain},
     readiness::NotReady,
 };
-use crate::app::App;
+use crate::{api::evolution, app::App};
 
 /// What a scrape waits for sizes: a database that is away must not take the rest with it.
 const MEASURING: Duration = Duration::from_secs(2);
@@ -76,7 +76,11 @@ async fn show_metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     if let Some(error) = unknown {
         tracing::warn!(event = "metrics.sizes_unknown", error, "cannot measure the store");
     }
-    match app.telemetry.render() {
+    let mut rendered = app.telemetry.render();
+    if let (Ok(text), true) = (&mut rendered, evolution::metrics::are_shown(&app)) {
+        add_instances(&app, text).await;
+    }
+    match rendered {
         Ok(text) if wants_openmetrics(&headers) => {
             ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
         }
@@ -86,6 +90,24 @@ async fn show_metrics(State(app): State<App>, headers: HeaderMap) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// Puts Evolution's series before the end mark.
+async fn add_instances(app: &App, text: &mut String) {
+    let unknown = match tokio::time::timeout(MEASURING, evolution::metrics::families(app)).await {
+        Ok(Ok(families)) => {
+            let end = text.rfind("# EOF").unwrap_or(text.len());
+            text.insert_str(end, &families);
+            return;
+        }
+        Ok(Err(error)) => error.problem().detail,
+        Err(_) => "the store takes too long to say how they are".to_owned(),
+    };
+    tracing::warn!(
+        event = "metrics.instances_unknown",
+        error = unknown,
+        "Evolution's series of instances are left out of the metrics"
+    );
 }
 
 fn wants_openmetrics(headers: &HeaderMap) -> bool {

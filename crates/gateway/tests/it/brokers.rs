@@ -1,5 +1,6 @@
 //! Destinations that are no webhooks, with real peers and with what their users read from them.
 
+mod evolution;
 mod node;
 mod peers;
 mod pusher;

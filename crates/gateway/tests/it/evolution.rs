@@ -29,6 +29,17 @@ async fn start_with(configure: impl FnOnce(&mut Config)) -> Gateway {
     .await
 }
 
+/// With brokers that nobody answers for.
+fn with_brokers(config: &mut Config) {
+    let evolution = &mut config.evolution;
+    evolution.rabbitmq.uri = Some(Secret::new("amqp://me:hush@127.0.0.1:9/v"));
+    let sqs = &mut evolution.sqs;
+    sqs.region = Some("sa-east-1".to_owned());
+    sqs.endpoint = Some("http://127.0.0.1:9".to_owned());
+    sqs.access_key_id = Some("AKIAEXAMPLE".to_owned());
+    sqs.secret_access_key = Some(Secret::new("hush"));
+}
+
 /// Somebody with a key.
 struct Client<'a> {
     gateway: &'a Gateway,

@@ -2,7 +2,7 @@
 //! to whoever wants to know.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -10,6 +10,10 @@ use axum::{
 
 use super::answer::{Failure, Said};
 use crate::{api::body::MAX_BODY, app::App};
+
+/// The body of a request, read.
+#[derive(Debug, Clone)]
+pub(super) struct Read(pub(super) Bytes);
 
 /// Answers on a connection that can be used again: one on which a request was refused before its body
 /// was read is closed, and clients that keep connections fail with their next request.
@@ -21,7 +25,9 @@ pub(super) async fn surround(State(app): State<App>, request: Request, next: Nex
         Ok(read) => {
             // Its room is taken until it has been answered.
             let _room = read.room;
-            next.run(Request::from_parts(parts, Body::from(read.bytes))).await
+            let mut request = Request::from_parts(parts, Body::empty());
+            request.extensions_mut().insert(Read(read.bytes));
+            next.run(request).await
         }
         Err(error) => Failure::from(error).into_response(),
     };

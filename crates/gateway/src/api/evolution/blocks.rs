@@ -1,7 +1,7 @@
 //! The channels that a request names which makes an instance.
 
 use serde_json::{Value, json};
-use zapbus_event::Timestamp;
+use zapbus_event::{AccountId, Timestamp};
 use zapbus_store::{Instance, Start};
 
 use super::{
@@ -9,7 +9,6 @@ use super::{
     block::{Common, Form},
     body::Members,
     brokers::{self, Broker},
-    settings,
     sockets::{Websocket, with_websocket},
     webhook,
 };
@@ -28,7 +27,11 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// Reads them, or says what is wrong, before anything is made.
-    pub(super) fn read(app: &App, body: &Members) -> Result<Self, Failure> {
+    pub(super) async fn read(
+        app: &App,
+        account: AccountId,
+        body: &Members,
+    ) -> Result<Self, Failure> {
         for name in IGNORED.iter().filter(|name| body.has(&[**name])) {
             tracing::warn!(
                 event = "evolution.block_ignored",
@@ -45,21 +48,19 @@ impl Blocks {
             (None, _) => None,
         };
         let brokers = Broker::ALL.into_iter().filter_map(|it| broker(body, it).transpose());
-        let brokers = brokers.collect::<Result<_, _>>()?;
+        let brokers: Vec<brokers::Wanted> = brokers.collect::<Result<_, _>>()?;
+        for wanted in &brokers {
+            wanted.check(app, account).await?;
+        }
         Ok(Self { webhook, websocket: websocket(body)?, brokers })
     }
 
     /// Settings of the new instance with those put in that stand there.
     pub(super) fn settings(&self, settings: Value, now: Timestamp) -> Value {
-        let mut settings = match self.websocket {
+        match self.websocket {
             Some(wanted) => with_websocket(&settings, wanted, now),
             None => settings,
-        };
-        for wanted in &self.brokers {
-            let kept = serde_json::to_value(wanted.kept(None, now)).unwrap_or_default();
-            settings = settings::with(&settings, wanted.broker.name(), kept);
         }
-        settings
     }
 
     /// Makes those that are destinations, and shows all as the answer has them.
@@ -73,15 +74,23 @@ impl Blocks {
         let webhook = match &self.webhook {
             Some(wanted) => {
                 let row = wanted.clone().put(app, caller, instance, start).await?;
-                json!({
+                let mut shown = json!({
                     "webhookUrl": row["url"],
                     "webhookHeaders": row["headers"],
                     "webhookByEvents": row["webhookByEvents"],
                     "webhookBase64": row["webhookBase64"],
-                })
+                });
+                // What was not asked for is not there, rather than `null`.
+                if let Value::Object(shown) = &mut shown {
+                    shown.retain(|_, value| !value.is_null());
+                }
+                shown
             }
             None => json!({}),
         };
+        for wanted in &self.brokers {
+            wanted.clone().put(app, caller, instance, start).await?;
+        }
         let on = |enabled: Option<bool>| match enabled {
             Some(enabled) => json!({ "enabled": enabled }),
             None => json!({}),

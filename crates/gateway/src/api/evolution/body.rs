@@ -5,10 +5,10 @@ use http::{header, request::Parts};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::answer::Failure;
+use super::{answer::Failure, around::Read};
 use crate::{
     api::{
-        body::{MAX_BODY, parse},
+        body::parse,
         error::{ApiError, What},
     },
     app::App,
@@ -25,9 +25,13 @@ pub(super) struct Members {
 impl FromRequest<App> for Members {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+    async fn from_request(mut request: Request, _: &App) -> Result<Self, Failure> {
         let kind = request.headers().get(header::CONTENT_TYPE).cloned();
-        let bytes = app.bodies.read(request, MAX_BODY, "The body").await?.bytes;
+        // It was read before the route was found.
+        let Read(bytes) = request
+            .extensions_mut()
+            .remove()
+            .ok_or_else(|| ApiError::internal("the body was read by nobody"))?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Self::of_body(Map::new()));
         }

@@ -1,11 +1,15 @@
 //! What the operator may set about Evolution's API, and what its environment asks for.
 
+mod brokers;
+
 use serde::{Deserialize, Serialize};
 use url::Url;
-use zapbus_channel::signature;
+use zapbus_channel::{self as channel, signature};
 use zapbus_event::dialect::evolution::Names;
 
+pub use self::brokers::{NamesOf, Pusher, Rabbitmq, Sqs};
 use crate::{
+    brokers::Brokers,
     config::Secret,
     spec::{Preset, Retry},
 };
@@ -23,10 +27,18 @@ pub struct Config {
     pub expose_api_key: Option<bool>,
     /// The server's name, where bodies carry it.
     pub server_name: String,
+    /// Whether `/metrics` shows Evolution's series of instances, with their names.
+    pub metrics: bool,
     /// The webhook for all instances, and when webhooks are tried again.
     pub webhook: Webhook,
     /// Sockets.
     pub websocket: Websocket,
+    /// The server's RabbitMQ.
+    pub rabbitmq: Rabbitmq,
+    /// The server's queues at Amazon SQS.
+    pub sqs: Sqs,
+    /// Pusher.
+    pub pusher: Pusher,
 }
 
 impl Default for Config {
@@ -36,8 +48,12 @@ impl Default for Config {
             api_key: None,
             expose_api_key: None,
             server_name: "evolution".to_owned(),
+            metrics: false,
             webhook: Webhook::default(),
             websocket: Websocket::default(),
+            rabbitmq: Rabbitmq::default(),
+            sqs: Sqs::default(),
+            pusher: Pusher::default(),
         }
     }
 }
@@ -112,6 +128,17 @@ impl Default for Websocket {
     }
 }
 
+impl Websocket {
+    /// Whether whoever is on this machine needs no key.
+    pub(crate) fn lets_neighbours_in(&self) -> bool {
+        self.allow_anonymous_from.iter().any(|text| {
+            let address = text.split('/').next().unwrap_or_default().parse::<std::net::IpAddr>();
+            text == "*"
+                || address.is_ok_and(|it| it.to_canonical().is_loopback() || it.is_unspecified())
+        })
+    }
+}
+
 impl Config {
     /// What is wrong with it, by key.
     pub fn check(&self) -> Vec<(&'static str, String)> {
@@ -135,7 +162,18 @@ impl Config {
                 wrong.push(("websocket.allow_anonymous_from", problem));
             }
         }
+        wrong.extend(brokers::check(&self.rabbitmq, &self.sqs, &self.pusher));
         wrong
+    }
+
+    /// How instances reach the server's brokers.
+    pub fn brokers(&self) -> Brokers {
+        brokers::of_instances(&self.rabbitmq, &self.sqs, &self.pusher)
+    }
+
+    /// The brokers that get the events of all instances, with the names that each wants.
+    pub(crate) fn global_brokers(&self) -> Vec<(channel::Config, Names)> {
+        brokers::of_all(&self.rabbitmq, &self.sqs, &self.pusher)
     }
 }
 
@@ -181,6 +219,11 @@ impl Webhook {
             return None;
         }
         Some((read_url(self.url.as_deref()?)?, Names::parse(&self.events).ok()?))
+    }
+
+    /// The URL as the operator writes it.
+    pub(crate) fn written_url(&self) -> Option<&str> {
+        self.url.as_deref().map(str::trim)
     }
 
     /// What signs the requests, if the operator says.

@@ -14,12 +14,13 @@ use crate::{
             destinations::{
                 Resume,
                 document::{document_of, known_spec},
-                update,
+                update_or,
             },
         },
         token,
     },
     app::App,
+    brokers,
     spec::{Preset, Retry, Spec},
 };
 
@@ -35,7 +36,7 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    fn of(destination: Destination) -> Result<Self, Failure> {
+    pub(super) fn of(destination: Destination) -> Result<Self, Failure> {
         let spec = known_spec(&destination)?;
         Ok(Self { destination, spec })
     }
@@ -81,7 +82,7 @@ pub(super) fn spec(channel: Channel) -> Spec {
 pub(super) struct Wanted<F> {
     pub(super) label: &'static str,
     pub(super) common: Common,
-    /// How it is to deliver, from how it does.
+    /// How it is to deliver, from how it does; or what is wrong with that.
     pub(super) change: F,
     /// Where a new one starts.
     pub(super) start: Start,
@@ -95,11 +96,11 @@ pub(super) async fn put<F>(
     wanted: Wanted<F>,
 ) -> Result<Stored, Failure>
 where
-    F: FnOnce(Option<Spec>) -> Spec + Send + 'static,
+    F: FnOnce(&App, Option<Spec>) -> Result<Spec, Failure> + Send + 'static,
 {
     let Wanted { label, common, change, start } = wanted;
     let Some(stored) = find(app, instance, label).await? else {
-        let mut spec = change(None);
+        let mut spec = change(app, None)?;
         spec.evolution.names = common.names;
         return create(app, caller, instance, label, common, &spec, start).await;
     };
@@ -107,23 +108,32 @@ where
     // What happens while it is off is not sent later, and what waits then is called off.
     let resume = if was_on && common.enabled { Resume::AtCursor } else { Resume::AtHead };
     let id = stored.destination.id;
-    let changed = update(app, caller, id, resume, move |app, mut stored: Destination| {
-        let mut spec = change(known_spec(&stored)?);
+    let changed = update_or(app, caller, id, resume, None, move |app, mut stored: Destination| {
+        let mut spec = change(app, known_spec(&stored)?)?;
         if common.enabled {
             spec.evolution.names = common.names;
             stored.filter = names::filter(common.names);
             // What somebody else has stopped stays so: clients set their webhook at each start.
-            if is_off(&stored) || matches!(stored.activity, Activity::Disabled { .. }) {
+            if is_off(&stored) || was_given_up(&stored) {
                 stored.activity = Activity::Active;
             }
         } else if !is_off(&stored) {
             stored.activity = off(app);
         }
         stored.spec = document_of(&spec)?;
-        Ok(stored)
+        Ok::<_, Failure>(stored)
     })
     .await?;
     Stored::of(changed)
+}
+
+/// The gateway itself has stopped it.
+fn was_given_up(destination: &Destination) -> bool {
+    match &destination.activity {
+        Activity::Active => false,
+        Activity::Disabled { .. } => true,
+        Activity::Paused { reason, .. } => brokers::is_for_want_of_one(reason),
+    }
 }
 
 fn off(app: &App) -> Activity {

@@ -84,7 +84,7 @@ impl Wanted {
         if app.directory.instance_named(access.account, &name).await?.is_some() {
             return Err(taken(&name));
         }
-        let blocks = Blocks::read(app, body)?;
+        let blocks = Blocks::read(app, access.account, body).await?;
         let now = (app.clock)();
         let about = About { integration: Some(integration.to_owned()), number, business_id };
         let kept = serde_json::to_value(&about).map_err(ApiError::internal)?;

@@ -63,7 +63,7 @@ pub(super) fn read<T: DeserializeOwned>(instance: &Instance, name: &str) -> Opti
     serde_json::from_value(kept.clone()).ok()
 }
 
-/// Settings with what is kept under this name put in.
+/// Settings of an instance that is being made, with what is kept under this name put in.
 pub(super) fn with(settings: &Value, name: &str, kept: Value) -> Value {
     let mut all = settings.as_object().cloned().unwrap_or_default();
     let own = all.entry(EVOLUTION).or_insert_with(|| Value::Object(Map::new()));
@@ -76,7 +76,7 @@ pub(super) fn with(settings: &Value, name: &str, kept: Value) -> Value {
     Value::Object(all)
 }
 
-/// Keeps something under this name. Whoever calls it is the only one who changes settings.
+/// Keeps something under this name; what others keep at the same time stays.
 pub(super) async fn keep(
     app: &App,
     caller: &Caller,
@@ -86,8 +86,8 @@ pub(super) async fn keep(
 ) -> Result<Instance, Failure> {
     let kept = serde_json::to_value(kept).map_err(ApiError::internal)?;
     let instance = fresh(app, id).await?;
-    let settings = Some(with(&instance.settings, name, kept));
-    let patch = InstancePatch { settings, ..InstancePatch::default() };
+    let merge_settings = Some(json!({ (EVOLUTION): { (name): kept } }));
+    let patch = InstancePatch { merge_settings, ..InstancePatch::default() };
     Ok(alter(app, &instance, patch, &caller.actor()).await?)
 }
 

@@ -52,10 +52,17 @@ const MARKS: [&str; 9] = [
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     common: Common,
-    url: Option<Url>,
+    url: Option<Written>,
     headers: Option<Headers>,
     by_events: Option<bool>,
     base64: Option<bool>,
+}
+
+/// A URL, and how it was written: rows and bodies show it so.
+#[derive(Debug, Clone)]
+struct Written {
+    url: Url,
+    text: String,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -97,30 +104,21 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Finds what the channel would not take.
+    /// Finds what the channel would not take of a new one.
     fn check(&self, app: &App) -> Result<(), Failure> {
-        let Some(url) = &self.url else {
-            return Ok(());
-        };
-        let config = self.channel(webhook::Config::new(url.clone()).with_defaults());
-        let Err(faults) = Channel::Webhook(config).validate(&app.egress) else {
-            return Ok(());
-        };
-        let (of_url, others): (Vec<_>, Vec<_>) =
-            faults.into_iter().partition(|fault| fault.path == "url");
-        let lines = |faults: Vec<zapbus_channel::Fault>| {
-            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-        };
-        match of_url.is_empty() {
-            true => Err(Failure::bad(lines(others))),
-            false => Err(invalid_url().because(lines(of_url))),
+        match &self.url {
+            Some(written) => {
+                let fresh = webhook::Config::new(written.url.clone()).with_defaults();
+                check(app, &self.channel(fresh))
+            }
+            None => Ok(()),
         }
     }
 
     /// A channel's config with what is asked for put in.
     fn channel(&self, mut config: webhook::Config) -> webhook::Config {
-        if let Some(url) = &self.url {
-            config.url = url.clone();
+        if let Some(written) = &self.url {
+            config.url = written.url.clone();
         }
         if let Some(headers) = &self.headers {
             config.headers.clone_from(&headers.own);
@@ -130,8 +128,9 @@ impl Wanted {
         config
     }
 
-    fn spec(self, stored: Option<Spec>, url: Url) -> Spec {
-        let fresh = || webhook::Config::new(url).with_defaults();
+    /// How it is to deliver, from how it does; `url` is where to, if nothing else is known.
+    fn spec(self, app: &App, stored: Option<Spec>, url: Written) -> Result<Spec, Failure> {
+        let fresh = || webhook::Config::new(url.url).with_defaults();
         let (config, mut spec) = match stored {
             // Should somebody have made another channel of it, it is a webhook again.
             Some(spec) => (spec.channel.webhook().cloned().unwrap_or_else(fresh), spec),
@@ -140,9 +139,17 @@ impl Wanted {
                 (config.clone(), destination::spec(Channel::Webhook(config)))
             }
         };
-        spec.channel = Channel::Webhook(self.channel(config));
+        let config = self.channel(config);
+        // What is put together of old and new may be wrong where neither was.
+        check(app, &config)?;
+        let written = match (&self.url, spec.shown_url()) {
+            (Some(written), _) => written.text.clone(),
+            (None, Some(shown)) => shown.to_owned(),
+            (None, None) => url.text,
+        };
+        spec.set_webhook(config, &written);
         spec.inline_media = self.base64.unwrap_or(spec.inline_media);
-        spec
+        Ok(spec)
     }
 
     /// Makes the webhook as it is wanted, and shows it. Whoever calls it is the only one who does.
@@ -154,13 +161,12 @@ impl Wanted {
         start: Start,
     ) -> Result<Value, Failure> {
         let stored = destination::find(app, instance, LABEL).await?;
-        let known = stored.as_ref().and_then(|stored| url_of(stored).cloned());
-        let Some(url) = self.url.clone().or(known) else {
+        let Some(url) = self.url.clone().or_else(|| written_url(stored.as_ref()?)) else {
             // Nothing was ever set, and nothing is.
             return Ok(unset_row(instance));
         };
         let common = self.common;
-        let change = move |stored| self.spec(stored, url);
+        let change = move |app: &App, stored| self.spec(app, stored, url);
         let wanted = destination::Wanted { label: LABEL, common, change, start };
         let stored = destination::put(app, caller, instance, wanted).await?;
         Ok(row(&stored, instance))
@@ -171,10 +177,27 @@ fn invalid_url() -> Failure {
     Failure::bad("Invalid \"url\" property")
 }
 
-fn read_url(text: &str) -> Result<Url, Failure> {
-    Url::parse(text).map_err(|error| {
+fn read_url(text: &str) -> Result<Written, Failure> {
+    let url = Url::parse(text).map_err(|error| {
         invalid_url().because(format!("{error}; expected an absolute http or https URL"))
-    })
+    })?;
+    Ok(Written { url, text: text.to_owned() })
+}
+
+/// Finds what the channel would not take.
+fn check(app: &App, config: &webhook::Config) -> Result<(), Failure> {
+    let Err(faults) = Channel::Webhook(config.clone()).validate(&app.egress) else {
+        return Ok(());
+    };
+    let (of_url, others): (Vec<_>, Vec<_>) =
+        faults.into_iter().partition(|fault| fault.path == "url");
+    let lines = |faults: Vec<zapbus_channel::Fault>| {
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    match of_url.is_empty() {
+        true => Err(Failure::bad(lines(others))),
+        false => Err(invalid_url().because(lines(of_url))),
+    }
 }
 
 /// The headers that a body lists. Values that are no texts are written as such; `null` is none.
@@ -209,8 +232,10 @@ fn config_of(stored: &Stored) -> Option<&webhook::Config> {
     stored.spec.as_ref()?.channel.webhook()
 }
 
-fn url_of(stored: &Stored) -> Option<&Url> {
-    config_of(stored).map(|config| &config.url)
+/// Where it leads, as it was written.
+fn written_url(stored: &Stored) -> Option<Written> {
+    let (config, spec) = (config_of(stored)?, stored.spec.as_ref()?);
+    Some(Written { url: config.url.clone(), text: spec.shown_url()?.to_owned() })
 }
 
 /// As it is shown to whoever has the instance's key, headers included, since upstream's clients write
@@ -228,7 +253,7 @@ fn row(stored: &Stored, instance: &Instance) -> Value {
     let destination = &stored.destination;
     json!({
         "id": destination.id,
-        "url": config.map(|config| config.url.as_str()).unwrap_or_default(),
+        "url": stored.spec.as_ref().and_then(Spec::shown_url).unwrap_or_default(),
         "headers": headers,
         "enabled": stored.is_on(),
         "events": stored.events(),

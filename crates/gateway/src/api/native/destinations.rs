@@ -298,16 +298,25 @@ pub(in crate::api) async fn update_within(
     quota: Option<Quota>,
     change: impl FnOnce(&App, Destination) -> Result<Destination, ApiError> + Send + 'static,
 ) -> Result<Destination, ApiError> {
+    update_or(app, caller, id, resume, quota, change).await
+}
+
+/// [`update_within`] where what is wrong is said in the words of another API.
+pub(in crate::api) async fn update_or<E: From<ApiError> + Send + 'static>(
+    app: &App,
+    caller: &Caller,
+    id: DestinationId,
+    resume: Resume,
+    quota: Option<Quota>,
+    change: impl FnOnce(&App, Destination) -> Result<Destination, E> + Send + 'static,
+) -> Result<Destination, E> {
     let (app, actor) = (app.clone(), caller.actor());
-    complete(async move {
+    let changing = async move {
         let here = app.clone();
         app.lanes
             .reconfigure(id, |cursors| async move {
-                let stored = here
-                    .store
-                    .destination(id)
-                    .await?
-                    .ok_or(ApiError::NotFound(What::Destination))?;
+                let stored = here.store.destination(id).await.map_err(ApiError::from)?;
+                let stored = stored.ok_or(ApiError::NotFound(What::Destination))?;
                 let mut changed = change(&here, stored)?;
                 changed.updated_at = (here.clock)();
                 let (cursors, cancel_rows) = match resume {
@@ -318,12 +327,13 @@ pub(in crate::api) async fn update_within(
                 let new = changed.clone();
                 here.store
                     .update_destination_within(new, &cursors, cancel_rows, &actor, quota)
-                    .await?;
-                Ok(changed)
+                    .await
+                    .map_err(ApiError::from)?;
+                Ok::<_, E>(changed)
             })
             .await
-    })
-    .await
+    };
+    tokio::spawn(changing).await.map_err(ApiError::internal)?
 }
 
 /// Deletes a destination. What waits for it is called off; its log stays for a while.

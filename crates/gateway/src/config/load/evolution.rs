@@ -1,6 +1,8 @@
 //! The names that Evolution API gave to what we have too, read as it reads them: a truth value is true
 //! only when it is `true`, and a number that is none, or 0, means the default.
 
+mod brokers;
+
 use serde_json::Value;
 use zapbus_event::dialect::evolution::Name;
 
@@ -16,7 +18,8 @@ const TEXTS: [(&str, &str); 6] = [
     ("WEBSOCKET_ALLOWED_HOSTS", "evolution.websocket.allow_anonymous_from"),
 ];
 
-const TRUTHS: [(&str, &str); 5] = [
+const TRUTHS: [(&str, &str); 6] = [
+    ("PROMETHEUS_METRICS", "evolution.metrics"),
     ("CORS_CREDENTIALS", "cors.credentials"),
     ("AUTHENTICATION_EXPOSE_IN_FETCH_INSTANCES", "evolution.expose_api_key"),
     ("WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS", "evolution.webhook.by_events"),
@@ -47,7 +50,11 @@ const SIGNS: [&str; 9] = [
 ];
 
 /// Beginnings of names that mean nothing here, with what does instead.
-const IGNORED: [(&str, &str); 27] = [
+const IGNORED: [(&str, &str); 30] = [
+    ("SQS_ACCOUNT_ID", "the addresses of queues are asked for"),
+    ("SQS_MAX_PAYLOAD_SIZE", "what a queue does not take is a dead letter, with both sizes"),
+    ("RABBITMQ_MESSAGE_TTL", "queues have what the broker's policies say"),
+    ("RABBITMQ_MAX_LENGTH", "queues have what the broker's policies say"),
     ("NATS_", "there is no NATS channel"),
     ("KAFKA_", "there is no Kafka channel"),
     ("DATABASE_", "the store is set by data_dir or database_url"),
@@ -69,7 +76,6 @@ const IGNORED: [(&str, &str); 27] = [
     ("LOG_BAILEYS", "Zapbus holds no session"),
     ("EVENT_EMITTER_MAX_LISTENERS", "there is no such limit"),
     ("TELEMETRY_", "nothing is told to anybody"),
-    ("PROMETHEUS_METRICS", "/metrics is always there"),
     ("METRICS_", "/metrics is for whoever reaches the listener"),
     ("PROVIDER_", "Zapbus holds no session"),
     ("CHATWOOT_", "chatbots and desks connect to webhooks"),
@@ -110,11 +116,7 @@ impl Layers {
                     .to_owned(),
             );
         }
-        for name in ["RABBITMQ_ENABLED", "SQS_ENABLED", "PUSHER_ENABLED"] {
-            if environment.get(name) == Some("true") {
-                self.note(format!("{name} is set and has no effect in this version"));
-            }
-        }
+        self.brokers(environment);
         self.ignored(environment);
     }
 
@@ -160,7 +162,7 @@ impl Layers {
             self.set("evolution.webhook.enabled", Value::Bool(is_on), origin);
         }
         let others = ["ERRORS", "ERRORS_WEBHOOK"];
-        let events = self.events(environment, "WEBHOOK_EVENTS_", &others);
+        let events = self.events(environment, "webhook", &["WEBHOOK_EVENTS_"], &others);
         if enabled == Some(true) && events.is_none_or(|events| events == 0) {
             self.note(
                 "WEBHOOK_GLOBAL_ENABLED is true, and no WEBHOOK_EVENTS_… is: nothing is posted"
@@ -178,18 +180,22 @@ impl Layers {
         }
     }
 
-    /// The events that flags with this beginning switch on, under `evolution.<channel>.events`, and how
-    /// many they are; `None` when there is no such flag.
+    /// The events that flags with one of these beginnings switch on, under `evolution.<channel>.events`,
+    /// and how many they are; `None` when there is no such flag. What else begins so is named in
+    /// `others`.
     fn events(
         &mut self,
         environment: &Environment,
-        beginning: &str,
+        channel: &str,
+        beginnings: &[&str],
         others: &[&str],
     ) -> Option<usize> {
+        let event_of =
+            |name: &str| beginnings.iter().find_map(|it| name.strip_prefix(it)).map(str::to_owned);
         let flags: Vec<(String, String)> = environment
             .0
             .keys()
-            .filter_map(|name| Some((name.clone(), name.strip_prefix(beginning)?.to_owned())))
+            .filter_map(|name| Some((name.clone(), event_of(name)?)))
             .filter(|(_, event)| !others.contains(&event.as_str()))
             .collect();
         let mut names: Vec<Name> = Vec::new();
@@ -207,9 +213,9 @@ impl Layers {
             return None;
         }
         names.sort_unstable();
-        let channel = beginning.split('_').next().unwrap_or_default().to_lowercase();
         let list: Vec<Value> = names.iter().map(|name| name.subscription().into()).collect();
-        let origin = variable(&format!("{beginning}*"));
+        let named: Vec<String> = beginnings.iter().map(|it| format!("{it}*")).collect();
+        let origin = variable(&named.join(", "));
         self.set(&format!("evolution.{channel}.events"), Value::Array(list), origin);
         Some(names.len())
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::process::Child;
 
 use super::{create, peers::Python, post};
 use crate::{engine::skips_on_postgres, postgres::free_port, server::Gateway};
@@ -10,23 +11,30 @@ use crate::{engine::skips_on_postgres, postgres::free_port, server::Gateway};
 /// How long moto may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Moto, ready, and where it is. It ends when it is dropped.
+pub(super) async fn moto(python: &Python) -> (Child, String) {
+    let port = free_port();
+    let moto = python.start("serve_sqs.py", &[("PORT", &port.to_string())]).await;
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let client = reqwest::Client::new();
+    let ready = async {
+        let ask = || client.get(format!("{endpoint}/moto-api/data.json")).send();
+        while ask().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("moto starts");
+    (moto, endpoint)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn boto3_gets_what_was_sent_in_form_and_order() {
     if skips_on_postgres("what is shown is on the queue's side") {
         return;
     }
     let Some(python) = Python::find().await else { return };
-    let port = free_port();
-    let _moto = python.start("serve_sqs.py", &[("PORT", &port.to_string())]).await;
-    let endpoint = format!("http://127.0.0.1:{port}");
+    let (_moto, endpoint) = moto(&python).await;
     let gateway = Gateway::start(|_| {}).await;
-    let ready = async {
-        let ask = || gateway.client.get(format!("{endpoint}/moto-api/data.json")).send();
-        while ask().await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ready).await.expect("moto starts");
     gateway.create_instance("shop").await;
 
     let channel = json!({

@@ -6,6 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use zapbus_event::{Draft, Kind, Source, SourceKind};
 
 use super::{Client, members, start, start_with};
 use crate::{
@@ -36,7 +37,11 @@ async fn a_webhook_gets_evolutions_body_and_headers() {
     let url = receiver.url("/hook?key=1");
     let hook = json!({
         "url": url, "events": ["MESSAGES_UPSERT", "CONNECTION_UPDATE"],
-        "headers": { "X-Tenant": "acme", "Authorization": "Bearer mine" },
+        "headers": {
+            "X-Tenant": "acme", "Authorization": "Bearer mine",
+            // Upstream's own come first.
+            "User-Agent": "mine", "X-Instance-Name": "mine", "X-Event-Type": "mine",
+        },
     });
     let made = client.create("shop", json!({ "webhook": hook })).await;
     let posted = gateway.post_event("shop", &text_message("5511999990001", "3EB0", "Olá")).await;
@@ -91,6 +96,32 @@ async fn a_webhook_gets_evolutions_body_and_headers() {
         )
         .await;
     receiver.stays_at(2).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_url_is_shown_and_named_as_it_was_written() {
+    let gateway = start().await;
+    let client = Client::of(&gateway);
+    let receiver = Receiver::start().await;
+    // Without a path, which is no URL's canonical form.
+    let url = receiver.url("").trim_end_matches('/').replace("http://", "HTTP://");
+    let hook = json!({ "enabled": true, "url": url, "events": ["MESSAGES_UPSERT"] });
+    client.create("shop", json!({ "webhook": hook })).await;
+    assert_eq!(client.get("/webhook/find/shop").await["url"], url.as_str());
+    gateway.post_event("shop", &text_message("5511999990001", "one", "1")).await;
+    let received = receiver.wait_for(1).await.remove(0);
+    assert_eq!((received.path.as_str(), &received.json()["destination"]), ("/", &json!(url)));
+    // It stays so when something else is set.
+    let row = client.post("/webhook/set/shop", &json!({ "webhook": { "enabled": false } })).await;
+    assert_eq!(row["url"], url.as_str());
+    // What our own API puts in its place is shown as that is.
+    let page = gateway.read("/v1/instances/shop/destinations").await;
+    let path = format!("/v1/destinations/{}", page["data"][0]["id"].as_str().unwrap());
+    let change = json!({ "channel": { "url": receiver.url("/new") } });
+    let changed = gateway.request(reqwest::Method::PATCH, &path).json(&change).send().await;
+    assert_eq!(changed.unwrap().status(), 200);
+    assert_eq!(client.get("/webhook/find/shop").await["url"], receiver.url("/new"));
     gateway.stop().await;
 }
 
@@ -261,5 +292,52 @@ async fn a_file_that_came_with_the_event_goes_into_the_body_where_wanted() {
     let body = receiver.wait_for(2).await[1].json();
     assert_eq!(body["data"]["key"]["id"], "without");
     assert!(body["data"]["message"].get("base64").is_none(), "{body}");
+    gateway.stop().await;
+}
+
+/// A sample of a type, as it is posted.
+fn sample(kind: Kind) -> Value {
+    let source = Source {
+        kind: SourceKind::Native,
+        event: kind.as_str().to_owned(),
+        version: None,
+        delivery_id: None,
+        index: 0,
+    };
+    let data = Draft::from_data(&zapbus_event::sample(kind), source).data;
+    let data: Value = serde_json::from_slice(&data).unwrap();
+    json!({ "type": kind.as_str(), "data": data })
+}
+
+#[tokio::test]
+async fn names_that_upstream_lists_and_never_sends_are_sent() {
+    let all = Receiver::start().await;
+    let url = all.url("/all");
+    let gateway = start_with(|config| {
+        let webhook = &mut config.evolution.webhook;
+        webhook.enabled = true;
+        webhook.url = Some(url);
+        webhook.events = vec!["APPLICATION_STARTUP".to_owned()];
+    })
+    .await;
+    let client = Client::of(&gateway);
+    let receiver = Receiver::start().await;
+    let events = ["APPLICATION_STARTUP", "GROUP_UPDATE", "CONTACTS_SET", "STATUS_INSTANCE"];
+    let hook = json!({ "url": receiver.url("/"), "events": events });
+    client.create("shop", json!({ "webhook": hook })).await;
+    gateway.post_event("shop", &sample(Kind::GroupUpdated)).await;
+    gateway.post_event("shop", &sample(Kind::HistorySync)).await;
+    let lost = json!({ "reason": "stopped", "will_reconnect": false });
+    let lost = json!({ "type": "instance.disconnected", "data": lost });
+    gateway.post_event("shop", &lost).await;
+    let got = receiver.wait_for(3).await;
+    let mut names: Vec<Value> = got.iter().map(|it| it.json()["event"].clone()).collect();
+    names.sort_by_key(Value::to_string);
+    assert_eq!(names, ["contacts.set", "groups.update", "status.instance"]);
+    // The server starts, and no instance does: whoever gets the events of all is told.
+    assert_eq!(all.wait_for(1).await[0].json()["event"], "application.startup");
+    let gateway = gateway.restart().await;
+    all.wait_for(2).await;
+    receiver.stays_at(3).await;
     gateway.stop().await;
 }

@@ -3,14 +3,14 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Client, members, start, start_with};
+use super::{Client, members, start, start_with, with_brokers};
 use crate::server::{Gateway, Receiver, expect_json};
 
 const HOOK: &str = "http://127.0.0.1:9/hook";
 
 #[tokio::test]
 async fn an_instance_is_made_with_its_channels() {
-    let gateway = start().await;
+    let gateway = start_with(with_brokers).await;
     let client = Client::of(&gateway);
     let made = client
         .create(
@@ -79,7 +79,7 @@ async fn an_instance_is_made_with_its_channels() {
 
 #[tokio::test]
 async fn bodies_of_every_age_make_an_instance() {
-    let gateway = start().await;
+    let gateway = start_with(with_brokers).await;
     let client = Client::of(&gateway);
     // The first version's, flat.
     let flat = json!({
@@ -104,6 +104,10 @@ async fn bodies_of_every_age_make_an_instance() {
     client.post("/instance/create", &body).await;
     let row = client.get("/webhook/find/new").await;
     assert_eq!((&row["enabled"], &row["url"]), (&json!(false), &json!(HOOK)));
+    // Headers that were not given are not there.
+    let body = json!({ "instanceName": "plain", "webhook": { "url": HOOK, "events": ["CALL"] } });
+    let made = client.post("/instance/create", &body).await;
+    assert_eq!(members(&made["webhook"]), ["webhookUrl", "webhookByEvents", "webhookBase64"]);
     let row = client.get("/websocket/find/new").await;
     assert!(row["events"].as_array().unwrap().len() > 30, "{row}");
     // An empty URL is none.
@@ -136,6 +140,9 @@ async fn what_cannot_be_made_leaves_nothing_behind() {
         json!({ "instanceName": "x", "websocket": { "events": ["NOPE"] } }),
         json!({ "instanceName": "x", "sqs_enabled": true, "sqs_events": ["NOPE"] }),
         json!({ "instanceName": "x", "pusher": { "enabled": true } }),
+        // This server has no broker.
+        json!({ "instanceName": "x", "rabbitmq": { "enabled": true, "events": ["CALL"] } }),
+        json!({ "instanceName": "x", "sqs_enabled": true }),
         json!({ "instanceName": ["x"] }),
     ] {
         create(body, 400).await;

@@ -124,9 +124,9 @@ async fn row(app: &App, access: &Access, instance: &Instance) -> Result<Value, F
         "updatedAt": state.since.unwrap_or(instance.created_at).max(instance.created_at),
         "Chatwoot": null,
         "Proxy": null,
-        "Rabbitmq": brokers::row(Broker::Rabbitmq, instance),
+        "Rabbitmq": brokers::row(app, Broker::Rabbitmq, instance).await?,
         "Nats": null,
-        "Sqs": brokers::row(Broker::Sqs, instance),
+        "Sqs": brokers::row(app, Broker::Sqs, instance).await?,
         "Websocket": websocket_row(instance),
         "Setting": null,
     });

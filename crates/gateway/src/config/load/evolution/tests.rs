@@ -44,7 +44,10 @@ fn every_variable_has_a_key() {
         ("WEBSOCKET_GLOBAL_EVENTS", "true"),
         ("WEBSOCKET_ALLOWED_HOSTS", "127.0.0.1,::1"),
     ]);
-    assert_eq!((&loaded.mistakes[..], notes(&loaded).as_str()), (&[][..], ""));
+    assert_eq!(loaded.mistakes, []);
+    let said = notes(&loaded);
+    assert!(said.starts_with("evolution.websocket.allow_anonymous_from (WEBSOCKET_"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
     let evolution = loaded.config.evolution;
     assert_eq!(evolution.server_name, "evo");
     assert_eq!(evolution.api_key.unwrap().expose(), "a-key-of-the-operator");
@@ -142,4 +145,90 @@ fn what_is_ignored_is_said_where_evolution_is_meant() {
     assert!(said.contains("SERVER_PORT is ignored: the port is set by listen"), "{said}");
     assert!(said.contains("stands in Evolution's documentation"), "{said}");
     assert!(!said.contains("TELEMETRY") && !said.contains("LANGUAGE"), "{said}");
+}
+
+#[test]
+fn brokers_are_read_where_they_are_switched_on() {
+    let loaded = load(&[
+        ("RABBITMQ_ENABLED", "true"),
+        ("RABBITMQ_URI", "amqp://me:hush@rabbit:5672/default"),
+        ("RABBITMQ_EXCHANGE_NAME", "evolution"),
+        ("RABBITMQ_PREFIX_KEY", "acme"),
+        ("RABBITMQ_FRAME_MAX", "16384"),
+        ("RABBITMQ_GLOBAL_ENABLED", "true"),
+        ("RABBITMQ_EVENTS_GROUPS_UPDATE", "true"),
+        ("RABBITMQ_EVENTS_LOGOUT_INSTANCE", "true"),
+        ("RABBITMQ_EVENTS_CALL", "false"),
+        ("SQS_ENABLED", "true"),
+        ("SQS_REGION", "sa-east-1"),
+        ("SQS_ACCESS_KEY_ID", "AKIA"),
+        ("SQS_SECRET_ACCESS_KEY", "hush"),
+        ("SQS_BASE_URL", "http://localhost:4566"),
+        ("SQS_GLOBAL_ENABLED", "true"),
+        ("SQS_GLOBAL_FORCE_SINGLE_QUEUE", "true"),
+        ("SQS_GLOBAL_PREFIX_NAME", "all"),
+        ("SQS_GLOBAL_MESSAGES_UPSERT", "true"),
+        ("SQS_EVENTS_CALL", "true"),
+        ("PUSHER_ENABLED", "true"),
+        ("PUSHER_GLOBAL_ENABLED", "true"),
+        ("PUSHER_GLOBAL_APP_ID", "1234"),
+        ("PUSHER_GLOBAL_KEY", "k"),
+        ("PUSHER_GLOBAL_SECRET", "hush"),
+        ("PUSHER_GLOBAL_CLUSTER", "sa1"),
+        ("PUSHER_GLOBAL_USE_TLS", "false"),
+        ("PUSHER_EVENTS_QRCODE_UPDATED", "true"),
+    ]);
+    assert_eq!((&loaded.mistakes[..], notes(&loaded).as_str()), (&[][..], ""));
+    let evolution = &loaded.config.evolution;
+    let rabbitmq = &evolution.rabbitmq;
+    assert!(rabbitmq.enabled && rabbitmq.global);
+    assert_eq!(rabbitmq.events, ["LOGOUT_INSTANCE", "GROUP_UPDATE"]);
+    assert_eq!(
+        (rabbitmq.exchange.as_str(), rabbitmq.prefix.as_deref()),
+        ("evolution", Some("acme"))
+    );
+    assert_eq!(rabbitmq.frame_max, Some(16_384));
+    let sqs = &evolution.sqs;
+    assert!(sqs.global && sqs.single_queue);
+    assert_eq!(
+        (sqs.prefix.as_str(), sqs.endpoint.as_deref()),
+        ("all", Some("http://localhost:4566"))
+    );
+    assert_eq!(sqs.events, ["MESSAGES_UPSERT", "CALL"]);
+    let pusher = &evolution.pusher;
+    assert!(pusher.global && !pusher.tls);
+    assert_eq!((pusher.app_id.as_deref(), pusher.cluster.as_deref()), (Some("1234"), Some("sa1")));
+    let kinds: Vec<&str> =
+        evolution.global_brokers().iter().map(|(channel, _)| channel.kind()).collect();
+    assert_eq!(kinds, ["rabbitmq", "sqs", "pusher"]);
+    assert!(!format!("{:?}", loaded.settings).contains("hush"));
+}
+
+#[test]
+fn what_brokers_lack_is_said() {
+    let said = notes(&load(&[("RABBITMQ_URI", "amqp://h"), ("SQS_ENABLED", "true")]));
+    assert!(said.contains("RABBITMQ_URI is ignored: RABBITMQ_ENABLED is not true"), "{said}");
+    assert!(said.contains("SQS_ENABLED is true without SQS_REGION"), "{said}");
+    let loaded = load(&[
+        ("RABBITMQ_ENABLED", "true"),
+        ("RABBITMQ_GLOBAL_ENABLED", "true"),
+        ("PUSHER_ENABLED", "true"),
+        ("PUSHER_GLOBAL_ENABLED", "true"),
+        ("PUSHER_GLOBAL_APP_ID", "1"),
+        ("PUSHER_EVENTS_STARLINK", "true"),
+    ]);
+    let said = notes(&loaded);
+    for part in [
+        "RABBITMQ_GLOBAL_ENABLED is true without RABBITMQ_URI",
+        "RABBITMQ_GLOBAL_ENABLED is true, and no RABBITMQ_EVENTS_… is",
+        "PUSHER_GLOBAL_ENABLED is true without PUSHER_GLOBAL_KEY",
+        "PUSHER_EVENTS_STARLINK is ignored: there is no such event",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(loaded.mistakes, []);
+    assert!(loaded.config.evolution.global_brokers().is_empty());
+    // Switched off is switched off, whatever else is there.
+    let off = [("RABBITMQ_ENABLED", "false"), ("RABBITMQ_URI", "amqp://h")];
+    assert!(!load(&off).config.evolution.rabbitmq.enabled);
 }

@@ -12,14 +12,12 @@ use super::{
 use crate::{
     api::error::{ApiError, Fault},
     app::App,
+    environment::is_of_environment,
     spec::{DEFAULT_DISABLE_AFTER_S, DEFAULT_MAX_IN_FLIGHT, Preset, Retry, Spec},
 };
 
 /// The label of a destination that was given none.
 const DEFAULT_LABEL: &str = "default";
-
-/// Labels of destinations that come from the operator's environment.
-const ENVIRONMENT_LABELS: &str = "env/";
 
 /// Patterns a filter may have at most.
 const MAX_PATTERNS: usize = 200;
@@ -112,7 +110,7 @@ impl ChangeDestination {
         if let Some(members) = self.channel {
             let merged = merged(&spec.channel, members)?;
             if let Some(channel) = channel_of(app, merged, Some(&spec.channel), &mut faults) {
-                spec.channel = channel;
+                spec.set_channel(channel);
             }
         }
         if let Some(ordering) = self.ordering {
@@ -155,7 +153,7 @@ impl ChangeDestination {
 pub(in crate::api::native) fn refuse_environment(
     destination: &Destination,
 ) -> Result<(), ApiError> {
-    if destination.label.starts_with(ENVIRONMENT_LABELS) {
+    if is_of_environment(&destination.label) {
         return Err(ApiError::Conflict {
             code: "managed_by_environment",
             reason: "This destination comes from the gateway's environment; change it there."
@@ -172,8 +170,7 @@ fn label_fault(label: &str) -> Option<Fault> {
     if !fits {
         return Some(Fault::new("label", "expected 1 to 64 characters, no control characters"));
     }
-    label
-        .starts_with(ENVIRONMENT_LABELS)
+    is_of_environment(label)
         .then(|| Fault::new("label", "`env/` is for destinations from the gateway's environment"))
 }
 
