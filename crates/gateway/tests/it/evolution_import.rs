@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     binary::{self, Said},
+    receiver::{Receiver, Reply},
     server::{Gateway, expect_json},
 };
 
@@ -141,5 +142,49 @@ async fn one_step_that_is_refused_stops_no_other() {
     ];
     assert_eq!(found, expected);
     from.stop().await;
+    to.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_one_channel_stops_no_other() {
+    let from = Receiver::start().await;
+    let to = Gateway::start(|_| {}).await;
+    from.script(|request| {
+        let body = match request.path.as_str() {
+            "/instance/fetchInstances" => r#"[{"name":"shop","token":"TOKEN-OF-THE-SHOP"}]"#,
+            "/webhook/find/shop" => {
+                r#"{"enabled":true,"url":"http://127.0.0.1:9/hook","events":["CALL"]}"#
+            }
+            // Switched on there, and there is none here.
+            "/rabbitmq/find/shop" => r#"{"enabled":true,"events":["CALL"]}"#,
+            "/pusher/find/shop" => {
+                r#"{"enabled":true,"events":[],"appId":"1234","key":"key1","secret":"hush",
+                "cluster":"sa1","useTLS":true}"#
+            }
+            "/sqs/find/shop" => return Reply::status(500),
+            _ => "",
+        };
+        Reply::ok().body(body)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let url = from.url("");
+    let mut command = binary::command(folder.path());
+    command.env("ZAPBUS_TOKEN", to.token());
+    command.args(["import", "evolution", "--url", &url, "--to", &to.url, "--json", "--yes"]);
+    command.args(["--apikey", "key"]);
+    let run = binary::run(command).await;
+    assert_eq!(run.code, 5, "{run:?}");
+    let expected = [
+        step("shop", "instance", "made"),
+        step("shop", "webhook", "done"),
+        step("shop", "rabbitmq", "failed"),
+        step("shop", "sqs", "failed"),
+        step("shop", "pusher", "done"),
+    ];
+    assert_eq!(actions(&run), expected);
+    assert!(run.stdout.contains("RABBITMQ_URI"), "it says what is missing: {run:?}");
+    assert!(!run.stdout.contains("hush") && !run.stderr.contains("hush"), "{run:?}");
+    let app = ask(&to, "/pusher/find/shop", None).await;
+    assert_eq!((&app["appId"], &app["secret"]), (&json!("1234"), &json!("***")));
     to.stop().await;
 }

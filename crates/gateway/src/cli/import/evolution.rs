@@ -90,12 +90,15 @@ impl Evolution {
         let to = Server { flag: "--to", url: &self.to, key: &token };
         let runtime = crate::cli::runtime()?;
         let plan = runtime.block_on(self.read(&from, &to))?;
+        let unread = plan.failures();
         if self.dry_run {
-            return self.show(&plan, out);
+            self.show(&plan, out)?;
+            return partly(unread, plan.steps.len());
         }
         if plan.steps.iter().all(Step::is_nothing) {
             writeln!(err, "There is nothing to do.")?;
-            return self.show(&plan, out);
+            self.show(&plan, out)?;
+            return partly(unread, plan.steps.len());
         }
         if !self.json {
             // What is asked about is shown before; the table comes again with what became of it.
@@ -104,18 +107,9 @@ impl Evolution {
         let (instances, settings) = plan.counts();
         let question = format!("Make {instances} instances and set {settings} channels?");
         confirm(&question, self.yes, err)?;
-        let (done, failed) = runtime.block_on(write(plan, &to));
+        let done = runtime.block_on(write(plan, &to));
         self.show(&done, out)?;
-        if failed == 0 {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Exit::Partly,
-            format!(
-                "{failed} of {} steps failed; run it again when that is mended",
-                done.steps.len()
-            ),
-        ))
+        partly(done.failures(), done.steps.len())
     }
 
     fn show(&self, plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
@@ -144,8 +138,11 @@ impl Evolution {
             let exists = here.iter().any(|known| known.name == instance.name);
             let mut channels = Vec::new();
             for channel in CHANNELS {
-                if let Some(row) = from.channel(channel, &instance.name).await? {
-                    channels.push((channel, row));
+                // What cannot be read of one channel stops no other.
+                match from.channel(channel, &instance.name).await {
+                    Ok(Some(row)) => channels.push((channel, Ok(row))),
+                    Ok(None) => {}
+                    Err(failure) => channels.push((channel, Err(failure.message))),
                 }
             }
             plan.add(&instance, exists, channels);
@@ -154,13 +151,20 @@ impl Evolution {
     }
 }
 
+/// Says that not everything was done.
+fn partly(failed: usize, steps: usize) -> Result<(), Failure> {
+    if failed == 0 {
+        return Ok(());
+    }
+    let message = format!("{failed} of {steps} steps failed; run it again when that is mended");
+    Err(Failure::new(Exit::Partly, message))
+}
+
 /// Does what a plan says, as far as it can be done.
-async fn write(mut plan: Plan, to: &Server<'_>) -> (Plan, usize) {
-    let mut failed = 0;
+async fn write(mut plan: Plan, to: &Server<'_>) -> Plan {
     let mut lost: Vec<String> = Vec::new();
     for step in &mut plan.steps {
         if lost.contains(&step.instance) {
-            failed += 1;
             step.failed("the instance was not made");
             continue;
         }
@@ -169,7 +173,6 @@ async fn write(mut plan: Plan, to: &Server<'_>) -> (Plan, usize) {
         match to.ask(Method::POST, &path, Some(&body)).await {
             Ok(_) => step.done(),
             Err(failure) => {
-                failed += 1;
                 step.failed(&failure.message);
                 if step.makes_instance() {
                     lost.push(step.instance.clone());
@@ -177,7 +180,7 @@ async fn write(mut plan: Plan, to: &Server<'_>) -> (Plan, usize) {
             }
         }
     }
-    (plan, failed)
+    plan
 }
 
 impl Server<'_> {

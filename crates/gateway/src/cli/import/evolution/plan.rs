@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+/// The action of a step that could not be done.
+const FAILED: &str = "failed";
+
 /// Channels, as their paths are called.
 pub(super) const CHANNELS: [&str; 5] = ["webhook", "websocket", "rabbitmq", "sqs", "pusher"];
 
@@ -77,17 +80,25 @@ pub(super) fn message(answer: &Value) -> Option<String> {
 }
 
 impl Plan {
-    /// An instance with what is set for its channels.
+    /// An instance with what is set for its channels, or why that could not be read.
     pub(super) fn add(
         &mut self,
         instance: &Instance,
         exists: bool,
-        channels: Vec<(&'static str, Value)>,
+        channels: Vec<(&'static str, Result<Value, String>)>,
     ) {
         self.steps.push(made(instance, exists));
         for (channel, row) in channels {
-            self.steps.push(set(instance, channel, &row));
+            self.steps.push(match row {
+                Ok(row) => set(instance, channel, &row),
+                Err(why) => unread(instance, channel, why),
+            });
         }
+    }
+
+    /// How many steps have failed by now.
+    pub(super) fn failures(&self) -> usize {
+        self.steps.iter().filter(|step| step.action == FAILED).count()
     }
 
     /// How many instances are made and channels set.
@@ -194,6 +205,17 @@ fn set(instance: &Instance, channel: &'static str, row: &Value) -> Step {
     }
 }
 
+fn unread(instance: &Instance, channel: &'static str, why: String) -> Step {
+    Step {
+        instance: instance.name.clone(),
+        what: channel,
+        action: FAILED,
+        events: None,
+        detail: why,
+        body: None,
+    }
+}
+
 /// The host of a URL: the rest of it may be a secret.
 fn host_of(url: &Value) -> Option<String> {
     let url: url::Url = url.as_str()?.parse().ok()?;
@@ -225,7 +247,7 @@ impl Step {
     }
 
     pub(super) fn failed(&mut self, why: &str) {
-        self.action = "failed";
+        self.action = FAILED;
         self.detail = why.to_owned();
     }
 }
@@ -252,6 +274,7 @@ mod tests {
     fn plan(rows: Vec<(&'static str, Value)>) -> Plan {
         let list = json!([{ "name": "shop", "token": "T" }]);
         let mut plan = Plan::default();
+        let rows = rows.into_iter().map(|(channel, row)| (channel, Ok(row))).collect();
         plan.add(&instances(&list).unwrap()[0], false, rows);
         plan
     }
@@ -289,6 +312,16 @@ mod tests {
         // What is shown holds no secret.
         let shown = Value::Array(plan.rows()).to_string();
         assert!(!shown.contains("hush") && shown.contains("to example.com"), "{shown}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_step_that_failed() {
+        let list = instances(&json!([{ "name": "shop" }])).unwrap();
+        let mut plan = Plan::default();
+        plan.add(&list[0], true, vec![("sqs", Err("500".to_owned()))]);
+        assert_eq!((plan.failures(), plan.counts()), (1, (0, 0)));
+        assert!(plan.steps[1].is_nothing());
+        assert_eq!(plan.rows()[1]["detail"], "500");
     }
 
     #[test]
