@@ -92,4 +92,9 @@ impl Lanes {
             .collect();
         channel.prepare(&messages).await
     }
+
+    /// Runs something beside the lanes, until it ends or they stop.
+    pub(crate) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.spawn(work);
+    }
 }

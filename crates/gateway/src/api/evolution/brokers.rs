@@ -231,13 +231,14 @@ impl Wanted {
 /// Makes queues and what leads to them in the background: consumers may start before the first event
 /// comes.
 pub(crate) fn prepare(lanes: &Lanes, destination: &Destination, spec: &Spec, instance_name: &str) {
-    let (lanes, spec, name) = (lanes.clone(), spec.clone(), instance_name.to_owned());
+    let (spec, name) = (spec.clone(), instance_name.to_owned());
     let (id, label) = (destination.id, destination.label.clone());
-    tokio::spawn(async move {
+    let beside = lanes.clone();
+    lanes.beside(async move {
         let wanted = spec.evolution.names;
         let names: Vec<&str> =
             Name::ALL.iter().filter(|it| wanted.contains(**it)).map(|it| it.wire()).collect();
-        if let Err(error) = lanes.prepare(&label, &spec, &name, &names).await {
+        if let Err(error) = beside.prepare(&label, &spec, &name, &names).await {
             tracing::info!(
                 event = "evolution.not_prepared",
                 destination = %id,
