@@ -7,7 +7,7 @@ IMAGE ?= zapbus:latest
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test postgres rabbitmq lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage soak fuzz fuzz-corpus image
+.PHONY: help run demo build test postgres rabbitmq peers lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage brokers soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,22 @@ rabbitmq: # RabbitMQ, for the tests of its destinations: installed when missing,
 			&& echo "Installing RabbitMQ for the tests of its destinations." \
 			&& apt-get install -y --no-install-recommends rabbitmq-server >/dev/null; } \
 		|| echo "RabbitMQ is not here: its tests are skipped."
+
+# Where the tests look for what they install, too.
+TEST_CACHE = $${ZAPBUS_TEST_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/zapbus-tests}
+SOCKUDO_VERSION := 5.2.0
+
+peers: postgres rabbitmq ## Build the peers that take long (Sockudo, 15 minutes) for the tests, once, into a cache
+	@cache="$(TEST_CACHE)"; place="$$cache/sockudo-$(SOCKUDO_VERSION)"; \
+	if test -x "$$place/bin/sockudo"; then echo "Sockudo is here: $$place"; exit 0; fi; \
+	if ! test -e /usr/include/google/protobuf/timestamp.proto; then \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+			&& apt-get install -y --no-install-recommends protobuf-compiler libprotobuf-dev >/dev/null; } \
+			|| { echo "Sockudo needs protoc with its headers: protobuf-compiler, libprotobuf-dev"; exit 1; }; \
+	fi; \
+	mkdir -p "$$cache" && CARGO_TARGET_DIR="$$cache/build" $(CARGO) install --locked \
+		--root "$$place.new" --no-default-features --features local sockudo@$(SOCKUDO_VERSION) \
+	&& mv "$$place.new" "$$place" && rm -rf "$$cache/build"
 
 lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check
@@ -127,6 +143,9 @@ vices: ## Receivers with every vice at once for ten minutes (ZAPBUS_VICES_MINUTE
 
 outage: ## One destination away with 50,000 events behind it (ZAPBUS_OUTAGE_EVENTS)
 	ZAPBUS_OUTAGE_EVENTS=$${ZAPBUS_OUTAGE_EVENTS:-50000} $(FAULTS) outage::
+
+brokers: rabbitmq ## A RabbitMQ that is killed under load and away for a minute (ZAPBUS_BROKERS_SECONDS)
+	ZAPBUS_BROKERS_SECONDS=$${ZAPBUS_BROKERS_SECONDS:-60} $(FAULTS) brokers::
 
 soak: ## Half an hour of mixed load; fails if memory, files, threads or store grow (ZAPBUS_SOAK_MINUTES)
 	ZAPBUS_SOAK_MINUTES=$${ZAPBUS_SOAK_MINUTES:-30} $(FAULTS) soak::

@@ -34,6 +34,8 @@ pub(crate) struct Bench {
     pub(crate) database_url: Option<String>,
     /// The broker that destinations are measured on.
     pub(crate) amqp_uri: Option<String>,
+    /// The service that SQS destinations are measured on, unless it is one of our own.
+    pub(crate) sqs_endpoint: Option<String>,
     pub(crate) receiver: Receiver,
     folder: PathBuf,
     runs: u32,
@@ -55,6 +57,7 @@ impl Bench {
             connections: None,
             database_url: None,
             amqp_uri: None,
+            sqs_endpoint: None,
             receiver: Receiver::start()?,
             folder: folder.to_owned(),
             runs: 0,

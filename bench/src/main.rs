@@ -67,6 +67,9 @@ struct Arguments {
     /// A RabbitMQ to measure its channel on, without TLS.
     #[arg(long)]
     amqp_uri: Option<String>,
+    /// A service that speaks SQS to measure its channel on, without TLS; else one in this process.
+    #[arg(long)]
+    sqs_endpoint: Option<String>,
     /// Small sizes: shows that everything works, measures nothing.
     #[arg(long, conflicts_with = "long")]
     quick: bool,
@@ -113,6 +116,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     bench.connections = arguments.connections;
     bench.database_url = arguments.database_url;
     bench.amqp_uri = arguments.amqp_uri;
+    bench.sqs_endpoint = arguments.sqs_endpoint;
     for scenario in Scenario::ALL {
         if !arguments.only.is_empty() && !arguments.only.contains(&scenario) {
             continue;

@@ -1,11 +1,14 @@
 //! What is measured, one file per question.
 
+mod channels;
 mod cluster;
 mod fanout;
 mod growth;
 mod outage;
 mod path;
+mod pusher;
 mod rabbitmq;
+mod sqs;
 mod start;
 mod steady;
 mod streams;
@@ -33,10 +36,14 @@ pub(crate) enum Scenario {
     Cluster,
     /// What the RabbitMQ channel adds to its client library.
     Rabbitmq,
+    /// What the SQS channel adds to its client library.
+    Sqs,
+    /// What the Pusher channel adds to signed requests.
+    Pusher,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Path,
         Self::Steady,
         Self::Outage,
@@ -46,6 +53,8 @@ impl Scenario {
         Self::Streams,
         Self::Cluster,
         Self::Rabbitmq,
+        Self::Sqs,
+        Self::Pusher,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -59,6 +68,8 @@ impl Scenario {
             Self::Streams => "streams",
             Self::Cluster => "cluster",
             Self::Rabbitmq => "rabbitmq",
+            Self::Sqs => "sqs",
+            Self::Pusher => "pusher",
         }
     }
 
@@ -73,6 +84,8 @@ impl Scenario {
             Self::Streams => streams::run(bench),
             Self::Cluster => cluster::run(bench),
             Self::Rabbitmq => rabbitmq::run(bench),
+            Self::Sqs => sqs::run(bench),
+            Self::Pusher => pusher::run(bench),
         }
     }
 }

@@ -35,7 +35,7 @@ type Place = (&'static str, &'static str, &'static str);
 /// What, unit, first and second bound, whether more is better, place.
 type Row = (&'static str, &'static str, f64, Option<f64>, bool, Place);
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 20] = [
     (
         "generator straight at the receiver, 64 connections",
         "requests/s",
@@ -171,6 +171,30 @@ const ROWS: [Row; 17] = [
         Some(1.2),
         false,
         ("streams", "one event to 10000 subscribers", "of_bare"),
+    ),
+    (
+        "messages to RabbitMQ, as a share of what its client library sends by itself",
+        "%",
+        60.0,
+        None,
+        true,
+        ("rabbitmq", "256 unconfirmed", "share_percent"),
+    ),
+    (
+        "messages to SQS, as a share of what its client library sends by itself",
+        "%",
+        60.0,
+        None,
+        true,
+        ("sqs", "256 unconfirmed", "share_percent"),
+    ),
+    (
+        "messages to Pusher, as a share of what its client library sends by itself",
+        "%",
+        60.0,
+        None,
+        true,
+        ("pusher", "256 unconfirmed", "share_percent"),
     ),
 ];
 

@@ -147,3 +147,35 @@ fn a_quick_run_measures_streams() {
     assert_ne!(verdict("idle WebSocket subscription"), "not measured");
     assert_eq!(verdict("one event to 1,000 subscribers"), "not measured");
 }
+
+#[test]
+fn a_quick_run_measures_channels() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_zapbus-bench"))
+        .args(["--quick", "--only", "sqs,pusher", "--binary"])
+        .arg(gateway())
+        .arg("--folder")
+        .arg(folder.path())
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let (said, noted) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{noted}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let measured = report["measured"].as_array().unwrap();
+    for scenario in ["sqs", "pusher"] {
+        for window in [64, 256] {
+            let what = format!("{window} unconfirmed, pass 1");
+            let record = measured
+                .iter()
+                .find(|it| it["scenario"] == scenario && it["what"] == what.as_str());
+            let record = record.unwrap_or_else(|| panic!("{scenario}, {what}: {report}"));
+            for figure in ["direct_per_s", "channel_per_s", "share_percent"] {
+                assert!(record["figures"][figure].as_f64().unwrap() > 0.0, "{figure}: {report}");
+            }
+        }
+    }
+}

@@ -1,14 +1,7 @@
 //! RabbitMQ: what the channel adds to its client library, both with confirms, in the same minute.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use lapin::{
     BasicProperties, Confirmation, Connection, ConnectionProperties, ExchangeKind,
     options::{
@@ -17,16 +10,12 @@ use lapin::{
     },
     types::FieldTable,
 };
-use tokio::task::JoinSet;
-use zapbus_channel::{Channel, Config, Message, Opening, Outcome, egress::Guard};
-use zapbus_event::Timestamp;
+use serde_json::json;
 
+use super::channels::{BODY, WINDOWS, by_channel, compare, drive};
 use crate::{Failure, bench::Bench};
 
-/// Messages that wait for their confirm at one time.
-const WINDOWS: [u64; 2] = [64, 256];
 const EXCHANGE: &str = "zapbus-bench";
-const BODY: usize = 1024;
 
 pub(super) fn run(bench: &mut Bench) -> Result<(), Failure> {
     let Some(uri) = bench.amqp_uri.clone() else {
@@ -35,23 +24,17 @@ pub(super) fn run(bench: &mut Bench) -> Result<(), Failure> {
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let messages = bench.size.burst / 2;
+    let config = json!({ "type": "rabbitmq", "uri": uri, "exchange": EXCHANGE });
     for window in WINDOWS {
-        for pass in 1..=bench.size.passes {
-            let before = bench.weather()?;
+        let what = format!("{window} unconfirmed");
+        compare(bench, "rabbitmq", &what, messages, || {
             let direct = runtime.block_on(direct(&uri, messages, window))?;
-            let channel = runtime.block_on(by_channel(&uri, messages, window))?;
-            let per_s = |took: Duration| messages as f64 / took.as_secs_f64();
-            bench.record(
-                "rabbitmq",
-                format!("{window} unconfirmed, pass {pass}"),
-                vec![
-                    ("direct_per_s", per_s(direct)),
-                    ("channel_per_s", per_s(channel)),
-                    ("share_percent", per_s(channel) / per_s(direct) * 100.0),
-                ],
-                before,
-            )?;
-        }
+            let channel = runtime.block_on(async {
+                drop(prepare(&uri).await?);
+                by_channel(&config, messages, window).await
+            })?;
+            Ok((direct, channel))
+        })?;
     }
     Ok(())
 }
@@ -72,36 +55,6 @@ async fn prepare(uri: &str) -> Result<lapin::Channel, Failure> {
     Ok(line)
 }
 
-/// Runs `send` for each number, `window` at a time.
-async fn drive<F>(
-    messages: u64,
-    window: u64,
-    send: impl Fn(u64) -> F + Clone + Send + 'static,
-) -> Result<Duration, Failure>
-where
-    F: Future<Output = Result<(), Failure>> + Send,
-{
-    let next = Arc::new(AtomicU64::new(0));
-    let started = Instant::now();
-    let mut workers = JoinSet::new();
-    for _ in 0..window {
-        let (next, send) = (Arc::clone(&next), send.clone());
-        workers.spawn(async move {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= messages {
-                    return Ok::<(), Failure>(());
-                }
-                send(number).await?;
-            }
-        });
-    }
-    while let Some(ended) = workers.join_next().await {
-        ended??;
-    }
-    Ok(started.elapsed())
-}
-
 async fn direct(uri: &str, messages: u64, window: u64) -> Result<Duration, Failure> {
     let line = Arc::new(prepare(uri).await?);
     let body = vec![b'x'; BODY];
@@ -116,40 +69,6 @@ async fn direct(uri: &str, messages: u64, window: u64) -> Result<Duration, Failu
             let confirm = line.basic_publish(EXCHANGE.into(), key, options, &body, properties);
             match confirm.await?.await? {
                 Confirmation::Ack(None) => Ok(()),
-                other => Err(format!("not confirmed: {other:?}").into()),
-            }
-        }
-    })
-    .await
-}
-
-async fn by_channel(uri: &str, messages: u64, window: u64) -> Result<Duration, Failure> {
-    drop(prepare(uri).await?);
-    let config = serde_json::json!({ "type": "rabbitmq", "uri": uri, "exchange": EXCHANGE });
-    let config = Config::read(config)?;
-    let channel = Channel::open(&config, &Opening::new(Arc::new(Guard::trusted())))?;
-    let channel = Arc::new(channel);
-    let body = Bytes::from(vec![b'x'; BODY]);
-    drive(messages, window, move |number| {
-        let (channel, body) = (Arc::clone(&channel), body.clone());
-        async move {
-            let message = Message {
-                id: number.to_string(),
-                event_name: "message.received".to_owned(),
-                segment: None,
-                instance_name: "bench".into(),
-                body,
-                headers: Vec::new(),
-                ordering_key: number.to_string(),
-                timestamp: Timestamp::from_millis(0),
-                hops: 1,
-                replay: None,
-                traceparent: None,
-                warrant: None,
-            };
-            let reports = channel.send(&[message]).await;
-            match reports.first() {
-                Some(report) if report.outcome == Outcome::Accepted => Ok(()),
                 other => Err(format!("not confirmed: {other:?}").into()),
             }
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 
 use crate::{Message, Outcome, Report, Scope};
 
@@ -112,10 +112,11 @@ impl<P: Peer> Gather<P> {
 
     /// Makes requests until nobody waits.
     async fn work(self: Arc<Self>) {
+        let mut turn = Turn { gather: &self, given_back: false };
         // Whoever sends at this moment comes along.
         tokio::task::yield_now().await;
         loop {
-            let Some(Next { late, batch }) = self.take() else { return };
+            let Some(Next { late, batch }) = turn.take() else { return };
             for waiting in late {
                 let error = format!(
                     "not sent within {} s: the requests before it take too long",
@@ -135,23 +136,48 @@ impl<P: Peer> Gather<P> {
             }
         }
     }
+}
 
+/// The right to make one request at a time: one of [`Limits::requests`]. A request that panics takes
+/// its messages with it, but not this.
+struct Turn<'a, P: Peer> {
+    gather: &'a Arc<Gather<P>>,
+    given_back: bool,
+}
+
+impl<P: Peer> Drop for Turn<'_, P> {
+    fn drop(&mut self) {
+        if self.given_back {
+            return;
+        }
+        let mut queue = self.gather.queue();
+        let runtime = Handle::try_current().ok().filter(|_| !queue.waiting.is_empty());
+        match runtime {
+            // Somebody waits for the next request, and nobody may come to begin it.
+            Some(runtime) => drop(runtime.spawn(Arc::clone(self.gather).work())),
+            None => queue.requests -= 1,
+        }
+    }
+}
+
+impl<P: Peer> Turn<'_, P> {
     /// The next request: what waits for the place of the oldest, as far as it fits. And those that
-    /// have waited too long. `None`: there is nothing, and one request less.
-    fn take(&self) -> Option<Next<P::More>> {
-        let mut queue = self.queue();
+    /// have waited too long. `None`: there is nothing, and the turn is over.
+    fn take(&mut self) -> Option<Next<P::More>> {
+        let Gather { limits, .. } = &**self.gather;
+        let mut queue = self.gather.queue();
         let now = Instant::now();
         let mut late = Vec::new();
-        while queue.waiting.front().is_some_and(|it| now - it.since > self.limits.patience) {
+        while queue.waiting.front().is_some_and(|it| now - it.since > limits.patience) {
             late.extend(queue.waiting.pop_front());
         }
         let mut batch: Vec<Waiting<P::More>> = Vec::new();
         let mut bytes = 0;
         let mut index = 0;
-        while batch.len() < self.limits.count && index < queue.waiting.len() {
+        while batch.len() < limits.count && index < queue.waiting.len() {
             let next = &queue.waiting[index].item;
             let same = batch.first().is_none_or(|first| first.item.place == next.place);
-            let fits = batch.is_empty() || bytes + next.bytes <= self.limits.bytes;
+            let fits = batch.is_empty() || bytes + next.bytes <= limits.bytes;
             if same && fits {
                 bytes += next.bytes;
                 batch.extend(queue.waiting.remove(index));
@@ -163,7 +189,9 @@ impl<P: Peer> Gather<P> {
             }
         }
         if late.is_empty() && batch.is_empty() {
+            // Together with the look at the queue: who comes next begins a request of their own.
             queue.requests -= 1;
+            self.given_back = true;
             return None;
         }
         Some(Next { late, batch })
@@ -282,6 +310,38 @@ mod tests {
         let retry = Outcome::Retry { after: None, scope: Scope::Destination };
         assert_eq!(second.outcome, retry);
         assert_eq!(gather.peer.seen.lock().unwrap().len(), 1, "it was not sent");
+    }
+
+    /// Panics at one message, and takes all others.
+    struct Shaky;
+
+    impl Peer for Shaky {
+        type More = ();
+
+        async fn post(&self, items: Vec<Item<()>>) -> Vec<Report> {
+            assert!(items[0].message.id != "bad", "it cannot bear this message");
+            items.iter().map(|_| failed(Outcome::Accepted, "")).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_own_messages_and_no_place() {
+        let limits = Limits { count: 1, bytes: 100, requests: 1, patience: Duration::from_secs(5) };
+        let gather = Gather::new(Shaky, limits);
+        for _ in 0..3 {
+            let ids = ["bad", "bad", "good"];
+            let sends = ids.map(|id| {
+                let gather = Arc::clone(&gather);
+                tokio::spawn(async move { gather.send(item(id, "a", 1)).await.outcome })
+            });
+            let mut outcomes = Vec::new();
+            for send in sends {
+                outcomes.push(send.await.unwrap());
+            }
+            let again = Outcome::Retry { after: None, scope: Scope::Event };
+            assert_eq!(outcomes, [again.clone(), again, Outcome::Accepted]);
+        }
+        assert_eq!(gather.queue().requests, 0);
     }
 
     #[tokio::test]

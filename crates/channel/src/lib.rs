@@ -355,6 +355,7 @@ pub struct Opening {
     guard: Arc<egress::Guard>,
     pools: Arc<pool::Pools>,
     links: Arc<rabbitmq::Links>,
+    services: Arc<sqs::Services>,
     timeout: Duration,
     user_agent: HeaderValue,
     public_url: Option<Arc<str>>,
@@ -369,6 +370,7 @@ impl Opening {
             guard,
             pools: Arc::default(),
             links: Arc::default(),
+            services: Arc::default(),
             public_url: None,
             timeout: DEFAULT_TIMEOUT,
             user_agent: HeaderValue::from_static(concat!("zapbus/", env!("CARGO_PKG_VERSION"))),
@@ -569,5 +571,43 @@ mod tests {
         {
             assert!(named.iter().any(|(name, _)| *name == reference), "{reference}");
         }
+    }
+
+    /// What a form needs: a text for each key, and to know which of them it must not show.
+    #[test]
+    fn forms_can_be_made_of_the_schema() {
+        const SECRETS: [&str; 6] =
+            ["secret", "authorization", "jwt_key", "secret_access_key", "session_token", "key_pem"];
+        let mut named = Vec::new();
+        Config::schemas(&mut named);
+        let named: Vec<(String, Value)> = named
+            .into_iter()
+            .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap()))
+            .collect();
+        let channels = serde_json::to_value(Config::schema()).unwrap()["oneOf"].clone();
+        let channels = channels.as_array().unwrap().iter().cloned();
+        let objects = channels
+            .map(|channel| (channel["properties"]["type"]["enum"][0].to_string(), channel))
+            .chain(named);
+        let mut secrets = 0;
+        for (name, object) in objects {
+            let Some(properties) = object["properties"].as_object() else { continue };
+            for (key, property) in properties {
+                let at = format!("{name}.{key}: {property}");
+                let is_described = property["description"].is_string();
+                assert!(is_described || key == "type", "{at}");
+                let is_secret = SECRETS.contains(&key.as_str());
+                assert_eq!(property["format"] == "password", is_secret, "{at}");
+                secrets += u32::from(is_secret);
+                if key.ends_with("timeout_s") {
+                    assert!(property["default"].is_number(), "{at}");
+                    assert!(property["maximum"].is_number(), "{at}");
+                }
+                if property["type"] == "boolean" {
+                    assert!(property["default"].is_boolean(), "{at}");
+                }
+            }
+        }
+        assert!(secrets >= 7, "{secrets}");
     }
 }

@@ -96,13 +96,14 @@ impl Pusher {
             return Err(unfit());
         };
         let target = Target::of(&url).map_err(|_| unfit())?;
+        let connecting = config.connecting();
         let route = Route {
             guard: Arc::clone(&opening.guard),
             https: url.scheme() == "https",
             host: host.to_owned(),
             port,
             http2: Http2::Never,
-            identity: config.identity().map_err(one)?,
+            identity: connecting.identity().map_err(one)?,
             proxy: None,
         };
         let mut headers = HeaderMap::with_capacity(4);
@@ -111,7 +112,7 @@ impl Pusher {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let signer = Hmac::new_from_slice(config.secret.expose().as_bytes())
             .map_err(|_| one(Fault::new("secret", "cannot be used to sign")))?;
-        let timeout = config.timeout().unwrap_or(opening.timeout);
+        let timeout = connecting.timeout().unwrap_or(opening.timeout);
         let app = App {
             pool: opening.pools.pool(route),
             target,
@@ -120,7 +121,7 @@ impl Pusher {
             signer,
             headers,
             timeout,
-            connect_timeout: config.connect_timeout(),
+            connect_timeout: connecting.connect_timeout(),
         };
         let limit = config.limit();
         let limits =
@@ -301,17 +302,17 @@ impl App {
 /// What an answer means.
 ///
 /// - 2xx: accepted.
-/// - 401, 403, 404, 407, 429 and 5xx but 500 speak of the app: its key or secret is wrong, it is
-///   disabled, unknown or over its quota.
-/// - Other 4xx refuse the event: sent again, it is the same event.
-/// - Everything else: this event, again.
+/// - 400, 413 and 422 refuse the event: sent again, it is the same event.
+/// - 500: this event, again.
+/// - Everything else speaks of the app, or of the way to it: its key or secret is wrong, it is
+///   disabled, unknown or over its quota, or what answers there is no Pusher at all (404, 405, 410, a
+///   redirect, 502). An outage of that kind makes no dead letters.
 fn classify(status: StatusCode, after: Option<Duration>) -> Outcome {
     let scope = match status.as_u16() {
         200..=299 => return Outcome::Accepted,
-        401 | 403 | 404 | 407 | 408 | 425 | 429 => Scope::Destination,
-        400..=499 => return Outcome::Refused,
-        501..=599 => Scope::Destination,
-        _ => Scope::Event,
+        400 | 413 | 422 => return Outcome::Refused,
+        500 => Scope::Event,
+        _ => Scope::Destination,
     };
     Outcome::Retry { after, scope }
 }
@@ -320,11 +321,17 @@ fn classify(status: StatusCode, after: Option<Duration>) -> Outcome {
 fn answer_error(status: StatusCode) -> String {
     let advice = match status.as_u16() {
         401 => "check `key` and `secret`, and that this machine's clock is right",
-        403 => "the app is disabled or over its quota",
-        404 => "there is no such app; check `app_id`, and `cluster` or `host`",
+        402 | 403 => "the app is disabled or over its quota",
+        404 | 410 => "there is no such app; check `app_id`, and `cluster` or `host`",
+        405 | 406 | 411 | 415 => {
+            "what answers there does not speak Pusher's HTTP API; check `host`, `port` and `path`"
+        }
         413 => "the event is too large for the app; lower `max_bytes`",
         429 => "the app gets more than it wants",
         400 | 422 => "the app does not take this event",
+        300..=399 => {
+            "redirects are not followed; set `host`, `port`, `path` and `tls` to where it leads"
+        }
         _ => "expected 2xx",
     };
     format!("Pusher answered {status}; {advice}")
@@ -339,9 +346,15 @@ mod tests {
         let retry = |scope| Outcome::Retry { after: None, scope };
         for (statuses, expected) in [
             (&[200, 202][..], Outcome::Accepted),
-            (&[401, 403, 404, 407, 429, 502, 503, 504], retry(Scope::Destination)),
-            (&[400, 409, 413, 422], Outcome::Refused),
-            (&[301, 500], retry(Scope::Event)),
+            (
+                &[
+                    301, 308, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 414, 415, 421,
+                    425, 426, 429, 431, 451, 501, 502, 503, 504, 520,
+                ],
+                retry(Scope::Destination),
+            ),
+            (&[400, 413, 422], Outcome::Refused),
+            (&[500], retry(Scope::Event)),
         ] {
             for status in statuses {
                 let found = classify(StatusCode::from_u16(*status).unwrap(), None);

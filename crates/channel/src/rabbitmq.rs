@@ -7,8 +7,10 @@
 
 mod address;
 mod config;
+mod frames;
 mod kit;
 mod link;
+mod transport;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -86,17 +88,18 @@ impl Rabbitmq {
         }
         let one = |fault: Fault| vec![fault];
         let address = config.address().map_err(one)?;
+        let connecting = config.connecting();
         let identity = match address.is_tls() {
-            true => Some(config.identity().map_err(one)?),
+            true => Some(connecting.identity().map_err(one)?),
             false => None,
         };
         Ok(Self {
-            link: opening.links.link(opening, address, identity, config.connect_timeout()),
+            link: opening.links.link(opening, address, identity, connecting.connect_timeout()),
             names: config.names(),
             topology: Topology::of(config),
             mandatory: config.mandatory,
             persistent: !config.transient,
-            timeout: config.timeout().unwrap_or(opening.timeout),
+            timeout: connecting.timeout().unwrap_or(opening.timeout),
             open: Mutex::new(None),
         })
     }
@@ -206,6 +209,11 @@ impl Rabbitmq {
         }
         if !open.has_confirmed_since(started) {
             self.link.retire(open);
+            // Nor is it kept by a destination that has nothing more to send.
+            self.open
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take_if(|held| Arc::ptr_eq(held, open));
         }
         LinkError::unconfirmed(seconds).into()
     }

@@ -3,23 +3,22 @@
 mod config;
 mod connector;
 mod queues;
+mod services;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use aws_sdk_sqs::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region, retry::RetryConfig, timeout::TimeoutConfig},
-    types::{MessageAttributeValue, SendMessageBatchRequestEntry},
-};
+use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use bytes::Bytes;
-use tokio::{sync::OnceCell, time::Instant};
+use tokio::time::Instant;
 
 pub use config::{Config, Preset};
+pub(crate) use services::Services;
 
 use self::{
     config::Names,
-    connector::{Connector, RIGHT},
-    queues::{Failure, Queue, Queues},
+    connector::RIGHT,
+    queues::{Failure, Queue},
+    services::Service,
 };
 use crate::{
     Fault, Message, Opening, Outcome, Report, Scope,
@@ -47,19 +46,14 @@ impl fmt::Debug for Sqs {
     }
 }
 
-/// An AWS account in a region, and how to ask.
-struct Account {
-    region: Region,
-    endpoint: Option<String>,
-    credentials: Option<Credentials>,
-    connector: Connector,
-    /// Made with the first request: where the credentials come from may have to be found out.
-    client: OnceCell<Client>,
-    queues: Queues,
-    timeout: Duration,
-}
+/// The account, as the messages of one destination are sent to it.
+struct Account(Arc<Service>);
+
+/// What became of each message, as far as it is known.
+type Results = Vec<Option<Result<(), Failure>>>;
 
 /// What a message becomes.
+#[derive(Debug, Clone)]
 struct Prepared {
     body: String,
     attributes: Vec<(&'static str, String)>,
@@ -76,35 +70,14 @@ impl Sqs {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let timeout = config.timeout().unwrap_or(opening.timeout);
-        let connector = Connector::new(
-            Arc::clone(&opening.guard),
-            Arc::clone(&opening.pools),
-            config.ca_pem.clone(),
-            timeout,
-            config.connect_timeout(),
-        );
-        let secret = config.secret_access_key.as_ref();
-        let credentials = config.access_key_id.as_ref().zip(secret).map(|(id, secret)| {
-            let token = config.session_token.as_ref().map(|token| token.expose().to_owned());
-            Credentials::new(id, secret.expose(), token, None, "zapbus")
-        });
-        let names = config.names();
-        let account = Account {
-            region: Region::new(config.region.clone()),
-            endpoint: config
-                .endpoint
-                .as_ref()
-                .map(|url| url.as_str().trim_end_matches('/').to_owned()),
-            credentials,
-            connector,
-            client: OnceCell::new(),
-            queues: Queues::new(names.fifo, config.create),
-            timeout,
+        let service = opening.services.service(config, opening);
+        let limits = Limits {
+            count: BATCH,
+            bytes: BATCH_BYTES,
+            requests: REQUESTS,
+            patience: service.timeout,
         };
-        let limits =
-            Limits { count: BATCH, bytes: BATCH_BYTES, requests: REQUESTS, patience: timeout };
-        Ok(Self { gather: Gather::new(account, limits), names })
+        Ok(Self { gather: Gather::new(Account(service), limits), names: config.names() })
     }
 
     /// Sends the messages one after another.
@@ -161,7 +134,7 @@ fn prepared(message: &Message, fifo: bool) -> Result<Prepared, String> {
     attributes.retain(|(_, value)| !value.is_empty());
     for (_, value) in &mut attributes {
         if value.contains(|letter| !is_taken(letter)) {
-            *value = value.chars().filter(|letter| is_taken(*letter)).collect();
+            *value = value.chars().fold(String::new(), written);
         }
     }
     let fifo = fifo.then(|| {
@@ -183,73 +156,50 @@ fn is_taken(letter: char) -> bool {
     matches!(letter, '\t' | '\n' | '\r' | '\u{20}'..='\u{FFFD}' | '\u{10000}'..)
 }
 
+/// Puts a character behind a text, as JSON escapes it if SQS does not take it.
+fn written(mut text: String, letter: char) -> String {
+    if is_taken(letter) {
+        text.push(letter);
+    } else {
+        // All of them are in the basic plane.
+        text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+    }
+    text
+}
+
 /// JSON without the characters that SQS rejects: those that can stand in a text are escaped, which
 /// is the same text.
 fn escaped(json: &str) -> Result<Cow<'_, str>, String> {
     if json.chars().all(is_taken) {
         return Ok(Cow::Borrowed(json));
     }
-    let mut text = String::with_capacity(json.len() + 16);
-    for letter in json.chars() {
-        match letter {
-            '\u{FFFE}' => text.push_str("\\ufffe"),
-            '\u{FFFF}' => text.push_str("\\uffff"),
-            letter if is_taken(letter) => text.push(letter),
-            // No JSON has it.
-            letter => {
-                let code = u32::from(letter);
-                return Err(format!(
-                    "the event holds the character U+{code:04X}, which SQS rejects"
-                ));
-            }
-        }
+    // No JSON has them but in a text, and no JSON has the others.
+    let is_text = |letter: char| is_taken(letter) || matches!(letter, '\u{FFFE}' | '\u{FFFF}');
+    if let Some(letter) = json.chars().find(|letter| !is_text(*letter)) {
+        let code = u32::from(letter);
+        return Err(format!("the event holds the character U+{code:04X}, which SQS rejects"));
     }
-    Ok(Cow::Owned(text))
+    let text = String::with_capacity(json.len() + 16);
+    Ok(Cow::Owned(json.chars().fold(text, written)))
 }
 
 impl Account {
-    async fn client(&self) -> &Client {
-        self.client
-            .get_or_init(|| async {
-                let mut config = aws_sdk_sqs::Config::builder()
-                    .behavior_version(BehaviorVersion::latest())
-                    .region(self.region.clone())
-                    .http_client(self.connector.clone())
-                    // Trying again is the lane's business, and times are the connector's.
-                    .retry_config(RetryConfig::disabled())
-                    .timeout_config(TimeoutConfig::disabled());
-                config.set_endpoint_url(self.endpoint.clone());
-                match &self.credentials {
-                    Some(credentials) => config = config.credentials_provider(credentials.clone()),
-                    None => {
-                        let found = aws_config::defaults(aws_config::BehaviorVersion::latest())
-                            .http_client(self.connector.clone())
-                            .region(self.region.clone())
-                            .load()
-                            .await;
-                        config.set_credentials_provider(found.credentials_provider());
-                    }
-                }
-                Client::from_conf(config.build())
-            })
-            .await
-    }
-
     /// Sends messages to one queue in one request: what became of each.
-    async fn send(&self, queue: &Queue, items: &[&Item<Prepared>]) -> Vec<Result<(), Failure>> {
+    async fn send(&self, queue: &Queue, messages: &[&Prepared]) -> Vec<Result<(), Failure>> {
         let entries: Result<Vec<_>, _> =
-            items.iter().enumerate().map(|(index, item)| entry(index, item)).collect();
+            messages.iter().enumerate().map(|(index, message)| entry(index, message)).collect();
         let entries = match entries {
             Ok(entries) => entries,
-            Err(error) => return vec![Err(Failure::unfit(error.to_string())); items.len()],
+            Err(error) => return vec![Err(Failure::unfit(error.to_string())); messages.len()],
         };
-        let request = self.client().await.send_message_batch().queue_url(&queue.url);
+        let request = self.0.client().await.send_message_batch().queue_url(&queue.url);
         let answer = match request.set_entries(Some(entries)).send().await {
             Ok(answer) => answer,
-            Err(error) => return vec![Err(Failure::of(&error)); items.len()],
+            Err(error) => return vec![Err(Failure::of(&error)); messages.len()],
         };
-        let mut results: Vec<Result<(), Failure>> = vec![Err(Failure::unanswered()); items.len()];
-        let place = |id: &str| id.parse::<usize>().ok().filter(|index| *index < items.len());
+        let mut results: Vec<Result<(), Failure>> =
+            vec![Err(Failure::unanswered()); messages.len()];
+        let place = |id: &str| id.parse::<usize>().ok().filter(|index| *index < messages.len());
         for accepted in answer.successful() {
             if let Some(index) = place(accepted.id()) {
                 results[index] = Ok(());
@@ -269,9 +219,9 @@ impl Account {
 /// A message in a batch.
 fn entry(
     index: usize,
-    item: &Item<Prepared>,
+    message: &Prepared,
 ) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
-    let Prepared { body, attributes, fifo, .. } = &item.more;
+    let Prepared { body, attributes, fifo, .. } = message;
     let mut entry =
         SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body);
     for (name, value) in attributes {
@@ -289,11 +239,16 @@ impl Peer for Account {
 
     async fn post(&self, items: Vec<Item<Prepared>>) -> Vec<Report> {
         let started = Instant::now();
-        let sending = self.deliver(&items);
-        let results = tokio::time::timeout(self.timeout, sending)
-            .await
-            .unwrap_or_else(|_| vec![Err(Failure::late(self.timeout.as_secs_f64())); items.len()]);
+        // What is known of some of them stays known when the time is over for the others.
+        let mut results: Results = vec![None; items.len()];
+        let timeout = self.0.timeout;
+        let ended = tokio::time::timeout(timeout, self.deliver(&items, &mut results)).await;
         let latency = started.elapsed();
+        let unknown = || match ended {
+            Ok(()) => Err(Failure::unanswered()),
+            Err(_) => Err(Failure::late(timeout.as_secs_f64())),
+        };
+        let results = results.into_iter().map(|result| result.unwrap_or_else(unknown));
         let reports = items.iter().zip(results).map(|(item, result)| match result {
             Ok(()) => report(Outcome::Accepted, latency, None),
             // What was said when it could not go any more says nothing of the queue.
@@ -308,64 +263,68 @@ impl Peer for Account {
 }
 
 impl Account {
-    async fn deliver(&self, items: &[Item<Prepared>]) -> Vec<Result<(), Failure>> {
-        let client = self.client().await;
-        let name = &items[0].place;
+    async fn deliver(&self, items: &[Item<Prepared>], results: &mut Results) {
         let messages: Vec<Message> = items.iter().map(|item| item.message.clone()).collect();
         let right: Arc<dyn Fn() -> bool + Send + Sync> =
             Arc::new(move || messages.iter().all(Message::may_go));
-        RIGHT
-            .scope(right, async {
-                let queue = match self.queues.find(client, name).await {
-                    Ok(queue) => queue,
-                    Err(failure) => return vec![Err(failure); items.len()],
-                };
-                let mut results = vec![Ok(()); items.len()];
-                let mut fitting = Vec::with_capacity(items.len());
-                for (index, item) in items.iter().enumerate() {
-                    if item.more.bytes > queue.limit {
-                        results[index] = Err(Failure::too_large(item.more.bytes, queue.limit));
-                    } else {
-                        fitting.push(index);
-                    }
-                }
-                for (index, result) in self.send_in_parts(&queue, items, fitting).await {
-                    results[index] = result;
-                }
-                let gone = |result: &Result<(), Failure>| {
-                    result.as_ref().is_err_and(|failure| failure.queue_is_gone)
-                };
-                if results.iter().any(gone) {
-                    self.queues.forget(name);
-                }
-                results
-            })
-            .await
+        RIGHT.scope(right, self.deliver_by_right(items, results)).await;
+    }
+
+    async fn deliver_by_right(&self, items: &[Item<Prepared>], results: &mut Results) {
+        let began = Instant::now();
+        let (service, name) = (&self.0, &items[0].place);
+        let client = service.client().await;
+        let mut queue = match service.queues.find(client, name).await {
+            Ok(queue) => queue,
+            Err(failure) => return results.fill(Some(Err(failure))),
+        };
+        let is_too_large = |queue: &Queue, item: &Item<Prepared>| item.more.bytes > queue.limit;
+        let mut doubt = None;
+        if queue.asked < began && items.iter().any(|item| is_too_large(&queue, item)) {
+            match service.queues.ask_again(client, name, &queue).await {
+                Ok(now) => queue = now,
+                Err(failure) => doubt = Some(failure),
+            }
+        }
+        let mut fitting = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            if is_too_large(&queue, item) {
+                let too_large = || Failure::too_large(item.more.bytes, queue.limit);
+                results[index] = Some(Err(doubt.clone().unwrap_or_else(too_large)));
+            } else {
+                fitting.push((index, &item.more));
+            }
+        }
+        self.send_in_parts(&queue, &fitting, results).await;
+        let mut failures = results.iter().flatten().filter_map(|result| result.as_ref().err());
+        if failures.any(|failure| failure.is_of_queue) {
+            service.queues.forget(name);
+        }
     }
 
     /// In one request; one by one if what was said of them all may concern only one of them.
     async fn send_in_parts(
         &self,
         queue: &Queue,
-        items: &[Item<Prepared>],
-        chosen: Vec<usize>,
-    ) -> Vec<(usize, Result<(), Failure>)> {
+        chosen: &[(usize, &Prepared)],
+        results: &mut Results,
+    ) {
         if chosen.is_empty() {
-            return Vec::new();
+            return;
         }
-        let together: Vec<&Item<Prepared>> = chosen.iter().map(|index| &items[*index]).collect();
-        let results = self.send(queue, &together).await;
+        let together: Vec<&Prepared> = chosen.iter().map(|(_, message)| *message).collect();
+        let said = self.send(queue, &together).await;
         let is_one =
             |result: &Result<(), Failure>| result.as_ref().is_err_and(|failure| failure.may_be_one);
-        if chosen.len() == 1 || !results.iter().all(is_one) {
-            return chosen.into_iter().zip(results).collect();
+        if chosen.len() == 1 || !said.iter().all(is_one) {
+            for ((index, _), result) in chosen.iter().zip(said) {
+                results[*index] = Some(result);
+            }
+            return;
         }
-        let mut each = Vec::with_capacity(chosen.len());
-        for (index, item) in chosen.into_iter().zip(together) {
-            let result = self.send(queue, &[item]).await.pop();
-            each.push((index, result.unwrap_or_else(|| Err(Failure::unanswered()))));
+        for (index, message) in chosen {
+            results[*index] = self.send(queue, &[*message]).await.pop();
         }
-        each
     }
 }
 
@@ -427,7 +386,7 @@ mod tests {
         assert!(standard.fifo.is_none());
         let expected = [
             ("event", "message.received".to_owned()),
-            ("instance", "Loja é".to_owned()),
+            ("instance", "Loja \\u0001é".to_owned()),
             ("id", "evt_1".to_owned()),
             ("hops", "1".to_owned()),
             ("replay", "3".to_owned()),

@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, uri:
 use http_body_util::Full;
 use zapbus_event::Timestamp;
 
-pub use config::{ClientCertificate, Config, Http2, PreviousSecret};
+pub use config::{Config, Http2, PreviousSecret};
+
+pub use crate::fields::ClientCertificate;
 
 #[cfg(debug_assertions)]
 use crate::Warrant;
@@ -84,13 +86,14 @@ impl Webhook {
             ),
         };
 
+        let connecting = config.connecting();
         let route = Route {
             guard: Arc::clone(&opening.guard),
             https,
             host: host.to_owned(),
             port,
             http2: config.http2,
-            identity: config.identity().map_err(|fault| vec![fault])?,
+            identity: connecting.identity().map_err(|fault| vec![fault])?,
             proxy: config.proxy().map_err(|fault| vec![fault])?,
         };
         Ok(Self {
@@ -107,8 +110,8 @@ impl Webhook {
                 .iter()
                 .map(|previous| (previous.secret.signer(), previous.expires_at))
                 .collect(),
-            timeout: config.timeout().unwrap_or(opening.timeout),
-            connect_timeout: config.connect_timeout(),
+            timeout: connecting.timeout().unwrap_or(opening.timeout),
+            connect_timeout: connecting.connect_timeout(),
         })
     }
 

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 use utoipa::ToSchema;
 
-use crate::{
-    Fault, Hidden, MASK, egress::Guard, fields::Seconds, pool::Identity, template::Template,
-};
+use crate::{Fault, Hidden, egress::Guard, fields::Connecting, template::Template};
 
+/// How long connecting may take when the config does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What Pusher takes as the data of one event, in bytes.
 const MAX_BYTES: usize = 10 * 1024;
 /// What an operator of a server of their own may set.
@@ -27,7 +27,7 @@ pub struct Config {
     /// The app's key.
     pub key: String,
     /// The app's secret. Signs each request, and is not sent.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = Password)]
     pub secret: Hidden,
     /// The cluster the app lives in, at Pusher: `mt1`, `eu`, `sa1` and so on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,27 +44,31 @@ pub struct Config {
     pub path: Option<String>,
     /// Whether to use TLS: `true` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = true)]
     pub tls: Option<bool>,
     /// The channel; may hold `{instance}`, `{event}` and `{event_words}`: `{instance}` when left
     /// out. What Pusher allows in no name becomes `_`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, default = "{instance}")]
     pub channel: Option<Template>,
     /// The name of the event, with the same placeholders: `{event}` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, default = "{event}")]
     pub event: Option<Template>,
     /// The most that the data of one event may take: 1024 to 4194304 bytes, by default 10240.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1024, maximum = 4194304, default = 10240)]
     pub max_bytes: Option<usize>,
     /// What becomes of an event that is larger.
     #[serde(default, skip_serializing_if = "Oversize::is_default")]
     pub oversize: Oversize,
     /// Seconds that one whole exchange may take, connecting included: 0.05 to 120.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 120, default = 15)]
     pub timeout_s: Option<f64>,
     /// Seconds that connecting may take, TLS included: 0.05 to 60, by default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 60, default = 5)]
     pub connect_timeout_s: Option<f64>,
     /// Certificates of further authorities to trust, beside the machine's, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,18 +152,15 @@ impl Config {
         self.max_bytes.unwrap_or(MAX_BYTES)
     }
 
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        self.timeout_s.and_then(Seconds::duration)
-    }
-
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout_s.and_then(Seconds::duration).unwrap_or(Duration::from_secs(5))
-    }
-
-    /// Authorities, read.
-    pub(super) fn identity(&self) -> Result<Identity, Fault> {
-        Identity::read(None, self.ca_pem.as_deref())
-            .map_err(|error| Fault::new(error.path(), error.to_string()))
+    /// How it connects.
+    pub(super) fn connecting(&self) -> Connecting<'_> {
+        Connecting {
+            timeout_s: self.timeout_s,
+            connect_timeout_s: self.connect_timeout_s,
+            usual: CONNECT_TIMEOUT,
+            client_certificate: None,
+            ca_pem: self.ca_pem.as_deref(),
+        }
     }
 
     /// Everything that is wrong but what the guard refuses.
@@ -170,14 +171,7 @@ impl Config {
         if self.key.is_empty() || !self.key.bytes().all(fits) {
             faults.push(Fault::new("key", "expected the app's key: letters, digits, - and _"));
         }
-        if self.secret.expose().is_empty() {
-            faults.push(Fault::new("secret", "is empty; expected the app's secret"));
-        } else if self.secret.is_mask() {
-            faults.push(Fault::new(
-                "secret",
-                format!("is `{MASK}`, the mask; give the value itself"),
-            ));
-        }
+        faults.extend(self.secret.fault("secret", "the app's secret"));
         faults.extend(self.url().err());
         if self.host.is_none() {
             for (path, given) in [("port", self.port.is_some()), ("path", self.path.is_some())] {
@@ -198,9 +192,7 @@ impl Config {
             let (least, most) = (MAX_BYTES_RANGE.start(), MAX_BYTES_RANGE.end());
             faults.push(Fault::new("max_bytes", format!("expected {least} to {most}")));
         }
-        faults.extend(Seconds::fault("timeout_s", self.timeout_s, 120.0));
-        faults.extend(Seconds::fault("connect_timeout_s", self.connect_timeout_s, 60.0));
-        faults.extend(self.identity().err());
+        faults.extend(self.connecting().faults());
         faults
     }
 
@@ -222,16 +214,14 @@ impl Config {
 
     /// Takes from `stored` what stands here as [`MASK`].
     pub fn with_kept_secrets(mut self, stored: &Self) -> Self {
-        if self.secret.is_mask() {
-            self.secret.clone_from(&stored.secret);
-        }
+        self.secret.keep(Some(&stored.secret));
         self
     }
 
     /// Whether somebody else may read what is sent when this config takes the place of `stored`.
     pub(crate) fn is_elsewhere(&self, stored: &Self) -> bool {
         self.url().ok() != stored.url().ok()
-            || (self.ca_pem.is_some() && self.ca_pem != stored.ca_pem)
+            || self.connecting().trusts_others_than(&stored.connecting())
     }
 }
 

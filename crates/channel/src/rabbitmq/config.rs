@@ -9,16 +9,16 @@ use super::address::{Address, AddressError};
 use crate::{
     Fault, Hidden, MASK, Message,
     egress::Guard,
-    fields::{Seconds, is_false, is_true},
-    pool::Identity,
+    fields::{ClientCertificate, Connecting, is_false, is_true, yes},
     template::Template,
-    webhook::ClientCertificate,
 };
 
 /// The exchange that native destinations publish to when they do not say.
 const EXCHANGE: &str = "zapbus";
 /// The same in Evolution API's global mode.
 const EVOLUTION_EXCHANGE: &str = "evolution_exchange";
+/// How long connecting may take when the config does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// AMQP's limit for names, in bytes.
 pub(super) const NAME_LIMIT: usize = 255;
 
@@ -59,19 +59,24 @@ pub struct Config {
     pub prefix: Option<String>,
     /// Whether to declare exchange and queue. `false` where the user may only publish.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[schema(default = true)]
     pub declare: bool,
     /// Whether an event that no queue takes is a failure. With `false` the broker drops it, and it
     /// counts as delivered.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[schema(default = true)]
     pub mandatory: bool,
     /// Whether the broker may keep messages in memory only, so that they are gone when it restarts.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
     pub transient: bool,
     /// Seconds until an event must be confirmed, connecting included: 0.05 to 120.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 120, default = 15)]
     pub timeout_s: Option<f64>,
     /// Seconds that connecting may take, TLS and login included: 0.05 to 60, by default 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 60, default = 10)]
     pub connect_timeout_s: Option<f64>,
     /// Shown to a broker that asks for one (mutual TLS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,10 +156,6 @@ impl QueueType {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// Where one message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Place {
@@ -226,14 +227,15 @@ impl Config {
         }
     }
 
-    /// How long one message may take, if this config says.
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        self.timeout_s.and_then(Seconds::duration)
-    }
-
-    /// How long connecting may take.
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout_s.and_then(Seconds::duration).unwrap_or(Duration::from_secs(10))
+    /// How it connects.
+    pub(super) fn connecting(&self) -> Connecting<'_> {
+        Connecting {
+            timeout_s: self.timeout_s,
+            connect_timeout_s: self.connect_timeout_s,
+            usual: CONNECT_TIMEOUT,
+            client_certificate: self.client_certificate.as_ref(),
+            ca_pem: self.ca_pem.as_deref(),
+        }
     }
 
     /// The broker's address, read.
@@ -255,16 +257,6 @@ impl Config {
             queue: self.queue.clone().or_else(|| queue.map(preset)),
             prefix: self.prefix.clone(),
         }
-    }
-
-    /// Client certificate and authorities, read.
-    pub(super) fn identity(&self) -> Result<Identity, Fault> {
-        let certificate = self
-            .client_certificate
-            .as_ref()
-            .map(|certificate| (certificate.cert_pem.as_str(), certificate.key_pem.expose()));
-        Identity::read(certificate, self.ca_pem.as_deref())
-            .map_err(|error| Fault::new(error.path(), error.to_string()))
     }
 
     /// Everything that is wrong but what the guard refuses.
@@ -324,9 +316,7 @@ impl Config {
                 format!("expected 1 to {NAME_LIMIT} bytes, and a queue to put it before"),
             ));
         }
-        faults.extend(Seconds::fault("timeout_s", self.timeout_s, 120.0));
-        faults.extend(Seconds::fault("connect_timeout_s", self.connect_timeout_s, 60.0));
-        faults.extend(self.identity().err());
+        faults.extend(self.connecting().faults());
         faults
     }
 
@@ -348,9 +338,7 @@ impl Config {
             Ok(address) => address.masked().into(),
             Err(_) => Hidden::mask(),
         };
-        if let Some(certificate) = &mut shown.client_certificate {
-            certificate.key_pem = Hidden::mask();
-        }
+        shown.client_certificate = self.client_certificate.as_ref().map(ClientCertificate::masked);
         shown
     }
 
@@ -363,10 +351,8 @@ impl Config {
         } else if self.uri.is_mask() {
             self.uri.clone_from(&stored.uri);
         }
-        if let (Some(new), Some(old)) = (&mut self.client_certificate, &stored.client_certificate)
-            && new.key_pem.is_mask()
-        {
-            new.key_pem.clone_from(&old.key_pem);
+        if let Some(certificate) = &mut self.client_certificate {
+            certificate.keep(stored.client_certificate.as_ref());
         }
         self
     }
@@ -377,7 +363,7 @@ impl Config {
             (Ok(new), Ok(old)) => new.is_same_server(&old),
             _ => self.uri.is_mask(),
         };
-        !same_server || (self.ca_pem.is_some() && self.ca_pem != stored.ca_pem)
+        !same_server || self.connecting().trusts_others_than(&stored.connecting())
     }
 }
 

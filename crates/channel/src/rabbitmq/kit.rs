@@ -16,24 +16,27 @@ use async_rs::{
 use futures_core::Stream;
 use futures_io::{AsyncRead, AsyncWrite};
 use lapin::{Connection, ConnectionProperties, tcp::AsyncTcpStream, uri::AMQPUri};
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
+use super::transport::{Scissors, Transport};
 use crate::pool::Wire;
 
-/// Speaks AMQP over a connection that is there already.
+/// Speaks AMQP over a connection that is there already. Whoever gives up waiting, or drops the
+/// scissors, ends it.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,
     wire: Wire,
-) -> lapin::Result<Connection> {
-    let wire = Mutex::new(Some(AsyncTcpStream::Plain(wire.compat())));
+) -> lapin::Result<(Connection, Scissors)> {
+    let (transport, scissors) = Transport::new(wire);
+    let transport = Mutex::new(Some(AsyncTcpStream::Plain(transport)));
     let connect = async move |_: AMQPUri, _: Runtime<Kit>| {
         // There is one, and it is taken once: reconnecting is not lapin's business.
-        let wire = wire.lock().ok().and_then(|mut wire| wire.take());
-        wire.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected).into())
+        let transport = transport.lock().ok().and_then(|mut transport| transport.take());
+        transport.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected).into())
     };
     let runtime = Runtime::new(Kit(Tokio::current()));
-    Connection::connector(uri, runtime, connect, properties).await
+    let connection = Connection::connector(uri, runtime, connect, properties).await?;
+    Ok((connection, scissors))
 }
 
 /// Tokio, with streams of our own.
@@ -70,14 +73,14 @@ fn unsupported<T>() -> io::Result<T> {
 }
 
 impl Reactor for Kit {
-    type TcpStream = Compat<Wire>;
+    type TcpStream = Transport;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     fn register<H: Read + Write + Send + 'static>(
         &self,
         _: H,
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
-        unsupported::<Compat<Wire>>()
+        unsupported::<Transport>()
     }
 
     fn sleep(&self, duration: Duration) -> Self::Sleep {

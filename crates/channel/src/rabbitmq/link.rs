@@ -1,7 +1,7 @@
 //! Connections to brokers, shared by the destinations of one URI.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -19,7 +19,8 @@ use lapin::{
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    runtime::Handle,
+    sync::{OnceCell, Semaphore, SemaphorePermit},
     time::Instant,
 };
 
@@ -27,6 +28,7 @@ use super::{
     address::Address,
     config::{Config, ExchangeType, Place, QueueType},
     kit,
+    transport::Scissors,
 };
 use crate::{
     Opening,
@@ -39,8 +41,11 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(60);
 /// AMQP channels of a connection at a time; RabbitMQ allows 2,047.
 const LINES: usize = 1_024;
-/// Of what the broker allows, what is left for declaring.
-const DECLARING: u16 = 8;
+/// Of what the broker allows, what is left for declaring, and for channels that are being closed.
+const DECLARING: usize = 32;
+const CLOSING: usize = 8;
+/// How long a connection that is closed waits for the broker to say so too.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// The largest frame where the URI says nothing: what does not fit is sent in several.
 const FRAME_MAX: u32 = 32 * 1_024;
 /// Names that a connection remembers to have declared.
@@ -54,6 +59,8 @@ struct Key {
     identity: Option<[u8; 32]>,
     /// With its password.
     uri: String,
+    /// Whoever waits for a connection waits as long as who began to make it.
+    connect_timeout: Duration,
 }
 
 /// All connections to brokers of a node.
@@ -78,6 +85,7 @@ impl Links {
             guard: Arc::as_ptr(&opening.guard).addr(),
             identity: identity.as_ref().map(|identity| identity.fingerprint),
             uri: address.exact(),
+            connect_timeout,
         };
         let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = links.get(&key).and_then(Weak::upgrade) {
@@ -215,22 +223,26 @@ impl Link {
             },
         };
         let properties = ConnectionProperties::default().with_connection_name("zapbus".into());
-        let connection = kit::connect(uri, properties, wire).await.map_err(|error| {
-            LinkError(format!("the broker does not let us in: {}", words(&error)).into())
-        })?;
-        let lines = match connection.configuration().channel_max() {
-            0 => LINES,
-            most => LINES.min(usize::from(most.saturating_sub(DECLARING).max(1))),
+        let (connection, scissors) =
+            kit::connect(uri, properties, wire).await.map_err(|error| {
+                LinkError(format!("the broker does not let us in: {}", words(&error)).into())
+            })?;
+        let channels = match connection.configuration().channel_max() {
+            0 => usize::from(u16::MAX),
+            most => usize::from(most),
         };
+        let declaring = DECLARING.min(channels / 4).max(1);
+        let lines = LINES.min(channels.saturating_sub(declaring + CLOSING)).max(1);
         Ok(Open {
             idle: Mutex::new(Vec::new()),
             places: Semaphore::new(lines),
+            declaring: Semaphore::new(declaring),
             confirmed_at: Mutex::new(None),
             connection,
+            scissors: Some(scissors),
             generation,
             retired: AtomicBool::new(false),
-            declared: tokio::sync::Mutex::new(HashSet::new()),
-            forgotten: Mutex::new(Vec::new()),
+            declared: Mutex::default(),
         })
     }
 }
@@ -251,17 +263,20 @@ async fn keep(link: Arc<Link>, open: Weak<Open>) {
 /// A connection that is open.
 pub(super) struct Open {
     connection: Connection,
+    /// Used when the connection is dropped.
+    scissors: Option<Scissors>,
     /// See [`Guard::generation`].
     generation: u64,
     retired: AtomicBool,
-    /// What was declared over it. Held while declaring: whoever needs the same waits.
-    declared: tokio::sync::Mutex<HashSet<Place>>,
-    /// What may have been deleted since.
-    forgotten: Mutex<Vec<Place>>,
+    /// What was declared over it, or is being declared: whoever needs the same waits, and nobody
+    /// else does.
+    declared: Mutex<HashMap<Place, Arc<OnceCell<()>>>>,
     /// AMQP channels that wait for the next message.
     idle: Mutex<Vec<Line>>,
     /// Bounds how many there are.
     places: Semaphore,
+    /// The same for declaring.
+    declaring: Semaphore,
     /// When the broker has confirmed something last.
     confirmed_at: Mutex<Option<Instant>>,
 }
@@ -286,7 +301,7 @@ impl Open {
 
     /// An AMQP channel with confirms, for one message at a time. It is closed when it is dropped.
     pub(super) async fn line(&self) -> Result<(Line, SemaphorePermit<'_>), LinkError> {
-        let place = self.places.acquire().await.map_err(|_| LinkError("it is closed".into()))?;
+        let place = turn(&self.places).await?;
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         while let Some(line) = idle() {
             if line.status().connected() {
@@ -336,13 +351,29 @@ impl Open {
         if place.exchange.is_empty() {
             return Ok(());
         }
-        let mut declared = self.declared.lock().await;
-        for place in self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            declared.remove(&place);
+        let declaration = self.declaration(place);
+        let declaring = || self.declare_now(kind, topology.queue, place);
+        declaration.get_or_try_init(declaring).await.map(|()| ())
+    }
+
+    fn declaration(&self, place: &Place) -> Arc<OnceCell<()>> {
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(declaration) = declared.get(place) {
+            return Arc::clone(declaration);
         }
-        if declared.contains(place) {
-            return Ok(());
+        if declared.len() >= DECLARED {
+            declared.clear();
         }
+        Arc::clone(declared.entry(place.clone()).or_default())
+    }
+
+    async fn declare_now(
+        &self,
+        exchange_kind: &ExchangeKind,
+        queue_type: QueueType,
+        place: &Place,
+    ) -> Result<(), LinkError> {
+        let _turn = turn(&self.declaring).await?;
         // On a channel of its own: a refusal closes it.
         let line = self.channel().await?;
         let refused = |what: &str, name: &str| {
@@ -361,13 +392,13 @@ impl Open {
         };
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let exchange = || place.exchange.as_str().into();
-        line.exchange_declare(exchange(), kind.clone(), options, FieldTable::default())
+        line.exchange_declare(exchange(), exchange_kind.clone(), options, FieldTable::default())
             .await
             .map_err(refused("the exchange", &place.exchange))?;
         if let Some(queue) = &place.queue {
             let mut arguments = FieldTable::default();
-            let kind = topology.queue.as_str();
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+            let kind = AMQPValue::LongString(queue_type.as_str().into());
+            arguments.insert("x-queue-type".into(), kind);
             let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
             let name = || queue.as_str().into();
             line.queue_declare(name(), options, arguments)
@@ -385,20 +416,32 @@ impl Open {
             .map_err(refused("the binding of", queue))?;
         }
         line.close(200, "OK".into()).await.ok();
-        if declared.len() >= DECLARED {
-            declared.clear();
-        }
-        declared.insert(place.clone());
         Ok(())
     }
 
     /// What was declared for a place may be gone.
     pub(super) fn forget(&self, place: &Place) {
-        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
-        if forgotten.len() < DECLARED && !forgotten.contains(place) {
-            forgotten.push(place.clone());
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).remove(place);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(scissors) = self.scissors.take() else { return };
+        // The connection is closed with its last field; a broker that does not answer is left. Where
+        // nothing runs any more it is cut off at once.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(FAREWELL).await;
+                drop(scissors);
+            });
         }
     }
+}
+
+/// One of the AMQP channels that there may be.
+async fn turn(places: &Semaphore) -> Result<SemaphorePermit<'_>, LinkError> {
+    places.acquire().await.map_err(|_| LinkError("it is closed".into()))
 }
 
 /// What is declared for each message.

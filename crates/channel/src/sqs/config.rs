@@ -7,17 +7,18 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::{
-    Fault, Hidden, MASK, Message,
+    Fault, Hidden, Message,
     egress::Guard,
-    fields::{Seconds, is_true},
-    pool::Identity,
+    fields::{Connecting, is_true, yes},
     template::{Template, fitted},
 };
 
+/// How long connecting may take when the config does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that the name of a queue takes, `.fifo` included.
 const NAME_LIMIT: usize = 80;
 /// What the name of a FIFO queue ends with.
-const FIFO: &str = ".fifo";
+pub(super) const FIFO: &str = ".fifo";
 
 /// Which queues to send to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -37,11 +38,11 @@ pub struct Config {
     pub access_key_id: Option<String>,
     /// The access key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = Password)]
     pub secret_access_key: Option<Hidden>,
     /// The token of temporary credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = Password)]
     pub session_token: Option<Hidden>,
     /// The names to start from; what else is given here wins.
     #[serde(default, skip_serializing_if = "Preset::is_default")]
@@ -60,12 +61,15 @@ pub struct Config {
     pub prefix: Option<String>,
     /// Whether to create queues that are not there.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[schema(default = true)]
     pub create: bool,
     /// Seconds that one whole exchange may take, connecting included: 0.05 to 120.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 120, default = 15)]
     pub timeout_s: Option<f64>,
     /// Seconds that connecting may take, TLS included: 0.05 to 60, by default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 60, default = 5)]
     pub connect_timeout_s: Option<f64>,
     /// Certificates of further authorities to trust, beside the machine's, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,10 +107,6 @@ impl Preset {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
     let text = Option::<std::borrow::Cow<str>>::deserialize(deserializer)?;
     let read = |text: std::borrow::Cow<str>| {
@@ -139,18 +139,15 @@ impl Names {
 }
 
 impl Config {
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        self.timeout_s.and_then(Seconds::duration)
-    }
-
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout_s.and_then(Seconds::duration).unwrap_or(Duration::from_secs(5))
-    }
-
-    /// Authorities, read.
-    pub(super) fn identity(&self) -> Result<Identity, Fault> {
-        Identity::read(None, self.ca_pem.as_deref())
-            .map_err(|error| Fault::new(error.path(), error.to_string()))
+    /// How it connects.
+    pub(super) fn connecting(&self) -> Connecting<'_> {
+        Connecting {
+            timeout_s: self.timeout_s,
+            connect_timeout_s: self.connect_timeout_s,
+            usual: CONNECT_TIMEOUT,
+            client_certificate: None,
+            ca_pem: self.ca_pem.as_deref(),
+        }
     }
 
     pub(super) fn names(&self) -> Names {
@@ -202,13 +199,8 @@ impl Config {
         for (path, secret) in
             [("secret_access_key", &self.secret_access_key), ("session_token", &self.session_token)]
         {
-            let Some(secret) = secret else { continue };
-            if secret.is_mask() {
-                let message = format!("is `{MASK}`, the mask; give the value itself");
-                faults.push(Fault::new(path, message));
-            } else if secret.expose().is_empty() {
-                faults.push(Fault::new(path, "is empty"));
-            }
+            faults
+                .extend(secret.as_ref().and_then(|secret| secret.fault(path, "it as AWS gave it")));
         }
         if let Some(queue) = &self.queue {
             if queue.is_empty() {
@@ -226,9 +218,7 @@ impl Config {
                 "belongs to the presets evolution_global and evolution_single, without `queue`",
             ));
         }
-        faults.extend(Seconds::fault("timeout_s", self.timeout_s, 120.0));
-        faults.extend(Seconds::fault("connect_timeout_s", self.connect_timeout_s, 60.0));
-        faults.extend(self.identity().err());
+        faults.extend(self.connecting().faults());
         faults
     }
 
@@ -268,13 +258,14 @@ impl Config {
 
     /// Takes from `stored` what stands here as [`MASK`].
     pub fn with_kept_secrets(mut self, stored: &Self) -> Self {
-        let keep = |secret: &mut Option<Hidden>, old: &Option<Hidden>| {
-            if secret.as_ref().is_some_and(Hidden::is_mask) && old.is_some() {
-                secret.clone_from(old);
+        for (secret, stored) in [
+            (&mut self.secret_access_key, &stored.secret_access_key),
+            (&mut self.session_token, &stored.session_token),
+        ] {
+            if let Some(secret) = secret {
+                secret.keep(stored.as_ref());
             }
-        };
-        keep(&mut self.secret_access_key, &stored.secret_access_key);
-        keep(&mut self.session_token, &stored.session_token);
+        }
         self
     }
 
@@ -283,7 +274,7 @@ impl Config {
         let origin = |config: &Self| config.endpoint.as_ref().map(Url::origin);
         origin(self) != origin(stored)
             || self.region != stored.region
-            || (self.ca_pem.is_some() && self.ca_pem != stored.ca_pem)
+            || self.connecting().trusts_others_than(&stored.connecting())
     }
 }
 

@@ -12,7 +12,9 @@ use aws_sdk_sqs::{
     types::QueueAttributeName,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::time::Instant;
 
+use super::config::FIFO;
 use crate::{Outcome, Scope, webhook::RETRY_AFTER_LIMIT};
 
 /// What a queue takes when it does not say.
@@ -26,12 +28,13 @@ pub(super) struct Queue {
     pub(super) url: String,
     /// The most that a message of it takes, in bytes.
     pub(super) limit: usize,
+    /// When that was asked for.
+    pub(super) asked: Instant,
 }
 
 /// Queues by their names.
 #[derive(Debug)]
 pub(super) struct Queues {
-    fifo: bool,
     create: bool,
     known: Mutex<HashMap<String, Arc<Queue>>>,
 }
@@ -42,15 +45,15 @@ pub(super) struct Failure {
     pub(super) outcome: Outcome,
     /// For the destination's owner.
     pub(super) words: String,
-    /// The queue has been deleted.
-    pub(super) queue_is_gone: bool,
+    /// The queue has been deleted, or is not what it was.
+    pub(super) is_of_queue: bool,
     /// Of several messages one may be meant.
     pub(super) may_be_one: bool,
 }
 
 impl Queues {
-    pub(super) fn new(fifo: bool, create: bool) -> Self {
-        Self { fifo, create, known: Mutex::default() }
+    pub(super) fn new(create: bool) -> Self {
+        Self { create, known: Mutex::default() }
     }
 
     /// The queue of a name, which is created if it is not there.
@@ -69,7 +72,7 @@ impl Queues {
                     return Err(failure);
                 }
                 let mut request = client.create_queue().queue_name(name);
-                if self.fifo {
+                if name.ends_with(FIFO) {
                     request = request.attributes(QueueAttributeName::FifoQueue, "true");
                 }
                 request.send().await.map_err(|error| Failure::of(&error))?.queue_url
@@ -77,23 +80,41 @@ impl Queues {
             Err(error) => return Err(Failure::of(&error)),
         };
         let url = url.ok_or_else(|| Failure::unfit("SQS did not say where the queue is".into()))?;
-        let asked = client
+        self.ask(client, name, url).await
+    }
+
+    /// Asks again what a queue takes: somebody may have changed it.
+    pub(super) async fn ask_again(
+        &self,
+        client: &Client,
+        name: &str,
+        queue: &Queue,
+    ) -> Result<Arc<Queue>, Failure> {
+        self.ask(client, name, queue.url.clone()).await
+    }
+
+    async fn ask(&self, client: &Client, name: &str, url: String) -> Result<Arc<Queue>, Failure> {
+        let asked = Instant::now();
+        let answer = client
             .get_queue_attributes()
             .queue_url(&url)
             .attribute_names(QueueAttributeName::MaximumMessageSize)
             .send()
             .await;
         // Whoever may only send is not told: the service itself refuses what is too large then.
-        let limit = match asked {
+        let limit = match answer {
             Ok(answer) => answer
                 .attributes()
                 .and_then(|all| all.get(&QueueAttributeName::MaximumMessageSize)?.parse().ok())
                 .unwrap_or(USUAL_LIMIT),
-            Err(error) if is_missing(error.code()) => return Err(Failure::of(&error)),
+            Err(error) if is_missing(error.code()) => {
+                self.forget(name);
+                return Err(Failure::of(&error));
+            }
             Err(SdkError::ServiceError(_)) => super::BATCH_BYTES,
             Err(error) => return Err(Failure::of(&error)),
         };
-        let queue = Arc::new(Queue { url, limit });
+        let queue = Arc::new(Queue { url, limit, asked });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN {
             known.clear();
@@ -102,7 +123,7 @@ impl Queues {
         Ok(queue)
     }
 
-    /// A queue may have been deleted.
+    /// A queue may have been deleted, or changed.
     pub(super) fn forget(&self, name: &str) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
@@ -119,7 +140,7 @@ impl Failure {
     /// Of this event, again.
     pub(super) fn unfit(words: String) -> Self {
         let outcome = Outcome::Retry { after: None, scope: Scope::Event };
-        Self { outcome, words, queue_is_gone: false, may_be_one: false }
+        Self { outcome, words, is_of_queue: false, may_be_one: false }
     }
 
     /// What an error of a whole request means.
@@ -159,19 +180,19 @@ impl Failure {
         let words = format!("SQS said {short}: {message}");
         let destination = Outcome::Retry { after: None, scope: Scope::Destination };
         let event = Outcome::Retry { after: None, scope: Scope::Event };
-        let queue_is_gone = is_missing(Some(short));
+        let is_gone = is_missing(Some(short));
+        // What a queue takes may have been lowered: its limit is asked for again.
+        let is_size = matches!(short, "BatchRequestTooLong" | "InvalidParameterValue");
         let (outcome, may_be_one) = match short {
             // The text itself.
             "InvalidMessageContents" => (Outcome::Refused, true),
-            "BatchRequestTooLong" | "InvalidParameterValue" | "InvalidAttributeValue" => {
-                (event, true)
-            }
+            _ if is_size => (event, true),
             // Who asks, where, and how often.
-            _ if queue_is_gone || is_about_all(short) => (destination, false),
+            _ if is_gone || is_about_all(short) => (destination, false),
             _ if status.is_some_and(|status| status >= 500) => (destination, false),
             _ => (event, true),
         };
-        Self { outcome, words, queue_is_gone, may_be_one }
+        Self { outcome, words, is_of_queue: is_gone || is_size, may_be_one }
     }
 }
 
@@ -232,7 +253,8 @@ mod tests {
                 assert_eq!(failure.outcome, outcome, "{code}");
                 assert!(failure.words.ends_with(": words"));
                 let is_gone = code.contains("DoesNotExist") || code.contains("NonExistent");
-                assert_eq!(failure.queue_is_gone, is_gone, "{code}");
+                let is_size = *code == "InvalidParameterValue";
+                assert_eq!(failure.is_of_queue, is_gone || is_size, "{code}");
             }
         }
     }

@@ -11,8 +11,8 @@ use zapbus_event::Timestamp;
 use crate::{
     Fault, Hidden, MASK,
     egress::Guard,
-    fields::{Seconds, is_false},
-    pool::{Identity, Proxy},
+    fields::{ClientCertificate, Connecting, is_false},
+    pool::Proxy,
     signature::Secret,
 };
 
@@ -32,29 +32,32 @@ pub struct Config {
     /// Signs each request (Standard Webhooks 1.0.0): `whsec_` and the base64 form of 24 to 64
     /// bytes. Made when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = Password)]
     pub secret: Option<Secret>,
     /// Secrets that sign beside `secret` until they expire.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous_secrets: Vec<PreviousSecret>,
     /// The value of `authorization`, sent as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = Password)]
     pub authorization: Option<Hidden>,
     /// Signs a JSON Web Token for each attempt and sends it as `authorization`, as Evolution API does:
     /// HS256, with the claims `iat`, `exp` (ten minutes later), `app` and `action`. Goes before a
     /// header `authorization`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = Password)]
     pub jwt_key: Option<Hidden>,
     /// Appends the event's name to the path of the URL.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
     pub by_events: bool,
     /// Seconds that one whole exchange may take, connecting included: 0.05 to 120.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 120, default = 15)]
     pub timeout_s: Option<f64>,
     /// Seconds that connecting may take, TLS included: 0.05 to 60, by default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 60, default = 5)]
     pub connect_timeout_s: Option<f64>,
     /// When to speak HTTP/2.
     #[serde(default, skip_serializing_if = "Http2::is_default")]
@@ -76,7 +79,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct PreviousSecret {
     /// As it was.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = Password)]
     pub secret: Secret,
     /// From when on it signs no more.
     #[schema(value_type = String, format = "date-time")]
@@ -100,17 +103,6 @@ impl Http2 {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// A certificate and its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClientCertificate {
-    /// The certificate and those between it and its authority, in PEM.
-    pub cert_pem: String,
-    /// Its key in PEM: PKCS #8, PKCS #1 or SEC 1.
-    #[schema(value_type = String)]
-    pub key_pem: Hidden,
 }
 
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
@@ -195,7 +187,7 @@ impl Config {
         let same_proxy = [&stored.proxy, &masked].contains(&&self.proxy);
         stored.url.origin() != self.url.origin()
             || (self.proxy.is_some() && !same_proxy)
-            || (self.ca_pem.is_some() && self.ca_pem != stored.ca_pem)
+            || self.connecting().trusts_others_than(&stored.connecting())
     }
 
     /// Makes a signing secret if there is none.
@@ -204,14 +196,15 @@ impl Config {
         self
     }
 
-    /// How long connecting may take.
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout_s.and_then(Seconds::duration).unwrap_or(CONNECT_TIMEOUT)
-    }
-
-    /// How long one exchange may take, if this config says.
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        self.timeout_s.and_then(Seconds::duration)
+    /// How it connects.
+    pub(super) fn connecting(&self) -> Connecting<'_> {
+        Connecting {
+            timeout_s: self.timeout_s,
+            connect_timeout_s: self.connect_timeout_s,
+            usual: CONNECT_TIMEOUT,
+            client_certificate: self.client_certificate.as_ref(),
+            ca_pem: self.ca_pem.as_deref(),
+        }
     }
 
     /// The proxy, read.
@@ -220,16 +213,6 @@ impl Config {
             .as_ref()
             .map(|proxy| proxy.expose().parse().map_err(|error| fault("proxy", &error)))
             .transpose()
-    }
-
-    /// Client certificate and authorities, read.
-    pub(super) fn identity(&self) -> Result<Identity, Fault> {
-        let certificate = self
-            .client_certificate
-            .as_ref()
-            .map(|certificate| (certificate.cert_pem.as_str(), certificate.key_pem.expose()));
-        Identity::read(certificate, self.ca_pem.as_deref())
-            .map_err(|error| fault(error.path(), &error))
     }
 
     /// Everything that is wrong but what the guard refuses.
@@ -261,9 +244,7 @@ impl Config {
         if let Some(key) = &self.jwt_key {
             jwt_key_faults(key, self.authorization.is_some(), &mut faults);
         }
-        faults.extend(Seconds::fault("timeout_s", self.timeout_s, 120.0));
-        faults.extend(Seconds::fault("connect_timeout_s", self.connect_timeout_s, 60.0));
-        faults.extend(self.identity().err());
+        faults.extend(self.connecting().faults());
         faults.extend(self.proxy().err());
         faults
     }
@@ -319,9 +300,7 @@ impl Config {
                 *value = Hidden::mask();
             }
         }
-        if let Some(certificate) = &mut shown.client_certificate {
-            certificate.key_pem = Hidden::mask();
-        }
+        shown.client_certificate = self.client_certificate.as_ref().map(ClientCertificate::masked);
         shown.proxy = self.proxy.as_ref().map(|proxy| match proxy.expose().parse::<Proxy>() {
             Ok(proxy) => proxy.masked().into(),
             Err(_) => Hidden::mask(),
@@ -336,22 +315,17 @@ impl Config {
             self.secret.clone_from(&stored.secret);
             self.previous_secrets.clone_from(&stored.previous_secrets);
         }
-        let keep = |text: &mut Hidden, old: Option<&Hidden>| {
-            if let (true, Some(old)) = (text.is_mask(), old) {
-                text.clone_from(old);
-            }
-        };
         if let Some(text) = &mut self.authorization {
-            keep(text, stored.authorization.as_ref());
+            text.keep(stored.authorization.as_ref());
         }
         if let Some(key) = &mut self.jwt_key {
-            keep(key, stored.jwt_key.as_ref());
+            key.keep(stored.jwt_key.as_ref());
         }
         for (name, value) in &mut self.headers {
-            keep(value, stored.headers.get(name));
+            value.keep(stored.headers.get(name));
         }
-        if let (Some(new), Some(old)) = (&mut self.client_certificate, &stored.client_certificate) {
-            keep(&mut new.key_pem, Some(&old.key_pem));
+        if let Some(certificate) = &mut self.client_certificate {
+            certificate.keep(stored.client_certificate.as_ref());
         }
         if self.proxy.is_some() && self.proxy == stored.masked().proxy {
             self.proxy.clone_from(&stored.proxy);

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -50,6 +50,8 @@ pub(crate) enum Reply {
     Nack,
     /// Unroutable, with this much of a body sent back.
     Return(usize),
+    /// As if this many messages were unroutable, and no word of this one.
+    Returns(usize),
     /// The channel is closed, with a code and words.
     CloseChannel(u16, &'static str),
     /// The connection is closed, with a code and words.
@@ -66,9 +68,12 @@ struct Log {
     script: Mutex<VecDeque<Reply>>,
     /// Answers to declarations; OK when there is none.
     refusals: Mutex<VecDeque<(u16, &'static str)>>,
+    /// What is not declared, and not refused either.
+    held_back: Mutex<Option<&'static str>>,
     published: Mutex<Vec<Published>>,
     declared: Mutex<Vec<String>>,
     connections: AtomicUsize,
+    silent: AtomicBool,
     held: Mutex<Vec<(u16, u64)>>,
 }
 
@@ -123,9 +128,19 @@ impl Broker {
         self.log.script.lock().unwrap().push_back(reply);
     }
 
+    /// Whatever comes from now on gets no answer.
+    pub(crate) fn fall_silent(&self) {
+        self.log.silent.store(true, Ordering::SeqCst);
+    }
+
     /// The next declaration is refused.
     pub(crate) fn refuse_declaration(&self, code: u16, words: &'static str) {
         self.log.refusals.lock().unwrap().push_back((code, words));
+    }
+
+    /// Declarations of this name get no answer from now on.
+    pub(crate) fn hold_declarations_of(&self, name: &'static str) {
+        *self.log.held_back.lock().unwrap() = Some(name);
     }
 
     pub(crate) fn published(&self) -> Vec<Published> {
@@ -171,6 +186,9 @@ impl Session {
             let mut payload = vec![0; size as usize];
             self.stream.read_exact(&mut payload).await?;
             assert_eq!(self.stream.read_u8().await?, 0xCE);
+            if self.log.silent.load(Ordering::SeqCst) {
+                continue;
+            }
             match kind {
                 1 => {
                     let mut fields = Fields(&payload);
@@ -261,6 +279,9 @@ impl Session {
                     return Ok(true);
                 }
                 let name = fields.short();
+                if *self.log.held_back.lock().unwrap() == Some(name.as_str()) {
+                    return Ok(true);
+                }
                 let (line, ok) = match method {
                     (40, 10) => {
                         let kind = fields.short();
@@ -297,20 +318,13 @@ impl Session {
             Reply::Ack => self.method(channel, (60, 80), &ack).await?,
             Reply::Nack => self.method(channel, (60, 120), &ack).await?,
             Reply::Return(size) => {
-                let mut fields = 312_u16.to_be_bytes().to_vec();
-                for name in ["NO_ROUTE", &message.exchange, &message.routing_key] {
-                    fields.extend(short(name));
-                }
-                self.method(channel, (60, 50), &fields).await?;
-                let mut header = vec![0, 60, 0, 0];
-                header.extend((size as u64).to_be_bytes());
-                header.extend([0, 0]);
-                self.frame(2, channel, &header).await?;
-                for start in (0..size).step_by(8000) {
-                    let piece = vec![b'x'; 8000.min(size - start)];
-                    self.frame(3, channel, &piece).await?;
-                }
+                self.give_back(&message, size).await?;
                 self.method(channel, (60, 80), &ack).await?;
+            }
+            Reply::Returns(count) => {
+                for _ in 0..count {
+                    self.give_back(&message, 1).await?;
+                }
             }
             Reply::CloseChannel(code, words) => {
                 self.close(channel, (20, 40), code, words).await?;
@@ -327,6 +341,25 @@ impl Session {
             Reply::Block => self.method(0, (10, 60), &short("low on memory")).await?,
         }
         Ok(true)
+    }
+
+    /// With a body of this size.
+    async fn give_back(&mut self, message: &Published, size: usize) -> Io<()> {
+        let channel = message.channel;
+        let mut fields = 312_u16.to_be_bytes().to_vec();
+        for name in ["NO_ROUTE", &message.exchange, &message.routing_key] {
+            fields.extend(short(name));
+        }
+        self.method(channel, (60, 50), &fields).await?;
+        let mut header = vec![0, 60, 0, 0];
+        header.extend((size as u64).to_be_bytes());
+        header.extend([0, 0]);
+        self.frame(2, channel, &header).await?;
+        for start in (0..size).step_by(8000) {
+            let piece = vec![b'x'; 8000.min(size - start)];
+            self.frame(3, channel, &piece).await?;
+        }
+        Ok(())
     }
 
     async fn close(&mut self, channel: u16, method: (u16, u16), code: u16, words: &str) -> Io<()> {

@@ -292,6 +292,14 @@ async fn what_concerns_the_app_and_what_concerns_the_event_are_told_apart() {
         ("401 Unauthorized", Outcome::Retry { after: None, scope: Scope::Destination }, "`secret`"),
         ("403 Forbidden", Outcome::Retry { after: None, scope: Scope::Destination }, "quota"),
         ("404 Not Found", Outcome::Retry { after: None, scope: Scope::Destination }, "`app_id`"),
+        (
+            "405 Method Not Allowed",
+            Outcome::Retry { after: None, scope: Scope::Destination },
+            "`path`",
+        ),
+        ("410 Gone", Outcome::Retry { after: None, scope: Scope::Destination }, "`app_id`"),
+        ("418 I'm a teapot", Outcome::Retry { after: None, scope: Scope::Destination }, "2xx"),
+        ("302 Found", Outcome::Retry { after: None, scope: Scope::Destination }, "redirects"),
         ("413 Payload Too Large", Outcome::Refused, "`max_bytes`"),
         ("400 Bad Request", Outcome::Refused, "does not take"),
     ] {

@@ -254,6 +254,95 @@ async fn what_may_not_be_declared_stops_the_destination_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_declaration_that_takes_its_time_holds_up_nobody_else() {
+    let broker = Broker::start().await;
+    broker.hold_declarations_of("slow");
+    let opening = at_home();
+    let open = |more: Value| Channel::open(&config(&broker, more), &opening).unwrap();
+    let (slow, quick) = (open(json!({"exchange": "slow"})), open(json!({})));
+    assert_eq!(send(&quick, "evt_1").await.outcome, Outcome::Accepted);
+    let waiting = tokio::spawn(async move { send(&slow, "evt_2").await });
+    let same_broker = open(json!({"exchange": "other"}));
+    for number in 3..20 {
+        let channel = [&quick, &same_broker][number % 2];
+        let report = send(channel, &format!("evt_{number}")).await;
+        assert_eq!(report.outcome, Outcome::Accepted, "{report:?}");
+        assert!(report.latency < Duration::from_secs(2), "{report:?}");
+    }
+    assert!(!waiting.is_finished());
+    assert_eq!(broker.connections(), 1);
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_leaves_nothing_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut silent = Vec::new();
+        loop {
+            silent.push(listener.accept().await.unwrap());
+        }
+    });
+    let broker = Broker::start().await;
+    let opening = at_home();
+    let silent = json!({"uri": format!("amqp://127.0.0.1:{port}"), "connect_timeout_s": 0.2});
+    let silent = Channel::open(&config(&broker, silent), &opening).unwrap();
+    for number in 0..3 {
+        let report = send(&silent, &format!("evt_{number}")).await;
+        assert_destination(&report);
+        assert!(error(&report).contains("within 0.2 s"), "{report:?}");
+    }
+    none_is_open(&opening).await;
+
+    // Nor one that falls silent later, and that asks for no signs of life.
+    let channel = json!({"uri": format!("{}?heartbeat=0", broker.uri()), "timeout_s": 0.2});
+    let channel = Channel::open(&config(&broker, channel), &opening).unwrap();
+    assert_eq!(send(&channel, "evt_1").await.outcome, Outcome::Accepted);
+    assert_eq!(opening.connections().0, 1);
+    broker.fall_silent();
+    assert_destination(&send(&channel, "evt_2").await);
+    none_is_open(&opening).await;
+}
+
+/// The thread of a connection holds it until it ends.
+async fn none_is_open(opening: &Opening) {
+    let closed = async {
+        while opening.connections().0 > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("all of them are closed");
+}
+
+#[tokio::test]
+async fn who_waits_longer_for_a_connection_has_one_of_their_own() {
+    let broker = Broker::start().await;
+    let opening = at_home();
+    let open = |more: Value| Channel::open(&config(&broker, more), &opening).unwrap();
+    let patient = open(json!({"connect_timeout_s": 9}));
+    let hasty = open(json!({"connect_timeout_s": 0.5}));
+    let usual = [open(json!({})), open(json!({"connect_timeout_s": 10}))];
+    for channel in [&patient, &hasty, &usual[0], &usual[1]] {
+        assert_eq!(send(channel, "evt_1").await.outcome, Outcome::Accepted);
+    }
+    assert_eq!(broker.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_broker_that_returns_what_it_never_got_is_left() {
+    let broker = Broker::start().await;
+    let channel = open(&broker, json!({}));
+    broker.next(Reply::Returns(1_000_000));
+    let report = send(&channel, "evt_1").await;
+    assert_destination(&report);
+    assert!(error(&report).contains("returns more messages than it was sent"), "{report:?}");
+    assert_eq!(send(&channel, "evt_2").await.outcome, Outcome::Accepted);
+    assert_eq!(broker.connections(), 2);
+}
+
+#[tokio::test]
 async fn what_is_gone_is_declared_again() {
     let broker = Broker::start().await;
     let channel = open(&broker, json!({"preset": "evolution_instance"}));

@@ -79,6 +79,15 @@ impl Service {
         self.state.lock().unwrap().sent.clone()
     }
 
+    /// Queues take this many bytes from now on.
+    fn set_limit(&self, bytes: u32) {
+        let mut state = self.state.lock().unwrap();
+        state.limit = Some(bytes);
+        for attributes in state.queues.values_mut() {
+            attributes["MaximumMessageSize"] = json!(bytes.to_string());
+        }
+    }
+
     fn calls(&self, action: &str) -> usize {
         self.state.lock().unwrap().calls.iter().filter(|call| *call == action).count()
     }
@@ -381,6 +390,80 @@ async fn what_is_larger_than_the_queue_takes_is_refused() {
 }
 
 #[tokio::test]
+async fn what_a_queue_takes_is_asked_for_again() {
+    let service = Service::start().await;
+    service.state.lock().unwrap().limit = Some(2000);
+    let channel = open(&service, json!({}));
+    let mut large = message("evt_1");
+    large.body = format!("{{\"text\":\"{}\"}}", "x".repeat(2000)).into();
+    let large = std::slice::from_ref(&large);
+    assert_eq!(channel.send(large).await[0].outcome, Outcome::Refused);
+    assert_eq!(service.calls("GetQueueAttributes"), 1, "it was asked for just now");
+    service.set_limit(5000);
+    assert_eq!(channel.send(large).await[0].outcome, Outcome::Accepted);
+    assert_eq!(service.calls("GetQueueAttributes"), 2);
+
+    // Lowered again: the service says so, and the next answer names the sizes.
+    service.set_limit(2000);
+    service.next(Answer::Error(400, "InvalidParameterValue", ""));
+    let report = channel.send(large).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Retry { after: None, scope: Scope::Event });
+    let report = channel.send(large).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(words(&report).contains("the queue takes 2000"), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_batch_outlives_the_time() {
+    let service = Service::start().await;
+    let channel = Arc::new(open(&service, json!({"timeout_s": 1})));
+    assert_eq!(send(&channel, "evt_first").await.outcome, Outcome::Accepted);
+    // All of them at once, then each by itself: the third of these gets no answer.
+    service.next(Answer::Error(400, "InvalidAttributeValue", ""));
+    service.next(Answer::Take);
+    service.next(Answer::Take);
+    service.next(Answer::Reply(Reply::Silence));
+    let mut sends = JoinSet::new();
+    for number in 0..5 {
+        let channel = Arc::clone(&channel);
+        sends.spawn(async move { send(&channel, &format!("evt_{number}")).await });
+    }
+    let (mut accepted, mut late) = (0, 0);
+    while let Some(report) = sends.join_next().await {
+        let report = report.unwrap();
+        if report.outcome == Outcome::Accepted {
+            accepted += 1;
+        } else {
+            assert_destination(&report);
+            assert!(words(&report).contains("within 1 s"), "{report:?}");
+            late += 1;
+        }
+    }
+    assert_eq!((accepted, late), (2, 3));
+    assert_eq!(service.sent().len(), 3, "the first, and those two");
+}
+
+#[tokio::test]
+async fn a_lane_that_wakes_up_again_looks_up_nothing() {
+    let service = Service::start().await;
+    let opening = at_home();
+    for number in 0..3 {
+        // As a lane does that has come to rest in between.
+        let channel = Channel::open(&config(&service, json!({})), &opening).unwrap();
+        let report = send(&channel, &format!("evt_{number}")).await;
+        assert_eq!(report.outcome, Outcome::Accepted, "{report:?}");
+    }
+    for action in ["GetQueueUrl", "CreateQueue", "GetQueueAttributes"] {
+        assert_eq!(service.calls(action), 1, "{action}");
+    }
+    // Who has other credentials finds out by themselves.
+    let other = json!({"secret_access_key": "hunter3"});
+    let other = Channel::open(&config(&service, other), &opening).unwrap();
+    send(&other, "evt_4").await;
+    assert_eq!(service.calls("GetQueueUrl"), 2);
+}
+
+#[tokio::test]
 async fn characters_that_sqs_rejects_arrive_as_the_same_text() {
     let service = Service::start().await;
     let channel = open(&service, json!({}));
@@ -413,4 +496,55 @@ async fn the_guard_is_asked_at_every_connection() {
     assert_eq!(service.receiver.connections(), 0);
     let faults = config(&service, json!({})).validate(&guard).unwrap_err();
     assert_eq!(faults[0].path, "endpoint");
+}
+
+/// Where the process below finds the service.
+const ENDPOINT: &str = "SQS_ENDPOINT_OF_THE_TEST";
+
+#[tokio::test]
+#[ignore = "the next test runs it in a process whose environment has credentials"]
+async fn with_the_credentials_of_the_environment() {
+    let endpoint = std::env::var(ENDPOINT).unwrap();
+    let config = Config::read(json!({
+        "type": "sqs", "region": "sa-east-1", "endpoint": endpoint, "timeout_s": 20,
+    }))
+    .unwrap();
+    // An account's own destination gets none of them.
+    assert!(Channel::open(&config, &at_home()).is_err());
+    let opening = Opening::new(Arc::new(Guard::trusted()));
+    for id in ["evt_1", "evt_2"] {
+        // As a lane that has come to rest in between.
+        let channel = Channel::open(&config, &opening).unwrap();
+        let report = send(&channel, id).await;
+        assert_eq!(report.outcome, Outcome::Accepted, "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_operators_own_destinations_use_the_credentials_of_the_machine() {
+    let service = Service::start().await;
+    // What a container has: credentials at an address of the machine itself, which no account's
+    // destination may reach.
+    let credentials = json!({
+        "AccessKeyId": "AKIAEXAMPLE", "SecretAccessKey": "hunter2", "Token": "t",
+        "Expiration": "2099-01-01T00:00:00Z",
+    });
+    let container = Receiver::start_answering(move |_| {
+        Reply::with("200 OK", "content-type: application/json\r\n", &credentials.to_string())
+    })
+    .await;
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", "sqs::with_the_credentials_of_the_environment", "--ignored"])
+        .env_clear()
+        .env(ENDPOINT, service.receiver.url(""))
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.url("/credentials"))
+        .env("AWS_CONFIG_FILE", "/nowhere")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert_eq!(service.sent().len(), 2);
+    assert_eq!(container.received().len(), 1, "they are kept while the lane rests");
 }

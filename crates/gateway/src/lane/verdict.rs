@@ -69,7 +69,11 @@ pub(crate) fn judge(
 ) -> Verdict {
     let after = match outcome {
         Outcome::Accepted => return Verdict::Delivered,
-        Outcome::Refused => return Verdict::Dead(DeadReason::Refused),
+        // While the lane probes it may be the outage that speaks, and not the event.
+        Outcome::Refused if !outage.probing || outage.deaths == 0 => {
+            return Verdict::Dead(DeadReason::Refused);
+        }
+        Outcome::Refused => None,
         Outcome::Gone => match preset {
             Preset::Native | Preset::Vzaps => return Verdict::Disable,
             Preset::Ryze => return Verdict::Dead(DeadReason::Refused),
@@ -167,6 +171,19 @@ mod tests {
         };
         assert_eq!(last(0), Verdict::Dead(DeadReason::Attempts));
         assert_eq!(last(1), Verdict::Retry { due: at(43_200), counted: false });
+    }
+
+    #[test]
+    fn what_is_refused_dies_at_once_but_only_once_while_the_lane_probes() {
+        let refused = |probing, deaths| {
+            let outage = Outage { probing, deaths };
+            verdict(&Outcome::Refused, tried(0), outage, Preset::Native)
+        };
+        let dead = Verdict::Dead(DeadReason::Refused);
+        assert_eq!(refused(false, 0), dead);
+        assert_eq!(refused(false, 3), dead);
+        assert_eq!(refused(true, 0), dead);
+        assert_eq!(refused(true, 1), Verdict::Retry { due: at(5), counted: true });
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! Public clients in Python, pinned: installed once into a cache outside the checkout.
+//! Public clients in Python and for Node.js, pinned: installed once into a cache outside the checkout.
 
 use std::{
+    io::Write as _,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::postgres::say;
-
-/// A client with what it needs.
+/// A client in Python with what it needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Packages {
     /// Of its folder in the cache: with its version, since that is never installed over.
@@ -28,7 +28,7 @@ pub(crate) fn cache() -> PathBuf {
 
 impl Packages {
     fn programs(self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(self.folder)
+        programs(self.folder)
     }
 
     /// A folder for `PYTHONPATH` with the client and what it needs, or why there is none.
@@ -39,35 +39,28 @@ impl Packages {
         if place.exists() {
             return Ok(place);
         }
-        // Several test processes may be at it: each fills a folder of its own, one is renamed first.
-        std::fs::create_dir_all(cache()).map_err(|error| error.to_string())?;
-        let folder = tempfile::tempdir_in(cache()).map_err(|error| error.to_string())?;
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
-            .arg(folder.path())
+        fill(&place, |folder| {
+            let mut pip = Command::new("python3");
+            pip.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--target",
+            ])
+            .arg(folder)
             .arg("--requirement")
             .arg(self.programs().join("requirements.txt"));
-        output(&mut pip)?;
-        match std::fs::rename(folder.path(), &place) {
-            Ok(()) => drop(folder.keep()),
-            Err(_) if place.exists() => {}
-            Err(error) => return Err(error.to_string()),
-        }
+            output(&mut pip).map(drop)
+        })?;
         Ok(place)
     }
 
     /// A program with the client in reach; nothing, once it is said, where the client cannot be had.
     pub(crate) async fn program(self, name: &str) -> Option<tokio::process::Command> {
         let installed = tokio::task::spawn_blocking(move || self.install()).await.unwrap();
-        let packages = match installed {
-            Ok(packages) => packages,
-            Err(reason) => {
-                let required = std::env::var("ZAPBUS_TEST_PEERS").as_deref() == Ok("require");
-                assert!(!required, "{reason}, and ZAPBUS_TEST_PEERS=require");
-                say(&format!("skipped without the Python client {}: {reason}", self.name));
-                return None;
-            }
-        };
+        let packages = there(installed, "Python", self.name)?;
         let mut command = tokio::process::Command::new("python3");
         command
             .env("PYTHONPATH", packages)
@@ -77,6 +70,100 @@ impl Packages {
             .kill_on_drop(true);
         Some(command)
     }
+}
+
+/// A client for Node.js with what it needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Modules {
+    /// Of its folder in the cache: with its version, since that is never installed over.
+    pub(crate) name: &'static str,
+    /// Where its programs and its `package.json` are, below `tests/sdk`.
+    pub(crate) folder: &'static str,
+}
+
+impl Modules {
+    /// A folder with the packages, or why there is none.
+    fn install(self) -> Result<PathBuf, String> {
+        let place = cache().join(self.name);
+        if place.exists() {
+            return Ok(place);
+        }
+        output(Command::new("node").arg("--version"))?;
+        fill(&place, |folder| {
+            std::fs::copy(programs(self.folder).join("package.json"), folder.join("package.json"))
+                .map_err(|error| error.to_string())?;
+            let mut npm = Command::new("npm");
+            npm.args([
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+                "--ignore-scripts",
+            ])
+            .current_dir(folder);
+            output(&mut npm).map(drop)
+        })?;
+        Ok(place)
+    }
+
+    /// A program that finds the packages where `NODE_PACKAGES` says; nothing, once it is said, where
+    /// they cannot be had.
+    pub(crate) async fn program(self, name: &str) -> Option<tokio::process::Command> {
+        let installed = tokio::task::spawn_blocking(move || self.install()).await.unwrap();
+        let packages = there(installed, "Node.js", self.name)?;
+        let mut command = tokio::process::Command::new("node");
+        command
+            .arg(programs(self.folder).join(name))
+            .env("NODE_PACKAGES", packages)
+            .kill_on_drop(true);
+        Some(command)
+    }
+}
+
+fn programs(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(folder)
+}
+
+/// Fills a folder of the cache. Several test processes may be at it: each fills one of its own, and
+/// that of the first is renamed.
+fn fill(place: &Path, install: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
+    std::fs::create_dir_all(cache()).map_err(|error| error.to_string())?;
+    let folder = tempfile::tempdir_in(cache()).map_err(|error| error.to_string())?;
+    install(folder.path())?;
+    match std::fs::rename(folder.path(), place) {
+        Ok(()) => drop(folder.keep()),
+        Err(_) if place.exists() => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    Ok(())
+}
+
+/// What was installed; nothing, once it is said, if it could not be, unless everything must be there.
+fn there(installed: Result<PathBuf, String>, language: &str, name: &str) -> Option<PathBuf> {
+    match installed {
+        Ok(packages) => Some(packages),
+        Err(reason) => {
+            missing(&format!("the {language} client {name} is not to be had: {reason}"));
+            None
+        }
+    }
+}
+
+/// Says that a peer is missing, which is a failure where all must be there that are quickly installed.
+pub(crate) fn missing(reason: &str) {
+    let required = std::env::var("ZAPBUS_TEST_PEERS").as_deref() == Ok("require");
+    assert!(!required, "{reason}, and ZAPBUS_TEST_PEERS=require");
+    say(&format!("skipped: {reason}"));
+}
+
+/// A line for whoever looks at what was not shown.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {

@@ -13,8 +13,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::peers::missing;
-use crate::postgres::free_port;
+use crate::packages::{free_port, missing};
 
 /// Without Debian's wrapper, which wants to be root and change its user.
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";

@@ -1,9 +1,15 @@
-//! Pusher destinations in a gateway, against a receiver that stands in for its API.
+//! Pusher destinations in a gateway: what pages get from servers, and what a receiver gets that stands
+//! in for the API.
+
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{create, post};
-use crate::server::{Gateway, Receiver, Reply, eventually, expect_json};
+use super::{create, numbers_of, peers::Page, post, pusher_server::Server};
+use crate::{
+    engine::skips_on_postgres,
+    server::{Gateway, Receiver, Reply, eventually, expect_json, text_message},
+};
 
 #[tokio::test]
 async fn an_app_is_triggered_tested_and_never_shown_its_secret_again() {
@@ -90,5 +96,84 @@ async fn a_wrong_key_makes_the_lane_probe_and_nothing_dies() {
     assert!(reason.contains("check `key` and `secret`"), "{reason}");
     let dead = gateway.read("/v1/deliveries?status=dead").await;
     assert_eq!(dead["data"], json!([]));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pusher_js_gets_what_was_sent_in_form_and_order() {
+    if skips_on_postgres("what is shown is on the page's side") {
+        return;
+    }
+    listens_to(Server::stand_in().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pusher_js_gets_the_same_from_sockudo() {
+    if skips_on_postgres("what is shown is on the page's side") {
+        return;
+    }
+    if let Some(server) = Server::sockudo().await {
+        listens_to(server).await;
+    }
+}
+
+/// A page that listens to an instance gets everything, of each chat in order, and finds what is too
+/// large where it is told.
+async fn listens_to(server: Server) {
+    let name = server.name;
+    let Some(mut page) = Page::open(server.port, "shop").await else { return };
+    let gateway = Gateway::start(|_| {}).await;
+    gateway.create_instance("shop").await;
+    let made = create(&gateway, &server.channel(), &json!({ "label": "screens" })).await;
+
+    let ids = post(&gateway, 0, 200).await;
+    let mut events = Vec::new();
+    while events.len() < 200 {
+        let event = page.next().await;
+        assert_eq!(event["name"], "message.received", "{name}: {event}");
+        events.push(json!({ "id": event["data"]["id"], "body": event["data"] }));
+    }
+    let arrived: HashSet<&str> = events.iter().map(|it| it["id"].as_str().unwrap()).collect();
+    assert!(ids.iter().all(|id| arrived.contains(id.as_str())), "{name}");
+    for chat in 0..10 {
+        let numbers = numbers_of(&events, chat);
+        assert!(numbers.len() == 20 && numbers.is_sorted(), "{name}, chat {chat}: {numbers:?}");
+    }
+
+    let text = "é".repeat(8000);
+    let large = gateway.post_event("shop", &text_message("5511999990000", "large", &text)).await;
+    let pointer = page.next().await;
+    assert_eq!(pointer["name"], "message.received", "{name}: {pointer}");
+    assert_eq!(pointer["data"]["pointer"], true, "{name}: {pointer}");
+    assert_eq!(pointer["data"]["event_id"], large["id"], "{name}: {pointer}");
+    let url = pointer["data"]["url"].as_str().unwrap();
+    assert_eq!(gateway.client.get(url).send().await.unwrap().status(), 401, "{name}");
+    let found = gateway.client.get(url).bearer_auth(gateway.token()).send().await.unwrap();
+    let found = expect_json(found, 200).await;
+    assert_eq!(found["id"], large["id"], "{name}");
+    assert_eq!(found["data"]["content"]["body"], text.as_str(), "{name}");
+
+    // With a wrong secret nothing dies: what waits comes once it is right again.
+    let destination = format!("/v1/destinations/{}", made["id"].as_str().unwrap());
+    let set_secret = async |secret: &str| {
+        let change = gateway.request(reqwest::Method::PATCH, &destination);
+        let body = json!({ "channel": { "secret": secret } });
+        expect_json(change.json(&body).send().await.unwrap(), 200).await;
+    };
+    set_secret("wrong").await;
+    let ids: HashSet<String> = post(&gateway, 200, 230).await.into_iter().collect();
+    eventually("the lane probes", async || {
+        let shown = gateway.read(&destination).await;
+        (shown["status"]["health"] == "probing").then_some(())
+    })
+    .await;
+    set_secret("hunter2").await;
+    let mut late = HashSet::new();
+    while late.len() < ids.len() {
+        late.insert(page.next().await["data"]["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(late, ids, "{name}");
+    let dead = gateway.read("/v1/deliveries?status=dead").await;
+    assert_eq!(dead["data"], json!([]), "{name}");
     gateway.stop().await;
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{create, node::Node, peers::Python, post};
+use super::{create, node::Node, numbers_of, peers::Python, post};
 use crate::{
     engine::skips_on_postgres,
     server::{Gateway, Receiver, eventually},
@@ -23,15 +23,6 @@ async fn consume(python: &Python, node: &Node, queue: &str, count: usize) -> Vec
     let (uri, count) = (node.uri(), count.to_string());
     let env = [("AMQP_URI", uri.as_str()), ("QUEUE", queue), ("COUNT", &count)];
     python.run("consume_rabbitmq.py", &env).await
-}
-
-fn numbers_of(messages: &[Value], chat: usize) -> Vec<u64> {
-    let of_chat = |message: &&Value| {
-        message["body"]["data"]["chat"]["id"].to_string().contains(&format!("55119999900{chat:02}"))
-    };
-    let number =
-        |message: &Value| message["body"]["data"]["content"]["body"].as_str()?.parse().ok();
-    messages.iter().filter(of_chat).filter_map(number).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 
 use super::{create, peers::Python, post};
-use crate::{engine::skips_on_postgres, postgres::free_port, server::Gateway};
+use crate::{engine::skips_on_postgres, packages::free_port, server::Gateway};
 
 /// How long moto may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);

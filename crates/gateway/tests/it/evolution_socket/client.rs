@@ -1,9 +1,6 @@
 //! The `socket.io-client` of npm, pinned: installed once into a cache outside the checkout.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::{
@@ -11,40 +8,9 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout},
 };
 
-use crate::{
-    packages::{cache, output},
-    postgres::say,
-    server::Gateway,
-    socket::PATIENCE,
-};
+use crate::{packages::Modules, server::Gateway, socket::PATIENCE};
 
-fn programs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/evolution")
-}
-
-/// A folder with the packages, or why there is none.
-fn install() -> Result<PathBuf, String> {
-    let place = cache().join("socket.io-client-4.8.4");
-    if place.exists() {
-        return Ok(place);
-    }
-    output(Command::new("node").arg("--version"))?;
-    // Several test processes may be at it: each fills a folder of its own, one is renamed first.
-    std::fs::create_dir_all(cache()).map_err(|error| error.to_string())?;
-    let folder = tempfile::tempdir_in(cache()).map_err(|error| error.to_string())?;
-    std::fs::copy(programs().join("package.json"), folder.path().join("package.json"))
-        .map_err(|error| error.to_string())?;
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--ignore-scripts"])
-        .current_dir(folder.path());
-    output(&mut npm)?;
-    match std::fs::rename(folder.path(), &place) {
-        Ok(()) => drop(folder.keep()),
-        Err(_) if place.exists() => {}
-        Err(error) => return Err(error.to_string()),
-    }
-    Ok(place)
-}
+const CLIENT: Modules = Modules { name: "socket.io-client-4.8.4", folder: "evolution" };
 
 /// Real clients, in a process of their own.
 pub(super) struct Clients {
@@ -56,22 +22,11 @@ pub(super) struct Clients {
 impl Clients {
     /// Starts it; nothing, once it is said, where the client cannot be had.
     pub(super) async fn start() -> Option<Self> {
-        let installed = tokio::task::spawn_blocking(install).await.unwrap();
-        let packages = match installed {
-            Ok(packages) => packages,
-            Err(reason) => {
-                let required = std::env::var("ZAPBUS_TEST_PEERS").as_deref() == Ok("require");
-                assert!(!required, "{reason}, and ZAPBUS_TEST_PEERS=require");
-                say(&format!("skipped without socket.io-client: {reason}"));
-                return None;
-            }
-        };
-        let mut process = tokio::process::Command::new("node")
-            .arg(programs().join("socket.mjs"))
-            .env("SOCKET_IO_PACKAGES", packages)
+        let mut process = CLIENT
+            .program("socket.mjs")
+            .await?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let input = process.stdin.take().unwrap();

@@ -1,9 +1,9 @@
 // A real client of Socket.IO, told on standard input what to do, a JSON object per line; what happens
-// is written the same way. The packages are where SOCKET_IO_PACKAGES says.
+// is written the same way. The packages are where NODE_PACKAGES says.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
-const { io } = createRequire(process.env.SOCKET_IO_PACKAGES + "/")("socket.io-client");
+const { io } = createRequire(process.env.NODE_PACKAGES + "/")("socket.io-client");
 
 const sockets = new Map();
 const say = (what) => process.stdout.write(JSON.stringify(what) + "\n");
