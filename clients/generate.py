@@ -425,10 +425,221 @@ def rustfmt(text):
     return done.stdout
 
 
+# -------------------------------------------------------------------------- Python
+
+
+def python_type(schema):
+    schema, nullable = without_null(schema)
+    name = reference(schema)
+    kind = schema.get("type")
+    if name == "ChannelConfig":
+        found = "ChannelConfig"
+    elif name in ("Event", "EventInstance", "Problem", "Fault"):
+        found = "builtins.dict[str, Any]"
+    elif name and isinstance(SCHEMAS[name], dict) and "enum" in SCHEMAS[name]:
+        found = name
+    elif name:
+        found = name
+    elif "enum" in schema:
+        found = "Union[Literal[" + ", ".join(f'"{v}"' for v in schema["enum"]) + "], str]"
+    elif kind == "array":
+        found = f"builtins.list[{python_type(schema.get('items', {}))}]"
+    elif kind == "object" and isinstance(schema.get("additionalProperties"), dict):
+        found = f"builtins.dict[str, {python_type(schema['additionalProperties'])}]"
+    else:
+        found = {"string": "str", "boolean": "bool", "number": "float", "integer": "int",
+                 "object": "builtins.dict[str, Any]"}.get(kind, "Any")
+    return f"Optional[{found}]" if nullable and found != "Any" else found
+
+
+def python_doc(text, indent):
+    text = " ".join((text or "Not described.").split())
+    text = (text[:1].upper() + text[1:]).replace("\\", "\\\\")
+    lines = textwrap.wrap(text, 94 - len(indent), break_long_words=False)
+    if len(lines) == 1:
+        return f'{indent}"""{lines[0]}"""\n'
+    return f'{indent}"""' + f"\n{indent}".join(lines) + f'\n{indent}"""\n'
+
+
+def python_dict(name, schema):
+    required = set(schema.get("required", []))
+    fields = {key: python_type(value) for key, value in schema["properties"].items()}
+    must = {key: kind for key, kind in fields.items() if key in required}
+    may = {key: kind for key, kind in fields.items() if key not in required}
+    out = ""
+    if any(keyword.iskeyword(key) for key in fields):
+        # A class cannot have a member of that name.
+        quoted = "".join(f'        "{key}": {kind!r},\n' for key, kind in fields.items())
+        out += f'{name} = TypedDict(\n    "{name}",\n    {{\n{quoted}    }},\n    total=False,\n)\n'
+        return out + python_doc(schema.get("description"), "") + "\n\n"
+    base = "TypedDict"
+    if must and may:
+        base = f"_{name}Required"
+        out += f"class {base}(TypedDict):\n"
+        out += "".join(f"    {key}: {kind}\n" for key, kind in must.items()) + "\n\n"
+    out += f"class {name}({base}{', total=False' if may else ''}):\n"
+    out += python_doc(schema.get("description"), "    ") + "\n"
+    members = may if must and may else fields
+    out += "".join(f"    {key}: {kind}\n" for key, kind in members.items())
+    return out + "\n\n"
+
+
+def python_models():
+    out = f'"""The bodies of requests and answers, as typed dictionaries: what a later version adds is in them\ntoo.\n\n{HEAD}\n"""\n\n'
+    out += "from __future__ import annotations\n\nimport builtins\n"
+    out += "from typing import Any, Literal, Optional, TypedDict, Union\n\n"
+    whole = dict(objects())
+    enums, dicts = "", ""
+    for name, schema in SCHEMAS.items():
+        if name in whole:
+            dicts += python_dict(name, whole[name])
+        elif isinstance(schema, dict) and "enum" in schema:
+            values = ", ".join(f'"{value}"' for value in schema["enum"])
+            enums += f"{name} = Union[Literal[{values}], str]\n"
+            enums += python_doc(schema.get("description"), "") + "\n"
+    channels = []
+    for variant in SCHEMAS["ChannelConfig"]["oneOf"]:
+        kind = variant["properties"]["type"]["enum"][0]
+        inner = {**variant, "properties": dict(variant["properties"])}
+        dicts += python_dict(f"{camel(kind)}Channel", inner).replace(
+            f'Union[Literal["{kind}"], str]', f'Literal["{kind}"]')
+        channels.append(f'"{camel(kind)}Channel"')
+    union = f"ChannelConfig = Union[{', '.join(channels)}]\n"
+    union += '"""Where a destination sends to."""\n\n'
+    union += 'Paste = Union["MetaPaste", "BridgePaste"]\n"""What to enter upstream."""\n\n\n'
+    return out + enums + union + dicts.rstrip() + "\n"
+
+
+def broken(before, parts, after, indent):
+    """A call or a signature, on one line if it fits, else with a line for each of its parts."""
+    line = f"{indent}{before}({', '.join(parts)}){after}"
+    if len(line) <= 100:
+        return line + "\n"
+    inner = "".join(f"{indent}    {part},\n" for part in parts)
+    # What stands after a star belongs to it.
+    inner = inner.replace(f"{indent}    *, ", f"{indent}    *,\n{indent}    ")
+    return f"{indent}{before}(\n{inner}{indent}){after}\n"
+
+
+def python_argument(name):
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def python_resources():
+    calls = [Call(*operation) for operation in operations()]
+    out = f'"""The resources of the API, awaited and waited for.\n\n{HEAD}\n"""\n\n'
+    out += "from __future__ import annotations\n\n"
+    out += "from collections.abc import Mapping, Sequence\n"
+    out += "from typing import Any, Literal, Optional, Union, cast\n\n"
+    out += "from . import models\nfrom ._events import Event\n"
+    out += "from ._pages import AsyncPages, Pages\n"
+    out += "from ._transport import AsyncTransport, Transport, given, given_body\n"
+    for awaited in (True, False):
+        for tag in RESOURCES:
+            prefix = "Async" if awaited else ""
+            out += f"\n\nclass {prefix}{camel(tag)}:\n"
+            out += f'    """What the API offers under ``{tag}``."""\n\n'
+            out += f"    def __init__(self, transport: {prefix}Transport) -> None:\n"
+            out += "        self._transport = transport\n"
+            for call in calls:
+                if call.tag == tag:
+                    out += "\n" + python_method(call, awaited)
+    return out
+
+
+def in_models(kind):
+    """A type, seen from another module."""
+    return re.sub(r"\b([A-Z][A-Za-z0-9]+)\b",
+                  lambda m: f"models.{m[1]}" if m[1] in SCHEMAS and m[1] not in BY_HAND else m[1],
+                  kind)
+
+
+def python_method(call, awaited):
+    arguments = ["self"]
+    for name, schema in call.path:
+        arguments.append(f"{python_argument(name)}: {in_models(python_type(schema))}")
+    optional, query, body = [], [], []
+    for parameter in call.query:
+        kind, _ = without_null(parameter["schema"])
+        argument = python_argument(parameter["name"])
+        found = in_models(python_type(kind))
+        if parameter["name"] == "types":
+            found = "Union[str, Sequence[str]]"
+        optional.append(f"{argument}: Optional[{found}] = None")
+        query.append(f'"{parameter["name"]}": {argument}')
+    if call.body:
+        schema = dict(objects()).get(call.body) or SCHEMAS[call.body]
+        required = set(schema.get("required", []))
+        for name, value in schema["properties"].items():
+            argument = python_argument(name)
+            kind = in_models(python_type(value)).replace("builtins.list[", "Sequence[")
+            kind = kind.replace("builtins.dict[", "Mapping[")
+            body.append(f'"{name}": {argument}')
+            if name in required:
+                arguments.append(f"*, {argument}: {kind}" if not any(
+                    a.startswith("*") for a in arguments) else f"{argument}: {kind}")
+            else:
+                kind = kind if kind.startswith("Optional[") or kind == "Any" else f"Optional[{kind}]"
+                optional.append(f"{argument}: {kind} = None")
+    if call.keyed:
+        optional.append("idempotency_key: Optional[str] = None")
+    if call.rows:
+        optional.append("limit: Optional[int] = None")
+    if optional and not any(a.startswith("*") for a in arguments):
+        optional[0] = f"*, {optional[0]}"
+    arguments += optional
+    path = ", ".join(
+        f'"{segment}"' if not segment.startswith("{") else
+        (python_argument(segment.strip("{}")) if
+         dict(call.path)[segment.strip("{}")].get("type") == "string"
+         else f"str({python_argument(segment.strip('{}'))})")
+        for segment in call.segments)
+    doc = python_doc(call.summary, "        ")
+    asked = "[]"
+    if query:
+        asked = broken("given", [f"{{{', '.join(query)}}}"], "", "").strip()
+        if "\n" in asked:
+            inner = "".join(f"                {part},\n" for part in query)
+            asked = f"given({{\n{inner}            }})"
+    if call.rows:
+        pages = "AsyncPages" if awaited else "Pages"
+        row = "Event" if call.rows == "Event" else f"models.{call.rows}"
+        out = broken(f"def {call.name}", arguments, f" -> {pages}[{row}]:", "    ") + doc
+        read = "Event.of" if call.rows == "Event" else "None"
+        parts = ["self._transport", f"[{path}]", asked, "limit", read]
+        return out + broken(f"return {pages}", parts, "", "        ")
+    answer = "None"
+    if len(call.answers) > 1:
+        answer = "Union[models.Run, models.ReplayCount]"
+    elif call.answers[0]:
+        name = call.answers[0]
+        answer = name if name == "Event" else f"models.{name}"
+    start, wait = ("async def", "await ") if awaited else ("def", "")
+    out = broken(f"{start} {call.name}", arguments, f" -> {answer}:", "    ") + doc
+    parts = [f'"{call.method}"', f"[{path}]", asked]
+    if call.body:
+        fields = ", ".join(body)
+        if len(fields) > 70:
+            inner = "".join(f"                {part},\n" for part in body)
+            parts.append(f"given_body({{\n{inner}            }})")
+        else:
+            parts.append(f"given_body({{{fields}}})")
+    if call.keyed:
+        parts += ["key=idempotency_key", "keyed=True"]
+    before = f"{wait}self._transport.ask"
+    if answer == "None":
+        return out + broken(before, parts, "", "        ")
+    out += broken(f"answer = {before}", parts, "", "        ")
+    read = "Event.of(answer)" if answer == "Event" else f"cast({answer}, answer)"
+    return out + f"        return {read}\n"
+
+
 def main():
     files = {
         RUST / "model.rs": rustfmt(rust_models()),
         RUST / "resources.rs": rustfmt(rust_resources()),
+        PYTHON / "models.py": python_models(),
+        PYTHON / "_resources.py": python_resources(),
     }
     changed = [path for path, text in files.items()
                if not path.exists() or path.read_text() != text]
