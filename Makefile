@@ -7,7 +7,7 @@ IMAGE ?= zapbus:latest
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test postgres rabbitmq lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage soak fuzz fuzz-corpus image
+.PHONY: help run demo build test postgres rabbitmq lint fmt deny bench bench-quick bench-build wheels types sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ build: ## Build the binary: target/release/zapbus
 	@test -x target/release/zapbus || echo "The first build compiles everything: about 4 minutes on 2 cores."
 	$(CARGO) build --release --locked --package zapbus --bin zapbus
 
-test: lint postgres rabbitmq ## Lint, then every test (crash rounds in their short form), gateways on both engines
+test: lint postgres rabbitmq wheels ## Lint, then every test (crash rounds in their short form), gateways on both engines
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace && \
 		ZAPBUS_TEST_ENGINE=postgres $(CARGO) nextest run --locked --profile postgres --workspace -E 'binary(it)'; \
@@ -46,9 +46,25 @@ rabbitmq: # RabbitMQ, for the tests of its destinations: installed when missing,
 			&& apt-get install -y --no-install-recommends rabbitmq-server >/dev/null; } \
 		|| echo "RabbitMQ is not here: its tests are skipped."
 
+PYTHON_CRATE := --manifest-path clients/python/Cargo.toml
+MATURIN_VERSION := 1.16.0
+
+wheels: ## Build the Python package: target/wheels/zapbus-*.whl, for Python 3.10 and later
+	@test -x target/maturin/bin/maturin \
+		|| python3 -m pip install --quiet --target target/maturin maturin==$(MATURIN_VERSION)
+	PYTHONPATH=target/maturin target/maturin/bin/maturin build --release --locked \
+		$(PYTHON_CRATE) --target-dir target --out target/wheels
+
+types: ## Check the types of the Python package: mypy and pyright, both strict
+	@test -d target/types || python3 -m pip install --quiet --target target/types mypy==2.4.1 pyright==1.1.414
+	cd clients/python && PYTHONPATH=../../target/types python3 -m mypy
+	cd clients/python && PYTHONPATH=../../target/types python3 -m pyright
+
 lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt $(PYTHON_CRATE) -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(PYTHON_CRATE) --target-dir target --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory deny
 	@! $(CARGO) tree --locked --package zapbus --edges normal,features | grep -q simulation || { \
 		echo "A release would be built with the simulation in it."; exit 1; }
@@ -61,6 +77,7 @@ deny:
 		echo "Installing cargo-deny $(CARGO_DENY_VERSION): about 2 minutes, once."; \
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
+	$(CARGO) deny $(PYTHON_CRATE) --log-level error check --config deny.toml bans licenses sources
 
 # The counting build comes first: the plain one is what is measured.
 BENCH := ./target/release/zapbus-bench --counting-binary target/release/zapbus-counting

@@ -41,7 +41,7 @@ fn asked(
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| wrong("method: expected GET, POST, …".to_owned()))?;
     let body = body
-        .map(|body| serde_json::from_str(body))
+        .map(serde_json::from_str)
         .transpose()
         .map_err(|error| wrong(format!("the body is no JSON: {error}")))?;
     Ok(Asked { method, path, query, body, key })

@@ -36,28 +36,25 @@ struct Asked {
     is_read: bool,
 }
 
-impl VZapsClient {
-    fn asked(
-        &self,
-        method: &str,
-        path: String,
-        query: Vec<(String, String)>,
-        body: Option<&str>,
-        headers: Vec<(String, String)>,
-        instance_token: Option<String>,
-        auth: bool,
-    ) -> Found<Asked> {
-        let wrong = |what: &str| Error::Usage(what.to_owned());
-        let method =
-            Method::from_bytes(method.as_bytes()).map_err(|_| wrong("method: expected GET, …"))?;
-        let body = body
-            .map(|body| serde_json::from_str(body).map_err(|_| wrong("body: expected JSON")))
-            .transpose()?;
-        // These POSTs change nothing, or the same thing again.
-        let is_read = method == Method::POST
-            && ["/list", "/search", "/get", "/webhook"].iter().any(|end| path.ends_with(end));
-        Ok(Asked { method, path, query, body, headers, instance_token, auth, is_read })
-    }
+fn asked(
+    method: &str,
+    path: String,
+    query: Vec<(String, String)>,
+    body: Option<&str>,
+    headers: Vec<(String, String)>,
+    instance_token: Option<String>,
+    auth: bool,
+) -> Found<Asked> {
+    let wrong = |what: &str| Error::Usage(what.to_owned());
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| wrong("method: expected GET, …"))?;
+    let body = body
+        .map(|body| serde_json::from_str(body).map_err(|_| wrong("body: expected JSON")))
+        .transpose()?;
+    // These POSTs change nothing, or the same thing again.
+    let is_read = method == Method::POST
+        && ["/list", "/search", "/get", "/webhook"].iter().any(|end| path.ends_with(end));
+    Ok(Asked { method, path, query, body, headers, instance_token, auth, is_read })
 }
 
 async fn ask(client: vzaps::Client, asked: Found<Asked>) -> Found<String> {
@@ -120,7 +117,7 @@ impl VZapsClient {
         auth: bool,
     ) -> PyResult<Task> {
         self.home.check()?;
-        let asked = self.asked(method, path, query, body, headers, instance_token, auth);
+        let asked = asked(method, path, query, body, headers, instance_token, auth);
         bridge::spawn(ask(self.client.clone(), asked), done)
     }
 
@@ -138,7 +135,7 @@ impl VZapsClient {
         auth: bool,
     ) -> PyResult<String> {
         self.home.check()?;
-        let asked = self.asked(method, path, query, body, headers, instance_token, auth);
+        let asked = asked(method, path, query, body, headers, instance_token, auth);
         bridge::wait(py, ask(self.client.clone(), asked))
     }
 

@@ -1,7 +1,5 @@
 //! What is made from the description of the API is what the description says.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
-
 use std::{path::Path, process::Command};
 
 #[test]

@@ -25,8 +25,6 @@ pub(crate) struct Native {
     pub(crate) query: Query,
     /// Whether events have ids to acknowledge.
     pub(crate) explicit: bool,
-    /// Whether the gateway keeps the cursor.
-    pub(crate) is_named: bool,
 }
 
 /// As much of a frame as decides what it is. What follows `type` in an event is not looked at.
@@ -56,9 +54,8 @@ struct Head<'a> {
 impl Protocol for Native {
     async fn target(&self, cursor: Option<&str>) -> Result<Target, Error> {
         let mut query = self.query.clone();
-        if let Some(cursor) = cursor
-            && !self.is_named
-        {
+        // A name goes on where the gateway says, if it knows it; else here.
+        if let Some(cursor) = cursor {
             query.retain(|(name, _)| name != "after");
             query.push(("after".into(), cursor.to_owned()));
         }

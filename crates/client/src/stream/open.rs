@@ -248,7 +248,6 @@ impl Subscribe {
             path: path.into_iter().map(str::to_owned).collect(),
             query: query.into_iter().map(|(name, value)| (name.into(), value)).collect(),
             explicit,
-            is_named: self.subscriber.is_some(),
         })
     }
 }

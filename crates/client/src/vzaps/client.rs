@@ -196,12 +196,8 @@ impl Client {
     ///
     /// Whatever the server refuses, and that it cannot be reached.
     pub async fn request(&self, request: Request<'_>) -> Result<Value, Error> {
-        let segments: Vec<String> = request
-            .path
-            .trim_start_matches('/')
-            .split('/')
-            .map(|segment| unescape(segment))
-            .collect();
+        let segments: Vec<String> =
+            request.path.trim_start_matches('/').split('/').map(unescape).collect();
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();
         let mut call = Call::new(request.method, &path);
         let query = request.query.iter().cloned();

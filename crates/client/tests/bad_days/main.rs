@@ -215,9 +215,8 @@ async fn it_goes_on_after_the_last_event_up_to_which_all_are_settled() {
     let two = delivery(&mut subscription).await;
     assert_eq!((two.id(), two.is_again()), (Some("evt_2"), true));
     server.until("what it had not heard is said again", |log| log.said.len() > 1).await;
-    let log = server.log.lock().unwrap();
-    assert!(log.urls[1].ends_with("after=evt_1"), "{:?}", log.urls);
-    drop(log);
+    let urls = server.log.lock().unwrap().urls.clone();
+    assert!(urls[1].ends_with("after=evt_1"), "{urls:?}");
     assert!(server.told("ack").contains(&"evt_3".to_owned()));
     assert_eq!(subscription.cursor().as_deref(), Some("evt_1"));
     two.ack().unwrap();

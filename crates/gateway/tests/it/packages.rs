@@ -56,27 +56,37 @@ impl Packages {
         Ok(place)
     }
 
+    /// The folder with the client; nothing, once it is said, where the client cannot be had.
+    pub(crate) async fn folder(self) -> Option<PathBuf> {
+        let installed = tokio::task::spawn_blocking(move || self.install()).await.unwrap();
+        installed
+            .map_err(|reason| skipped(&format!("the Python client {}", self.name), &reason))
+            .ok()
+    }
+
     /// A program with the client in reach; nothing, once it is said, where the client cannot be had.
     pub(crate) async fn program(self, name: &str) -> Option<tokio::process::Command> {
-        let installed = tokio::task::spawn_blocking(move || self.install()).await.unwrap();
-        let packages = match installed {
-            Ok(packages) => packages,
-            Err(reason) => {
-                let required = std::env::var("ZAPBUS_TEST_PEERS").as_deref() == Ok("require");
-                assert!(!required, "{reason}, and ZAPBUS_TEST_PEERS=require");
-                say(&format!("skipped without the Python client {}: {reason}", self.name));
-                return None;
-            }
-        };
-        let mut command = tokio::process::Command::new("python3");
-        command
-            .env("PYTHONPATH", packages)
-            .env("PYTHONUNBUFFERED", "1")
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .arg(self.programs().join(name))
-            .kill_on_drop(true);
-        Some(command)
+        Some(python(&[self.folder().await?], &self.programs().join(name)))
     }
+}
+
+/// A test is skipped without `what`, unless that is an error.
+pub(crate) fn skipped(what: &str, reason: &str) {
+    let required = std::env::var("ZAPBUS_TEST_PEERS").as_deref() == Ok("require");
+    assert!(!required, "{reason}, and ZAPBUS_TEST_PEERS=require");
+    say(&format!("skipped without {what}: {reason}"));
+}
+
+/// A program, with folders that it may import from.
+pub(crate) fn python(folders: &[PathBuf], program: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("python3");
+    command
+        .env("PYTHONPATH", std::env::join_paths(folders).expect("no colons in these"))
+        .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(program)
+        .kill_on_drop(true);
+    command
 }
 
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from . import _resources as resources
 from ._realtime import AsyncEventsResource
 from ._threaded import EventsResource
-from ._transport import BASE_URL, REALTIME_URL, AsyncTransport, Transport, make_core
+from ._transport import AsyncTransport, Transport, make_core
 
 _Async = TypeVar("_Async", bound="AsyncVZapsClient")
 _Sync = TypeVar("_Sync", bound="VZapsClient")
@@ -18,9 +18,10 @@ _Sync = TypeVar("_Sync", bound="VZapsClient")
 class AsyncVZapsClient:
     """VZaps's API, awaited. ``async with`` closes it.
 
-    ``base_url`` and ``realtime_url`` say where the server is. Credentials go in headers; the access
-    token is kept and exchanged ``token_skew_seconds`` before its end. Requests that may be repeated
-    are, ``max_retries`` times.
+    ``base_url`` and ``realtime_url`` say where the server is; without them, ``VZAPS_BASE_URL`` and
+    ``VZAPS_REALTIME_URL`` in the environment do, else it is VZaps's own. Credentials go in headers;
+    the access token is kept and exchanged ``token_skew_seconds`` before its end. Requests that may be
+    repeated are, ``max_retries`` times.
     """
 
     def __init__(
@@ -28,8 +29,8 @@ class AsyncVZapsClient:
         *,
         client_token: str,
         client_secret: str,
-        base_url: str = BASE_URL,
-        realtime_url: str = REALTIME_URL,
+        base_url: str | None = None,
+        realtime_url: str | None = None,
         timeout: float = 30.0,
         token_skew_seconds: float = 60.0,
         max_retries: int = 2,
@@ -101,8 +102,8 @@ class VZapsClient:
         *,
         client_token: str,
         client_secret: str,
-        base_url: str = BASE_URL,
-        realtime_url: str = REALTIME_URL,
+        base_url: str | None = None,
+        realtime_url: str | None = None,
         timeout: float = 30.0,
         token_skew_seconds: float = 60.0,
         max_retries: int = 2,

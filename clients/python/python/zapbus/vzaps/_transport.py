@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
@@ -22,8 +23,8 @@ def make_core(
     *,
     client_token: str,
     client_secret: str,
-    base_url: str,
-    realtime_url: str,
+    base_url: str | None,
+    realtime_url: str | None,
     timeout: float,
     token_skew_seconds: float,
     max_retries: int,
@@ -34,8 +35,8 @@ def make_core(
         return _core.VZapsClient(
             client_token=client_token,
             client_secret=client_secret,
-            base_url=base_url,
-            realtime_url=realtime_url,
+            base_url=base_url or os.environ.get("VZAPS_BASE_URL") or BASE_URL,
+            realtime_url=realtime_url or os.environ.get("VZAPS_REALTIME_URL") or REALTIME_URL,
             timeout=timeout,
             token_skew_seconds=token_skew_seconds,
             max_retries=max_retries,
