@@ -300,6 +300,17 @@ impl Stream {
         pulled.map(Some)
     }
 
+    /// What is there already, up to `most`; nothing is waited for.
+    fn ready<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        self.home.check()?;
+        // Whoever pulls has what there is.
+        let ready = match self.open.try_lock() {
+            Ok(mut open) => open.as_mut().map(|open| open.ready_many(most)).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        ready.into_iter().map(|item| Came(item).into_pyobject(py)).collect()
+    }
+
     /// Sends what is to be sent and closes the connection: `done(None, exception)`.
     fn start_close(&self, done: Py<PyAny>) -> PyResult<Task> {
         self.home.check()?;

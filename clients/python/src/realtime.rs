@@ -264,6 +264,17 @@ impl Feed {
         pulled.map(Some)
     }
 
+    /// What has happened already, up to `most`; nothing is waited for.
+    fn ready<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        self.home.check()?;
+        // Whoever pulls has what there is.
+        let ready = match self.feed.try_lock() {
+            Ok(mut feed) => feed.as_mut().map(|feed| feed.ready_many(most)).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        ready.into_iter().map(|happening| Happened(happening).into_pyobject(py)).collect()
+    }
+
     /// Sends what is to be sent and closes the connection: `done(None, exception)`.
     fn start_close(&self, done: Py<PyAny>) -> PyResult<Task> {
         self.home.check()?;

@@ -178,7 +178,15 @@ class AsyncSubscription(_Glanced):
                     raise ended
                 return None
             await self.open()
-            pulled = await awaited(lambda done: self._stream.start_pull(done, BATCH, WAKE_EVERY))
+            # Without a change of threads, while there is something.
+            pulled: list[tuple[str, Any]] | None = self._stream.ready(BATCH)
+            if pulled:
+                # Others have their turn too.
+                await asyncio.sleep(0)
+            else:
+                pulled = await awaited(
+                    lambda done: self._stream.start_pull(done, BATCH, WAKE_EVERY)
+                )
             if pulled is not None:
                 self._take(pulled)
         return self._ready.popleft()

@@ -7,7 +7,10 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::Instant,
 };
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
@@ -24,6 +27,10 @@ use crate::{Error, backoff::Backoff, transport::Transport};
 
 /// Things said about events that are written together.
 const BATCH: usize = 1_024;
+/// So many are written at once, and fewer if the last were written so long ago: each write costs
+/// more than what is in it.
+const ENOUGH: usize = 64;
+const GATHERING: Duration = Duration::from_millis(1);
 /// How long saying goodbye may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// A connection that was open for so long, or brought an event, was a good one.
@@ -265,6 +272,7 @@ impl<P: Protocol> Engine<P> {
         let mut brought = false;
         let mut said = Vec::new();
         let mut frames = Vec::new();
+        let mut written_at = opened_at;
         let mut last_heard = Instant::now();
         let mut asked = false;
         // None: it is wanted no more.
@@ -275,16 +283,20 @@ impl<P: Protocol> Engine<P> {
             tokio::select! {
                 biased;
                 count = self.commands.recv_many(&mut said, BATCH) => {
-                    let is_over = count == 0 || said.contains(&Command::Close);
-                    said.retain(|command| *command != Command::Close);
-                    self.protocol.say(&mut said, &mut frames);
-                    said.clear();
-                    let written = write(&mut socket, &mut frames);
-                    if let Err(error) = written.await {
-                        break Some(self.broken(error));
-                    }
-                    if is_over {
+                    if count == 0 || said.contains(&Command::Close) {
                         break None;
+                    }
+                    if said.len() >= ENOUGH || written_at.elapsed() >= GATHERING {
+                        written_at = Instant::now();
+                        if let Err(error) = self.say(&mut socket, &mut said, &mut frames).await {
+                            break Some(self.broken(error));
+                        }
+                    }
+                }
+                () = tokio::time::sleep_until(written_at + GATHERING), if !said.is_empty() => {
+                    written_at = Instant::now();
+                    if let Err(error) = self.say(&mut socket, &mut said, &mut frames).await {
+                        break Some(self.broken(error));
                     }
                 }
                 permit = self.heard.reserve(), if !waiting.is_empty() => {
@@ -300,6 +312,7 @@ impl<P: Protocol> Engine<P> {
                     match frame {
                         Some(Ok(Message::Text(text))) => {
                             brought |= self.take(text, &mut waiting);
+                            self.hand_on(&mut waiting);
                         }
                         Some(Ok(Message::Binary(bytes))) => match Utf8Bytes::try_from(bytes) {
                             Ok(text) => brought |= self.take(text, &mut waiting),
@@ -336,7 +349,7 @@ impl<P: Protocol> Engine<P> {
             }
         };
         let Some(error) = broke else {
-            self.part(socket).await;
+            self.part(socket, said).await;
             return End::Wanted;
         };
         for heard in waiting.into_iter().chain([Heard::Closed]) {
@@ -400,9 +413,32 @@ impl<P: Protocol> Engine<P> {
         self.transport.unreachable(&error)
     }
 
+    /// Hands on what there is room for.
+    fn hand_on(&self, waiting: &mut VecDeque<Heard>) {
+        while let Some(next) = waiting.pop_front() {
+            if let Err(TrySendError::Full(next) | TrySendError::Closed(next)) =
+                self.heard.try_send(next)
+            {
+                waiting.push_front(next);
+                return;
+            }
+        }
+    }
+
+    /// Says what was said about events.
+    async fn say(
+        &self,
+        socket: &mut Socket,
+        said: &mut Vec<Command>,
+        frames: &mut Vec<String>,
+    ) -> Result<(), tungstenite::Error> {
+        self.protocol.say(said, frames);
+        said.clear();
+        write(socket, frames).await
+    }
+
     /// Says goodbye, with everything that was still to be said.
-    async fn part(&mut self, mut socket: Socket) {
-        let mut said = Vec::new();
+    async fn part(&mut self, mut socket: Socket, mut said: Vec<Command>) {
         while let Some(Some(command)) = self.commands.recv().now_or_never() {
             said.push(command);
         }

@@ -115,6 +115,17 @@ impl Subscription {
         items
     }
 
+    /// What is there already, up to `most`; nothing is waited for.
+    pub fn ready_many(&mut self, most: usize) -> Vec<Result<Item, Error>> {
+        let mut items = Vec::new();
+        while items.len() < most
+            && let Ok(heard) = self.heard.try_recv()
+        {
+            items.extend(self.item(heard));
+        }
+        items
+    }
+
     /// How it is.
     pub fn state(&self) -> State {
         self.shared.state()

@@ -210,6 +210,12 @@ impl Feed {
         heard.into_iter().map(Happening::from).collect()
     }
 
+    /// What has happened already, up to `most`; nothing is waited for.
+    pub fn ready_many(&mut self, most: usize) -> Vec<Happening> {
+        let heard = std::iter::from_fn(|| self.heard.try_recv().ok());
+        heard.take(most).map(Happening::from).collect()
+    }
+
     /// How it is.
     pub fn state(&self) -> State {
         self.shared.state()

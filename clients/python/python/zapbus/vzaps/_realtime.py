@@ -149,22 +149,17 @@ class EventSubscription(Handlers):
 
     async def _pump(self, feed: _core.Feed) -> None:
         while not self._closing:
-            self._pulling = asyncio.ensure_future(
-                awaited(lambda done: feed.start_pull(done, BATCH, WAKE_EVERY))
-            )
-            try:
-                pulled = await self._pulling
-            except asyncio.CancelledError:
-                if self._closing and self._pulling.cancelled():
+            # Without a change of threads, while there is something.
+            pulled: list[tuple[str, Any]] | None = feed.ready(BATCH)
+            if pulled:
+                # Others have their turn too.
+                await asyncio.sleep(0)
+            else:
+                pulled = await self._pull(feed)
+                if pulled is None:
+                    continue
+                if not pulled:
                     return
-                self._pulling.cancel()
-                raise
-            finally:
-                self._pulling = None
-            if pulled is None:
-                continue
-            if not pulled:
-                return
             for what, value in pulled:
                 if self._closing:
                     # Not handled: it comes again.
@@ -183,6 +178,22 @@ class EventSubscription(Handlers):
                     if value is not None:
                         await self._end(realtime(value))
                     return
+
+    async def _pull(self, feed: _core.Feed) -> list[tuple[str, Any]] | None:
+        """Waits for what happens; nothing at the end, or when it is closed."""
+        self._pulling = asyncio.ensure_future(
+            awaited(lambda done: feed.start_pull(done, BATCH, WAKE_EVERY))
+        )
+        try:
+            pulled: list[tuple[str, Any]] | None = await self._pulling
+        except asyncio.CancelledError:
+            if self._closing and self._pulling.cancelled():
+                return []
+            self._pulling.cancel()
+            raise
+        finally:
+            self._pulling = None
+        return pulled
 
     async def _handle(self, delivery: _core.Delivery) -> None:
         try:
