@@ -358,18 +358,20 @@ def rust_resources():
 
 
 def rust_method(call):
+    # Where a list begins is said to its pages.
+    query = [p for p in call.query if not (call.rows and p["name"] == "after")]
     options = ""
     out = rust_doc(call.summary, "    ")
     arguments = "".join(
         f", {name}: {'&str' if schema.get('type') == 'string' else rust_type(schema)}"
         for name, schema in call.path)
-    if call.query:
+    if query:
         name = camel(call.id)
         arguments += f", query: &{name}"
         options = f"/// Parameters of [`{camel(call.tag)}::{call.name}`].\n"
         options += "#[derive(Debug, Clone, PartialEq, Default)]\n"
         options += f"pub struct {name} {{\n"
-        for parameter in call.query:
+        for parameter in query:
             found = rust_type(parameter["schema"])
             found = found if found.startswith("Option<") else f"Option<{found}>"
             options += rust_doc(parameter.get("description"), "    ")
@@ -391,7 +393,7 @@ def rust_method(call):
         else:
             segments.append(f"&{inner}.to_string()")
     built = f"Call::new(Method::{call.method}, &[{', '.join(segments)}])"
-    for parameter in call.query:
+    for parameter in query:
         field = rust_field(parameter["name"])
         schema, _ = without_null(parameter["schema"])
         value = f"query.{field}"

@@ -39,6 +39,13 @@ impl<T: DeserializeOwned> Pages<T> {
         self
     }
 
+    /// Begins after this: what an earlier page gave as `next`; of events also an id, a position or a
+    /// time.
+    pub fn after(mut self, place: impl Into<String>) -> Self {
+        self.after = Some(Some(place.into()));
+        self
+    }
+
     /// The next page; `None` after the last.
     ///
     /// # Errors
@@ -48,12 +55,7 @@ impl<T: DeserializeOwned> Pages<T> {
     pub async fn next_page(&mut self) -> Result<Option<Page<T>>, Error> {
         let Some(after) = self.after.clone() else { return Ok(None) };
         let call = match after {
-            // Behind a parameter of the first page.
-            Some(after) => {
-                let mut call = self.call.clone();
-                call.query.retain(|(name, _)| name != "after");
-                call.query("after", Some(after))
-            }
+            Some(after) => self.call.clone().query("after", Some(after)),
             None => self.call.clone(),
         };
         let page: Page<T> = self.client.call(call).await?;

@@ -70,11 +70,8 @@ impl Accounts<'_> {
     }
 
     /// Lists the accounts the token reaches.
-    pub fn list(&self, query: &ListAccounts) -> Pages<Account> {
-        Pages::new(
-            self.client.clone(),
-            Call::new(Method::GET, &["v1", "accounts"]).query("after", query.after.as_deref()),
-        )
+    pub fn list(&self) -> Pages<Account> {
+        Pages::new(self.client.clone(), Call::new(Method::GET, &["v1", "accounts"]))
     }
 
     /// Creates an account.
@@ -137,11 +134,10 @@ impl Credentials<'_> {
     }
 
     /// Lists the credentials of an account.
-    pub fn list(&self, account: &str, query: &ListCredentials) -> Pages<Credential> {
+    pub fn list(&self, account: &str) -> Pages<Credential> {
         Pages::new(
             self.client.clone(),
-            Call::new(Method::GET, &["v1", "accounts", account, "credentials"])
-                .query("after", query.after.as_deref()),
+            Call::new(Method::GET, &["v1", "accounts", account, "credentials"]),
         )
     }
 
@@ -241,11 +237,8 @@ impl Instances<'_> {
 
     /// Lists the instances the token reaches. The account's own, `_account`, is not among them:
     /// ask for it by its name.
-    pub fn list(&self, query: &ListInstances) -> Pages<Instance> {
-        Pages::new(
-            self.client.clone(),
-            Call::new(Method::GET, &["v1", "instances"]).query("after", query.after.as_deref()),
-        )
+    pub fn list(&self) -> Pages<Instance> {
+        Pages::new(self.client.clone(), Call::new(Method::GET, &["v1", "instances"]))
     }
 
     /// Creates an instance. An admin creates it in the default account, or in that of the header
@@ -378,7 +371,6 @@ impl Events<'_> {
         Pages::new(
             self.client.clone(),
             Call::new(Method::GET, &["v1", "events"])
-                .query("after", query.after.as_deref())
                 .query("types", query.types.as_deref())
                 .query("include_raw", query.include_raw),
         )
@@ -398,7 +390,6 @@ impl Events<'_> {
         Pages::new(
             self.client.clone(),
             Call::new(Method::GET, &["v1", "instances", instance, "events"])
-                .query("after", query.after.as_deref())
                 .query("types", query.types.as_deref())
                 .query("include_raw", query.include_raw),
         )
@@ -427,8 +418,7 @@ impl Destinations<'_> {
             self.client.clone(),
             Call::new(Method::GET, &["v1", "destinations"])
                 .query("global", query.global)
-                .query("instance", query.instance.as_deref())
-                .query("after", query.after.as_deref()),
+                .query("instance", query.instance.as_deref()),
         )
     }
 
@@ -553,11 +543,10 @@ impl Destinations<'_> {
     }
 
     /// Lists the replays of a destination.
-    pub fn runs(&self, destination: &str, query: &ListRuns) -> Pages<Run> {
+    pub fn runs(&self, destination: &str) -> Pages<Run> {
         Pages::new(
             self.client.clone(),
-            Call::new(Method::GET, &["v1", "destinations", destination, "runs"])
-                .query("after", query.after.as_deref()),
+            Call::new(Method::GET, &["v1", "destinations", destination, "runs"]),
         )
     }
 
@@ -618,11 +607,10 @@ impl Destinations<'_> {
     }
 
     /// Lists the destinations of an instance. Those of the whole account are not among them.
-    pub fn list_of(&self, instance: &str, query: &ListInstanceDestinations) -> Pages<Destination> {
+    pub fn list_of(&self, instance: &str) -> Pages<Destination> {
         Pages::new(
             self.client.clone(),
-            Call::new(Method::GET, &["v1", "instances", instance, "destinations"])
-                .query("after", query.after.as_deref()),
+            Call::new(Method::GET, &["v1", "instances", instance, "destinations"]),
         )
     }
 
@@ -667,8 +655,7 @@ impl Deliveries<'_> {
                 .query("event_id", query.event_id.as_deref())
                 .query("http_status", query.http_status)
                 .query("from", query.from.as_deref())
-                .query("to", query.to.as_deref())
-                .query("after", query.after.as_deref()),
+                .query("to", query.to.as_deref()),
         )
     }
 
@@ -714,8 +701,7 @@ impl Realtime<'_> {
         Pages::new(
             self.client.clone(),
             Call::new(Method::GET, &["v1", "subscribers"])
-                .query("instance", query.instance.as_deref())
-                .query("after", query.after.as_deref()),
+                .query("instance", query.instance.as_deref()),
         )
     }
 
@@ -759,19 +745,13 @@ pub struct Operations<'a> {
 impl Operations<'_> {
     /// Lists the changes of the configuration, newest first. With the admin token: of all
     /// accounts, or of that of the header `zapbus-account`.
-    pub fn audit(&self, query: &ListAudit) -> Pages<Audit> {
-        Pages::new(
-            self.client.clone(),
-            Call::new(Method::GET, &["v1", "audit"]).query("after", query.after.as_deref()),
-        )
+    pub fn audit(&self) -> Pages<Audit> {
+        Pages::new(self.client.clone(), Call::new(Method::GET, &["v1", "audit"]))
     }
 
     /// Lists the backups in the gateway's folder, oldest first. Needs the admin token.
-    pub fn backups(&self, query: &ListBackups) -> Pages<Backup> {
-        Pages::new(
-            self.client.clone(),
-            Call::new(Method::GET, &["v1", "backups"]).query("after", query.after.as_deref()),
-        )
+    pub fn backups(&self) -> Pages<Backup> {
+        Pages::new(self.client.clone(), Call::new(Method::GET, &["v1", "backups"]))
     }
 
     /// Takes a backup of everything but the encryption key, while events go on. Ask for it by its
@@ -847,33 +827,9 @@ impl Operations<'_> {
     }
 }
 
-/// Parameters of [`Accounts::list`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ListAccounts {
-    /// `next` of an earlier page.
-    pub after: Option<String>,
-}
-
-/// Parameters of [`Credentials::list`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ListCredentials {
-    /// `next` of an earlier page.
-    pub after: Option<String>,
-}
-
-/// Parameters of [`Instances::list`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ListInstances {
-    /// `next` of an earlier page.
-    pub after: Option<String>,
-}
-
 /// Parameters of [`Events::list_all`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ListEvents {
-    /// Events after this: an event id, an RFC 3339 time, `next` of an earlier page or, of one
-    /// instance, a position. From the oldest when left out.
-    pub after: Option<String>,
     /// Which types, separated by commas: `message.*,call.updated:offer`. All when left out.
     pub types: Option<String>,
     /// With the untouched upstream element.
@@ -883,9 +839,6 @@ pub struct ListEvents {
 /// Parameters of [`Events::list`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ListInstanceEvents {
-    /// Events after this: an event id, an RFC 3339 time, `next` of an earlier page or, of one
-    /// instance, a position. From the oldest when left out.
-    pub after: Option<String>,
     /// Which types, separated by commas: `message.*,call.updated:offer`. All when left out.
     pub types: Option<String>,
     /// With the untouched upstream element.
@@ -899,22 +852,6 @@ pub struct ListDestinations {
     pub global: Option<bool>,
     /// Only those of this instance: id in any form, or name.
     pub instance: Option<String>,
-    /// `next` of an earlier page.
-    pub after: Option<String>,
-}
-
-/// Parameters of [`Destinations::runs`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ListRuns {
-    /// `next` of an earlier page.
-    pub after: Option<String>,
-}
-
-/// Parameters of [`Destinations::list_of`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ListInstanceDestinations {
-    /// `next` of an earlier page.
-    pub after: Option<String>,
 }
 
 /// Parameters of [`Deliveries::list`].
@@ -938,8 +875,6 @@ pub struct ListDeliveries {
     pub from: Option<String>,
     /// Written before this RFC 3339 time.
     pub to: Option<String>,
-    /// `next` of an earlier page.
-    pub after: Option<String>,
 }
 
 /// Parameters of [`Realtime::subscribers`].
@@ -947,20 +882,4 @@ pub struct ListDeliveries {
 pub struct ListSubscribers {
     /// Of this instance, by id or name.
     pub instance: Option<String>,
-    /// `next` of an earlier page.
-    pub after: Option<String>,
-}
-
-/// Parameters of [`Operations::audit`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ListAudit {
-    /// `next` of an earlier page.
-    pub after: Option<String>,
-}
-
-/// Parameters of [`Operations::backups`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ListBackups {
-    /// `next` of an earlier page.
-    pub after: Option<String>,
 }

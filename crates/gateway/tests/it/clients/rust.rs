@@ -75,7 +75,7 @@ async fn resources_pages_and_publishing() {
 
     // More than fit into one request, one of them twice, one of them wrong.
     let mut events = messages("m", 1_200);
-    events.push(message("m7", "x@s.whatsapp.net"));
+    events.push(message("m7", "1@s.whatsapp.net"));
     events.push(NewEvent::new("no.such.type", json!({})));
     let published = client.publish("shop", events).await.unwrap();
     assert_eq!(published.len(), 1_202);
