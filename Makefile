@@ -7,7 +7,7 @@ IMAGE ?= zapbus:latest
 ENGINE ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test postgres rabbitmq peers lint fmt deny bench bench-quick bench-build sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage brokers soak fuzz fuzz-corpus image
+.PHONY: help run demo build test postgres rabbitmq peers lint fmt deny bench bench-quick bench-build wheels wheel-for-tests types sim crash crash-can-fail chaos chaos-can-fail streams faults vices outage brokers soak fuzz fuzz-corpus image
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ build: ## Build the binary: target/release/zapbus
 	@test -x target/release/zapbus || echo "The first build compiles everything: about 4 minutes on 2 cores."
 	$(CARGO) build --release --locked --package zapbus --bin zapbus
 
-test: lint postgres rabbitmq ## Lint, then every test (crash rounds in their short form), gateways on both engines
+test: lint postgres rabbitmq wheel-for-tests ## Lint, then every test (crash rounds in their short form), gateways on both engines
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace && \
 		ZAPBUS_TEST_ENGINE=postgres $(CARGO) nextest run --locked --profile postgres --workspace \
@@ -63,9 +63,29 @@ peers: postgres rabbitmq ## Build the peers that take long (Sockudo, 15 minutes)
 		--root "$$place.new" --no-default-features --features local sockudo@$(SOCKUDO_VERSION) \
 	&& mv "$$place.new" "$$place" && rm -rf "$$cache/build"
 
+PYTHON_CRATE := --manifest-path clients/python/Cargo.toml
+MATURIN_VERSION := 1.16.0
+
+MATURIN = test -x target/maturin/bin/maturin \
+		|| python3 -m pip install --quiet --target target/maturin maturin==$(MATURIN_VERSION); \
+	PYTHONPATH=target/maturin target/maturin/bin/maturin build --locked $(PYTHON_CRATE) --target-dir target
+
+wheels: ## Build the Python package: target/wheels/zapbus-*.whl, for Python 3.10 and later
+	@$(MATURIN) --release --out target/wheels
+
+wheel-for-tests: # The same unoptimised, which takes a fraction of the time
+	@$(MATURIN) --out target/wheels
+
+types: ## Check the types of the Python package: mypy and pyright, both strict
+	@test -d target/types || python3 -m pip install --quiet --target target/types mypy==2.4.1 pyright==1.1.414
+	cd clients/python && PYTHONPATH=../../target/types python3 -m mypy
+	cd clients/python && PYTHONPATH=../../target/types python3 -m pyright
+
 lint: ## Format, clippy, licenses and sources of dependencies
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt $(PYTHON_CRATE) -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(PYTHON_CRATE) --target-dir target --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory deny
 	@! $(CARGO) tree --locked --package zapbus --edges normal,features | grep -q simulation || { \
 		echo "A release would be built with the simulation in it."; exit 1; }
@@ -78,6 +98,7 @@ deny:
 		echo "Installing cargo-deny $(CARGO_DENY_VERSION): about 2 minutes, once."; \
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
+	$(CARGO) deny $(PYTHON_CRATE) --log-level error check --config deny.toml bans licenses sources
 
 # The counting build comes first: the plain one is what is measured.
 BENCH := ./target/release/zapbus-bench --counting-binary target/release/zapbus-counting

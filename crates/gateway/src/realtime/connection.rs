@@ -392,6 +392,27 @@ impl<P: Protocol> Connection<P> {
                     self.show();
                 }
             }
+            Said::Later(id, pause) => {
+                let now = self.realtime.now();
+                self.state.work |= self.subscription.postpone(id, pause, now);
+            }
+            Said::Working(ids) => {
+                let now = self.realtime.now();
+                for id in ids {
+                    self.subscription.keep(id, now);
+                }
+            }
+            Said::Rejects(ids) => {
+                let subscription = &mut self.subscription;
+                let count = ids.into_iter().filter(|id| subscription.reject(*id)).count();
+                if count > 0 {
+                    self.figures.dead.inc_by(count as u64);
+                    // Whoever asked for it is not told.
+                    self.note_changes();
+                    self.state.work = true;
+                    self.show();
+                }
+            }
             Said::Ask(answer) => self.answer(answer),
             Said::Nothing => {}
             Said::TooLong => return Some(End::Close(1009, TOO_LONG)),

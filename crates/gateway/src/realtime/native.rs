@@ -1,7 +1,7 @@
 //! The native frames: events as the native dialect (or another) writes them, and a few of our own
 //! whose type begins with `stream.`, which no event's does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -15,6 +15,9 @@ use super::protocol::{Dead, Gap, Opened, Protocol, Said};
 
 /// Ids in one message of a client.
 const MAX_IDS: usize = 4_096;
+
+/// The longest pause before an event comes again, in seconds: a day.
+const LONGEST_PAUSE_S: f64 = 86_400.0;
 
 /// Native frames on a WebSocket: one JSON document each.
 pub(crate) struct NativeSocket;
@@ -55,24 +58,35 @@ struct Message {
     r#type: String,
     id: Option<String>,
     ids: Option<Vec<String>>,
+    after: Option<f64>,
 }
 
 fn read(message: &str) -> Said {
-    let Ok(Message { r#type, id, ids }) = serde_json::from_str(message) else {
+    let Ok(Message { r#type, id, ids, after }) = serde_json::from_str(message) else {
         return nonsense("expected {\"type\":\"ack\",\"id\":\"evt_…\"}");
     };
+    if ids.as_ref().is_some_and(|ids| ids.len() > MAX_IDS) {
+        return nonsense("too many ids in one message");
+    }
+    // Ids that are none are of events that nobody was sent.
+    let parse = |text: String| text.parse::<EventId>().ok();
+    let mut given = ids.unwrap_or_default().into_iter().chain(id).filter_map(parse);
     match r#type.as_str() {
-        "ack" => {
-            let given = ids.unwrap_or_default();
-            if given.len() > MAX_IDS {
-                return nonsense("too many ids in one message");
+        "ack" => Said::Acks(given.collect()),
+        "in_progress" => Said::Working(given.collect()),
+        "reject" => Said::Rejects(given.collect()),
+        "nack" => {
+            let after = after.unwrap_or_default();
+            if !(0.0..=LONGEST_PAUSE_S).contains(&after) {
+                return nonsense("after: expected 0 to 86400 seconds");
             }
-            // Ids that are none are of events that nobody was sent.
-            let parse = |text: &String| text.parse::<EventId>().ok();
-            Said::Acks(given.iter().chain(&id).filter_map(parse).collect())
+            match given.next() {
+                Some(id) => Said::Later(id, Duration::from_secs_f64(after)),
+                None => Said::Acks(Vec::new()),
+            }
         }
         "ping" => Said::Ask(Bytes::from_static(b"{\"type\":\"stream.pong\"}")),
-        _ => nonsense("expected a message of type ack or ping"),
+        _ => nonsense("expected a message of type ack, nack, in_progress, reject or ping"),
     }
 }
 
@@ -175,6 +189,13 @@ mod tests {
         assert_eq!(acks(r#"{"type":"ack","id":"nothing"}"#), 0);
         assert_eq!(acks(r#"{"type":"ack"}"#), 0);
         assert!(matches!(read(r#"{"type":"ping"}"#), Said::Ask(_)));
+        let id: EventId = id.parse().unwrap();
+        let told = |r#type: &str| format!(r#"{{"type":"{type}","id":"{id}","after":1.5}}"#);
+        assert_eq!(read(&told("nack")), Said::Later(id, Duration::from_millis(1_500)));
+        assert_eq!(read(&told("in_progress")), Said::Working(vec![id]));
+        assert_eq!(read(&told("reject")), Said::Rejects(vec![id]));
+        let never = format!(r#"{{"type":"nack","id":"{id}","after":-1}}"#);
+        assert!(matches!(read(&never), Said::Nonsense(Some(_))));
         let many = format!(r#"{{"type":"ack","ids":{:?}}}"#, vec!["x"; MAX_IDS + 1]);
         for message in ["", "{", "[]", "7", r#"{"id":"x"}"#, r#"{"type":"subscribe"}"#, &many] {
             assert!(matches!(read(message), Said::Nonsense(Some(_))), "{message:.40}");

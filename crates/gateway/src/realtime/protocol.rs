@@ -47,6 +47,12 @@ pub(crate) struct Dead {
 pub(crate) enum Said {
     /// These events are done.
     Acks(Vec<EventId>),
+    /// This event could not be done: again after a pause.
+    Later(EventId, Duration),
+    /// These events are being worked on.
+    Working(Vec<EventId>),
+    /// These events are not to come again.
+    Rejects(Vec<EventId>),
     /// It wants an answer.
     Ask(Bytes),
     /// Nothing that concerns us.

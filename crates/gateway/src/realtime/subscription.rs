@@ -60,6 +60,8 @@ struct Unacked {
     bytes: u32,
     deliveries: u32,
     sent_at: Timestamp,
+    /// When it comes again.
+    due: Timestamp,
 }
 
 /// What has happened since somebody last asked.
@@ -96,7 +98,8 @@ impl Subscription {
                 continue;
             }
             let OpenEvent { deliveries, sent_at, .. } = event;
-            this.unacked.insert(event.place(), Unacked { id: None, bytes: 0, deliveries, sent_at });
+            let unacked = Unacked { id: None, bytes: 0, deliveries, sent_at, due: sent_at };
+            this.unacked.insert(event.place(), unacked);
             this.again.insert(event.place());
         }
         this
@@ -155,8 +158,8 @@ impl Subscription {
         let deliveries = before.map_or(0, |before| before.deliveries) + 1;
         self.bytes -= before.map_or(0, |before| u64::from(before.bytes));
         self.bytes += u64::from(bytes);
-        self.unacked.insert(place, Unacked { id: Some(id), bytes, deliveries, sent_at: now });
         let due = now + self.window.ack_wait;
+        self.unacked.insert(place, Unacked { id: Some(id), bytes, deliveries, sent_at: now, due });
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
         self.changes.opened.push(open_event(place, deliveries, now));
     }
@@ -183,10 +186,44 @@ impl Subscription {
     /// The client has acknowledged an event. Whether that was news.
     pub(super) fn acknowledge(&mut self, id: EventId) -> bool {
         self.heard = true;
-        let known = self.unacked.iter().find(|(_, unacked)| unacked.id == Some(id));
-        let Some(place) = known.map(|(place, _)| *place) else { return false };
+        let Some(place) = self.place_of(id) else { return false };
         self.forget(place);
         self.changes.done.push(place);
+        true
+    }
+
+    fn place_of(&self, id: EventId) -> Option<Place> {
+        let known = self.unacked.iter().find(|(_, unacked)| unacked.id == Some(id));
+        known.map(|(place, _)| *place)
+    }
+
+    /// An event comes again after `pause`, whether that is sooner than it would or later: the client
+    /// could not do it, or is still at it. Whether that was news.
+    pub(super) fn postpone(&mut self, id: EventId, pause: Duration, now: Timestamp) -> bool {
+        self.heard = true;
+        let Some(place) = self.place_of(id) else { return false };
+        let Some(unacked) = self.unacked.get_mut(&place) else { return false };
+        let due = now + pause;
+        unacked.due = due;
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+        true
+    }
+
+    /// [`Subscription::postpone`] for as long as any event waits.
+    pub(super) fn keep(&mut self, id: EventId, now: Timestamp) -> bool {
+        self.postpone(id, self.window.ack_wait, now)
+    }
+
+    /// The client does not want an event again: it is dead. Whether that was news.
+    pub(super) fn reject(&mut self, id: EventId) -> bool {
+        self.heard = true;
+        let Some(place) = self.place_of(id) else { return false };
+        let Some(Unacked { deliveries, sent_at, .. }) = self.unacked.get(&place).copied() else {
+            return false;
+        };
+        self.forget(place);
+        let event = open_event(place, deliveries, sent_at);
+        self.changes.dead.push((OpenEvent { parked: true, ..event }, Some(id)));
         true
     }
 
@@ -217,11 +254,11 @@ impl Subscription {
         if self.due.is_none_or(|due| due > now) || self.acks == Acks::Auto {
             return;
         }
-        let (wait, most) = (self.window.ack_wait, self.window.max_deliveries);
+        let most = self.window.max_deliveries;
         let late: Vec<(Place, Unacked)> = self
             .unacked
             .iter()
-            .filter(|(place, it)| it.sent_at + wait <= now && !self.again.contains(place))
+            .filter(|(place, it)| it.due <= now && !self.again.contains(place))
             .map(|(place, it)| (*place, *it))
             .collect();
         for (place, unacked) in late {
@@ -234,7 +271,7 @@ impl Subscription {
             self.changes.dead.push((OpenEvent { parked: true, ..event }, unacked.id));
         }
         let waiting = self.unacked.iter().filter(|(place, _)| !self.again.contains(place));
-        self.due = waiting.map(|(_, unacked)| unacked.sent_at + wait).min();
+        self.due = waiting.map(|(_, unacked)| unacked.due).min();
     }
 
     /// When [`Subscription::pass`] may have something to do.

@@ -29,8 +29,12 @@ pub(crate) fn command(folder: &Path) -> Command {
 
 /// `zapbus serve` on port 0 with its data in `<folder>/data`.
 pub(crate) fn serve(folder: &Path) -> Command {
+    serve_at(folder, "127.0.0.1:0")
+}
+
+fn serve_at(folder: &Path, address: &str) -> Command {
     let mut command = command(folder);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
+    command.args(["serve", "--listen", address, "--data-dir", "data"]);
     command
 }
 
@@ -64,9 +68,18 @@ impl Served {
     /// Starts it on port 0 with its data in `<folder>/data`, and waits until it is ready. Its
     /// logs are in `<folder>/stderr.log`.
     pub(crate) async fn start(folder: &Path, configure: impl FnOnce(&mut Command)) -> Self {
+        Self::start_at(folder, "127.0.0.1:0", configure).await
+    }
+
+    /// [`Served::start`] at an address.
+    pub(crate) async fn start_at(
+        folder: &Path,
+        address: &str,
+        configure: impl FnOnce(&mut Command),
+    ) -> Self {
         let log_path = folder.join("stderr.log");
         let log = std::fs::File::options().create(true).append(true).open(&log_path).unwrap();
-        let mut command = serve(folder);
+        let mut command = serve_at(folder, address);
         command.stdout(Stdio::piped()).stderr(log);
         configure(&mut command);
         let mut child = command.spawn().unwrap();

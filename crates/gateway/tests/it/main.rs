@@ -18,6 +18,7 @@ mod backups;
 mod binary;
 mod bridges;
 mod brokers;
+mod clients;
 mod cluster;
 mod command_deliveries;
 mod command_line;

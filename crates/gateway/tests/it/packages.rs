@@ -57,19 +57,28 @@ impl Packages {
         Ok(place)
     }
 
+    /// The folder with the client; nothing, once it is said, where the client cannot be had.
+    pub(crate) async fn folder(self) -> Option<PathBuf> {
+        let installed = tokio::task::spawn_blocking(move || self.install()).await.unwrap();
+        there(installed, "Python", self.name)
+    }
+
     /// A program with the client in reach; nothing, once it is said, where the client cannot be had.
     pub(crate) async fn program(self, name: &str) -> Option<tokio::process::Command> {
-        let installed = tokio::task::spawn_blocking(move || self.install()).await.unwrap();
-        let packages = there(installed, "Python", self.name)?;
-        let mut command = tokio::process::Command::new("python3");
-        command
-            .env("PYTHONPATH", packages)
-            .env("PYTHONUNBUFFERED", "1")
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .arg(self.programs().join(name))
-            .kill_on_drop(true);
-        Some(command)
+        Some(python(&[self.folder().await?], &self.programs().join(name)))
     }
+}
+
+/// A program, with folders that it may import from.
+pub(crate) fn python(folders: &[PathBuf], program: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("python3");
+    command
+        .env("PYTHONPATH", std::env::join_paths(folders).expect("no colons in these"))
+        .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(program)
+        .kill_on_drop(true);
+    command
 }
 
 /// A client for Node.js with what it needs.

@@ -210,3 +210,34 @@ async fn sockets_stay_until_everything_is_put_away_and_then_come_again() {
         Ok(Frame::Document(_))
     ));
 }
+
+#[tokio::test]
+async fn a_client_hands_an_event_back_keeps_it_or_rejects_it() {
+    let gateway = Gateway::start(|_| {}).await;
+    gateway.create_instance("shop").await;
+    // By itself nothing comes again here.
+    let mut socket = open(&gateway, &format!("{NAMED}&ack_wait=3600")).await;
+    let ids = say_many(&gateway, "shop", 3).await;
+    assert_eq!(socket.events(3).await, ids);
+    socket.say(&json!({ "type": "nack", "id": ids[1], "after": 600 })).await;
+    socket.say(&json!({ "type": "in_progress", "ids": ids })).await;
+    socket.say(&json!({ "type": "reject", "id": ids[2] })).await;
+    socket.say(&json!({ "type": "nack", "id": ids[0] })).await;
+    assert_eq!(socket.events(1).await, ids[..1]);
+    socket.ack(&ids[0]).await;
+    eventually("one is done, one is dead", async || {
+        let shown = subscriber(&gateway).await;
+        (shown["unacked"] == 1 && shown["dead"][0]["event_id"] == ids[2]).then_some(())
+    })
+    .await;
+    // It is kept until the time that is said last.
+    socket.say(&json!({ "type": "nack", "id": ids[1], "after": 0.05 })).await;
+    assert_eq!(socket.events(1).await, ids[1..2]);
+    socket.say(&json!({ "type": "nack", "id": ids[1], "after": -1 })).await;
+    assert_eq!(socket.document().await["type"], "stream.error");
+    // What was rejected does not come at the next connection.
+    socket.cut();
+    let mut socket = open(&gateway, &format!("{NAMED}&ack_wait=3600")).await;
+    assert_eq!(socket.events(1).await, ids[1..2]);
+    socket.stays_quiet().await;
+}

@@ -59,6 +59,38 @@ fn a_full_window_waits_for_an_ack() {
 }
 
 #[test]
+fn a_client_says_when_an_event_comes_again_or_that_it_does_not() {
+    let mut subscription = new(Acks::Explicit);
+    for seq in 1..=3 {
+        offer(&mut subscription, seq, 0);
+    }
+    subscription.take_changes();
+    // Sooner than by itself, later than by itself, never.
+    assert!(subscription.postpone(id(1), Duration::from_secs(5), at(1)));
+    subscription.pass(at(5));
+    assert_eq!(subscription.next_again(), None);
+    subscription.pass(at(6));
+    assert_eq!(subscription.next_again(), Some(place(1)));
+    assert!(subscription.keep(id(2), at(20)));
+    subscription.pass(at(49));
+    offer(&mut subscription, 1, 49);
+    assert_eq!(subscription.next_again(), Some(place(3)));
+    offer(&mut subscription, 3, 49);
+    subscription.pass(at(50));
+    assert_eq!(subscription.next_again(), Some(place(2)));
+    assert!(subscription.reject(id(2)));
+    assert_eq!((subscription.next_again(), subscription.unacked()), (None, 2));
+    let dead = subscription.take_changes().dead;
+    assert_eq!(
+        dead.iter().map(|(event, id)| (event.seq, *id)).collect::<Vec<_>>(),
+        [(Position(2), Some(id(2)))]
+    );
+    assert!(dead[0].0.parked);
+    // Of nothing.
+    assert!(!subscription.reject(id(2)) && !subscription.keep(id(2), at(50)));
+}
+
+#[test]
 fn bytes_fill_a_window_too() {
     let mut subscription = new(Acks::Explicit);
     subscription.offer(place(1), id(1), 5_000, true, at(0));

@@ -1,0 +1,1 @@
+await subscription.close()

@@ -1,0 +1,6 @@
+import signal
+
+def shutdown():
+  asyncio.create_task(subscription.close())
+
+signal.signal(signal.SIGINT, lambda *_: shutdown())

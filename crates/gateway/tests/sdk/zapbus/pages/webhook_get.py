@@ -1,0 +1,2 @@
+webhook = client.webhooks.get("VZ...", instance_token="instance-token")
+print(webhook)
