@@ -99,16 +99,14 @@ impl Sqs {
         }
         reports
     }
-}
 
-impl Sqs {
     /// Creates the queues of messages of these names, where they are missing.
     pub(crate) async fn prepare(&self, messages: &[Message]) -> Result<(), String> {
-        let account = self.gather.peer();
-        let client = account.client().await;
+        let Account(service) = self.gather.peer();
+        let client = service.client().await;
         for message in messages {
             let name = self.names.queue(message);
-            account.queues.find(client, &name).await.map_err(|failure| failure.words)?;
+            service.queues.find(client, &name).await.map_err(|failure| failure.words)?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ fn unpack(folder: &Path) -> Result<PathBuf, String> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .max_by_key(|path| newest(path).unwrap_or(SystemTime::UNIX_EPOCH))
-        .ok_or("there is no wheel in target/wheels: make wheels")?;
+        .ok_or("there is no wheel in target/wheels: make wheel-for-tests")?;
     let place = folder.join("wheel");
     // A wheel is an archive of what is imported.
     output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&place))?;
