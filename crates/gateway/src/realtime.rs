@@ -322,15 +322,22 @@ impl Realtime {
         &self.inner.store
     }
 
-    /// Whether a token is still valid, and its instance there. In doubt it is.
+    /// Whether tokens are still valid, their credential too, and their instance there. In doubt
+    /// they are.
     pub(crate) async fn still_welcome(&self, standing: &Standing) -> bool {
-        if let Some(hash) = standing.token
-            && let Ok(None) = self.inner.directory.holder(hash, self.now()).await
+        let (directory, now) = (&self.inner.directory, self.now());
+        for hash in &standing.tokens {
+            if let Ok(None) = directory.holder(*hash, now).await {
+                return false;
+            }
+        }
+        if let Some(client) = &standing.client
+            && let Ok(None) = directory.client(client, now).await
         {
             return false;
         }
         match standing.instance {
-            Some(instance) => !matches!(self.inner.directory.instance(instance).await, Ok(None)),
+            Some(instance) => !matches!(directory.instance(instance).await, Ok(None)),
             None => true,
         }
     }

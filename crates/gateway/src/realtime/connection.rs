@@ -390,12 +390,18 @@ impl<P: Protocol> Connection<P> {
                     self.note_changes();
                     self.state.work = true;
                     self.show();
+                } else if self.subscription.acks() != Acks::Auto {
+                    self.figures.ignored.inc();
                 }
             }
+            Said::Part => {}
             Said::Ask(answer) => self.answer(answer),
-            Said::Nothing => {}
+            Said::Nothing => {
+                self.figures.ignored.inc();
+            }
             Said::TooLong => return Some(End::Close(1009, TOO_LONG)),
             Said::Nonsense(answer) => {
+                self.figures.ignored.inc();
                 self.state.nonsense += 1;
                 if self.state.nonsense > MAX_NONSENSE {
                     return Some(End::Close(1008, "too many messages that cannot be read"));

@@ -47,6 +47,8 @@ pub(crate) struct Dead {
 pub(crate) enum Said {
     /// These events are done.
     Acks(Vec<EventId>),
+    /// A part of an event is done, and others are not yet.
+    Part,
     /// It wants an answer.
     Ask(Bytes),
     /// Nothing that concerns us.

@@ -14,7 +14,7 @@ use zapbus_store::{DEFAULT_ACCOUNT, Role};
 
 use crate::{
     api::{
-        auth::{Caller, bearer, find_account},
+        auth::{Caller, bearer, find_account, is_near},
         error::ApiError,
         evolution::access::is_operators,
     },
@@ -165,8 +165,7 @@ impl Visitor {
         let mut visitor = Self {
             caller: None,
             anonymous: address.is_some_and(|address| is_allowed(app, address)),
-            is_near: app.config.listen.ip().is_loopback()
-                && address.is_none_or(|address| address.is_loopback()),
+            is_near: is_near(app, peer),
             wishes,
         };
         let given = match headers.get(APIKEY) {
