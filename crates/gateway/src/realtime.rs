@@ -171,11 +171,13 @@ impl Realtime {
             .max_frame_size(most)
     }
 
-    /// A place for a connection, unless there are as many as there may be.
+    /// A place for a connection, unless there are as many as there may be. What an account may
+    /// have is shared out among the nodes.
     pub(crate) fn admit(&self, account: Option<AccountId>) -> Result<Slot, Full> {
         let config = &self.inner.config;
-        let most = (config.max_connections, config.max_connections_per_account);
-        self.inner.slots.take(account, most)
+        let nodes = usize::try_from(self.inner.store.nodes()).unwrap_or(usize::MAX);
+        let of_account = config.max_connections_per_account.div_ceil(nodes);
+        self.inner.slots.take(account, (config.max_connections, of_account))
     }
 
     /// Makes a subscription ready to begin.
