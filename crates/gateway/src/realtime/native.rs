@@ -57,7 +57,8 @@ struct Message {
     ids: Option<Vec<String>>,
 }
 
-fn read(message: &str) -> Said {
+/// Reads a client's message.
+pub(crate) fn read(message: &str) -> Said {
     let Ok(Message { r#type, id, ids }) = serde_json::from_str(message) else {
         return nonsense("expected {\"type\":\"ack\",\"id\":\"evt_…\"}");
     };
