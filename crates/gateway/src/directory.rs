@@ -6,6 +6,7 @@
 //! of other nodes.
 
 mod businesses;
+mod holders;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,9 +23,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 use zapbus_event::{AccountId, CredentialId, InstanceId, Timestamp};
-use zapbus_store::{Change, Clock, Instance, RESERVED_INSTANCE, Role, Store, StoreError};
+use zapbus_store::{Change, Clock, Instance, RESERVED_INSTANCE, Store, StoreError};
 
 use self::businesses::Businesses;
+pub use self::holders::Holder;
 use crate::{
     ingest::Ignored,
     source::{CloudApi, Source},
@@ -68,21 +70,6 @@ pub enum Named {
     Several,
 }
 
-/// Whoever holds a token.
-#[derive(Debug, Clone)]
-pub struct Holder {
-    /// What they may do.
-    pub role: Role,
-    /// In which account (none for an admin).
-    pub account: Option<AccountId>,
-    /// On which instance, for [`Role::Instance`].
-    pub instance: Option<InstanceId>,
-    /// The credential, unless the token is an instance's own.
-    pub credential: Option<CredentialId>,
-    /// From when on the token is refused.
-    pub expires_at: Option<Timestamp>,
-}
-
 /// An account's app-level source.
 #[derive(Debug, Clone)]
 pub struct AppSource {
@@ -117,6 +104,8 @@ struct Cache {
     /// Accounts whose kept business accounts are in `businesses`.
     recalled: HashSet<AccountId>,
     holders: LruCache<[u8; 32], Arc<Holder>>,
+    /// Credentials by their public id.
+    clients: LruCache<String, Arc<Holder>>,
     app_sources: Option<Arc<Vec<AppSource>>>,
 }
 
@@ -136,6 +125,7 @@ impl Directory {
             businesses: LruCache::new(CAPACITY),
             recalled: HashSet::new(),
             holders: LruCache::new(CAPACITY),
+            clients: LruCache::new(CAPACITY),
             app_sources: None,
         };
         Self {
@@ -339,52 +329,6 @@ impl Directory {
         Ok(cache.businesses.get(waba).copied())
     }
 
-    /// Whoever holds the token with this hash; nobody once it has expired.
-    pub async fn holder(
-        &self,
-        hash: [u8; 32],
-        now: Timestamp,
-    ) -> Result<Option<Arc<Holder>>, StoreError> {
-        let kept = self.cache().holders.get(&hash).cloned();
-        let holder = match kept {
-            Some(holder) => holder,
-            None => {
-                let generation = self.generation();
-                let Some(holder) = self.find_holder(hash, now).await? else {
-                    return Ok(None);
-                };
-                let holder = Arc::new(holder);
-                self.keep(generation, |cache| cache.holders.put(hash, holder.clone()));
-                holder
-            }
-        };
-        Ok(holder.expires_at.is_none_or(|at| at > now).then_some(holder))
-    }
-
-    async fn find_holder(
-        &self,
-        hash: [u8; 32],
-        now: Timestamp,
-    ) -> Result<Option<Holder>, StoreError> {
-        if let Some(instance) = self.inner.store.instance_by_token_hash(hash).await? {
-            return Ok(instance.deleted_at.is_none().then_some(Holder {
-                role: Role::Instance,
-                account: Some(instance.account),
-                instance: Some(instance.id),
-                credential: None,
-                expires_at: None,
-            }));
-        }
-        let found = self.inner.store.credential_by_hash(hash, now).await?;
-        Ok(found.map(|credential| Holder {
-            role: credential.role,
-            account: credential.account,
-            instance: credential.instance,
-            credential: Some(credential.id),
-            expires_at: credential.expires_at,
-        }))
-    }
-
     /// The app-level sources of all accounts.
     pub async fn app_sources(&self) -> Result<Arc<Vec<AppSource>>, StoreError> {
         if let Some(sources) = self.cache().app_sources.clone() {
@@ -420,20 +364,19 @@ impl Directory {
         }
         cache.holders.pop(&token_hash(&instance.token));
         // Credentials that reach only this instance go with it.
-        drop_where(&mut cache.holders, |holder| holder.instance == Some(instance.id));
+        cache.forget_holders(|holder| holder.instance == Some(instance.id));
     }
 
     /// Forgets every token of a credential.
     pub fn forget_credential(&self, id: CredentialId) {
-        let mut cache = self.forgetting();
-        drop_where(&mut cache.holders, |holder| holder.credential == Some(id));
+        self.forgetting().forget_holders(|holder| holder.credential == Some(id));
     }
 
     /// Forgets an account with everybody in it.
     pub fn forget_account(&self, id: AccountId) {
         let mut cache = self.forgetting();
         cache.app_sources = None;
-        drop_where(&mut cache.holders, |holder| holder.account == Some(id));
+        cache.forget_holders(|holder| holder.account == Some(id));
         // Names and routes lead to instances, which are looked up again.
         drop_where(&mut cache.instances, |known| known.instance.account == id);
     }
@@ -464,7 +407,7 @@ impl Directory {
                 // It may have left a name or a route to another one, or share one from now on.
                 cache.names.clear();
                 cache.routes.clear();
-                drop_where(&mut cache.holders, |holder| holder.instance == Some(id));
+                cache.forget_holders(|holder| holder.instance == Some(id));
             }
             Change::Everything => {
                 let mut cache = self.forgetting();
@@ -472,6 +415,7 @@ impl Directory {
                 cache.names.clear();
                 cache.routes.clear();
                 cache.holders.clear();
+                cache.clients.clear();
                 cache.app_sources = None;
                 cache.recalled.clear();
             }
@@ -505,8 +449,9 @@ impl Directory {
     }
 }
 
-fn drop_where<K: Copy + Eq + Hash, V>(cache: &mut LruCache<K, Arc<V>>, gone: impl Fn(&V) -> bool) {
-    let keys: Vec<K> = cache.iter().filter(|(_, value)| gone(value)).map(|(key, _)| *key).collect();
+fn drop_where<K: Clone + Eq + Hash, V>(cache: &mut LruCache<K, Arc<V>>, gone: impl Fn(&V) -> bool) {
+    let gone = cache.iter().filter(|(_, value)| gone(value));
+    let keys: Vec<K> = gone.map(|(key, _)| key.clone()).collect();
     for key in keys {
         cache.pop(&key);
     }

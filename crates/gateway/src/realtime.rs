@@ -173,11 +173,13 @@ impl Realtime {
             .max_frame_size(most)
     }
 
-    /// A place for a connection, unless there are as many as there may be.
+    /// A place for a connection, unless there are as many as there may be. What an account may
+    /// have is shared out among the nodes.
     pub(crate) fn admit(&self, account: Option<AccountId>) -> Result<Slot, Full> {
         let config = &self.inner.config;
-        let most = (config.max_connections, config.max_connections_per_account);
-        self.inner.slots.take(account, most)
+        let nodes = usize::try_from(self.inner.store.nodes()).unwrap_or(usize::MAX);
+        let of_account = config.max_connections_per_account.div_ceil(nodes);
+        self.inner.slots.take(account, (config.max_connections, of_account))
     }
 
     /// A place for a connection whose owner has shown no key yet.
@@ -329,15 +331,22 @@ impl Realtime {
         &self.inner.store
     }
 
-    /// Whether a token is still valid, and its instance there. In doubt it is.
+    /// Whether tokens are still valid, their credential too, and their instance there. In doubt
+    /// they are.
     pub(crate) async fn still_welcome(&self, standing: &Standing) -> bool {
-        if let Some(hash) = standing.token
-            && let Ok(None) = self.inner.directory.holder(hash, self.now()).await
+        let (directory, now) = (&self.inner.directory, self.now());
+        for hash in &standing.tokens {
+            if let Ok(None) = directory.holder(*hash, now).await {
+                return false;
+            }
+        }
+        if let Some(client) = &standing.client
+            && let Ok(None) = directory.client(client, now).await
         {
             return false;
         }
         match standing.instance {
-            Some(instance) => !matches!(self.inner.directory.instance(instance).await, Ok(None)),
+            Some(instance) => !matches!(directory.instance(instance).await, Ok(None)),
             None => true,
         }
     }

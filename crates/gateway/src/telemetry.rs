@@ -157,6 +157,8 @@ struct RealtimeFamilies {
     redelivered: Family<ProtocolLabels, Counter>,
     dead: Family<ProtocolLabels, Counter>,
     gaps: Family<ProtocolLabels, Counter>,
+    ignored: Family<ProtocolLabels, Counter>,
+    unknown_cursors: Family<ProtocolLabels, Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -258,6 +260,8 @@ impl Telemetry {
         for protocol in ["websocket", "sse"] {
             self.figures_of(protocol);
         }
+        // Nobody else lets in whoever shows such a one.
+        drop(self.realtime.unknown_cursors.get_or_create(&ProtocolLabels { protocol: "vzaps" }));
         let all = &mut self.registry;
         let realtime = &self.realtime;
         for (name, help, gauge) in [
@@ -291,6 +295,16 @@ impl Telemetry {
                 "realtime_gaps",
                 "Times that a subscription had missed events past their retention",
                 &realtime.gaps,
+            ),
+            (
+                "realtime_ignored_messages",
+                "Messages of clients that changed nothing",
+                &realtime.ignored,
+            ),
+            (
+                "realtime_unknown_cursors",
+                "Connections begun with a cursor that leads to no stored event",
+                &realtime.unknown_cursors,
             ),
         ] {
             all.register(name, help, counter.clone());

@@ -109,6 +109,15 @@ impl Store {
         matches!(self.engine, Engine::Postgres(_))
     }
 
+    /// Nodes heard of lately, this one too: what an account may have of each is its share.
+    pub fn nodes(&self) -> u64 {
+        match &self.engine {
+            Engine::Sqlite(_) => 1,
+            // It has not heard of itself before its first sign of life.
+            Engine::Postgres(engine) => engine.shared.metrics.nodes.get().max(1),
+        }
+    }
+
     /// Connections to the database in use, and how many there may be; none on SQLite.
     pub fn connections(&self) -> Option<(usize, usize)> {
         match &self.engine {

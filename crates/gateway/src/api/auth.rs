@@ -16,6 +16,7 @@ use super::error::{ApiError, What};
 use crate::{
     app::App,
     directory::{Holder, Known, Named, token_hash},
+    server::proxy::Peer,
 };
 
 /// Names the account an admin acts in: an id or a name.
@@ -37,10 +38,12 @@ pub struct Caller {
 }
 
 /// What decides whether somebody who was let in may stay.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Standing {
-    /// What the token is found by, unless it is the operator's.
-    pub(crate) token: Option<[u8; 32]>,
+    /// What each of its tokens is found by, but for the operator's.
+    pub(crate) tokens: Vec<[u8; 32]>,
+    /// The public id of the credential that it named, where that counts.
+    pub(crate) client: Option<String>,
     /// The instance that it is all about, if it is one.
     pub(crate) instance: Option<InstanceId>,
 }
@@ -142,7 +145,7 @@ impl Caller {
 
     /// What decides whether it may stay connected to what it reads.
     pub(crate) fn standing(&self, instance: Option<InstanceId>) -> Standing {
-        Standing { token: self.token, instance }
+        Standing { tokens: self.token.into_iter().collect(), client: None, instance }
     }
 
     /// What a ticket of this caller lets its bearer do.
@@ -262,6 +265,11 @@ pub async fn find_account(app: &App, text: &str) -> Result<Account, ApiError> {
         return Ok(account);
     }
     app.store.account_by_name(text).await?.ok_or(ApiError::NotFound(What::Account))
+}
+
+/// Whether nobody else sees a URL that comes from there: client and gateway are on one machine.
+pub(super) fn is_near(app: &App, peer: Option<Peer>) -> bool {
+    app.config.listen.ip().is_loopback() && peer.is_none_or(|peer| peer.address.is_loopback())
 }
 
 /// The token of `Authorization: Bearer <token>`.

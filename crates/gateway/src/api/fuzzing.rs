@@ -1,6 +1,8 @@
 //! Readers of what comes from outside, each with what must hold of it whatever it is given: the
 //! bodies of the fuzz targets in `fuzz/`. The same functions are run by the property tests below.
 
+mod clients;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use zapbus_channel::{egress, signature, webhook};
@@ -59,6 +61,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "configuration", run: read_configuration, seeds: CONFIGURATION },
     Target { name: "encryption_key", run: read_encryption_key, seeds: ENCRYPTION_KEY },
     Target { name: "socket_io", run: read_socket_io, seeds: SOCKET_IO },
+    Target { name: "native_message", run: clients::native_message, seeds: clients::NATIVE_MESSAGE },
+    Target { name: "vzaps_query", run: clients::vzaps_query, seeds: clients::VZAPS_QUERY },
+    Target { name: "vzaps_message", run: clients::vzaps_message, seeds: clients::VZAPS_MESSAGE },
+    Target { name: "vzaps_logs", run: clients::vzaps_logs, seeds: clients::VZAPS_LOGS },
+    Target { name: "ryze_message", run: clients::ryze_message, seeds: clients::RYZE_MESSAGE },
+    Target { name: "ryze_body", run: clients::ryze_body, seeds: clients::RYZE_BODY },
+    Target { name: "trace_headers", run: read_trace_headers, seeds: TRACE_HEADERS },
     #[cfg(feature = "fuzzing")]
     Target { name: "binaries", run: find_binaries, seeds: BINARIES },
 ];
@@ -541,6 +550,21 @@ fn read_encryption_key(bytes: &[u8]) {
     if let Ok(key) = Key::parse(&text(bytes)) {
         assert_eq!(Key::parse(&key.expose()).as_ref().ok(), Some(&key));
     }
+}
+
+const TRACE_HEADERS: &[&str] =
+    &["x-key=a=b", "authorization=Basic%20dXNlcjpwYXNz", "no value", "x-\u{e9}=1", "a=1\nb=2"];
+
+/// One header of those that a collector is sent, a line. Who is told of a mistake is not shown what
+/// may be a secret.
+fn read_trace_headers(bytes: &[u8]) {
+    let all = text(bytes);
+    let headers = all.lines().map(crate::config::Secret::new).collect();
+    let config = crate::traces::Config { headers, ..crate::traces::Config::default() };
+    let wrong = config.check();
+    let is_safe =
+        |told: &str| told.starts_with("header ") && told.ends_with(": expected name=value");
+    assert!(wrong.iter().all(|(key, told)| *key == "headers" && is_safe(told)), "{wrong:?}");
 }
 
 #[cfg(feature = "fuzzing")]

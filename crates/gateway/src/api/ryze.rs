@@ -36,15 +36,45 @@ use self::{answer::Failure, limits::Limits};
 use super::error::ApiError;
 use crate::app::App;
 
+/// Reads a message of a client of the WebSocket.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_message(message: &str) -> crate::realtime::Said {
+    socket::read(message)
+}
+
+/// Reads the bodies of all requests, as far as that needs no gateway. What is taken is taken again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_body(bytes: &[u8]) {
+    let Ok(members) = body::Unread::from(bytes::Bytes::copy_from_slice(bytes)).read() else {
+        return;
+    };
+    if let Ok(label) = hook::label(members.text("label").ok().flatten().unwrap_or_default()) {
+        assert!(!label.is_empty());
+        assert_eq!(hook::label(&label).ok().as_ref(), Some(&label));
+    }
+    if let Ok(name) = instances::checked_name(&members) {
+        assert!(!name.is_empty() && name.is_ascii());
+    }
+    drop(settings::read(&members, crate::ingest::Ignored::default()));
+    for lenient_events in [false, true] {
+        let config = Config { lenient_events, ..Config::default() };
+        for names in [["enabled", "events", "mediaBase64"], instances::SOCKET] {
+            if let Ok(Some(wanted)) = websocket::Wanted::read(&config, &members, names) {
+                assert!(wanted.over(None).stored().is_ok());
+            }
+        }
+    }
+}
+
 /// `[ryze]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether the API of `RyzeAPI` is served.
     pub enabled: bool,
-    /// Requests of one token in a minute; 0: any number.
+    /// Requests of one token in a minute, divided among the nodes; 0: any number.
     pub requests_per_minute: u32,
-    /// Instances that one token may make in a minute; 0: any number.
+    /// Instances that one token may make in a minute, divided among the nodes; 0: any number.
     pub creations_per_minute: u32,
     /// Instances of one account; 0: any number.
     pub max_instances: u32,

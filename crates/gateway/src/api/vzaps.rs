@@ -32,6 +32,26 @@ use self::answer::Failure;
 use super::error::ApiError;
 use crate::app::App;
 
+/// Reads the query of a connection.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_query(query: &str) {
+    events::read_query(query);
+}
+
+/// Reads a message of a client.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_message(message: &str) -> crate::realtime::Said {
+    events::read(message)
+}
+
+/// Reads what a search of the log asks for.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_search(bytes: &[u8]) {
+    if let Ok(members) = body::Members::read(None, bytes) {
+        logs::read_search(&members);
+    }
+}
+
 /// `[vzaps]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -17,7 +17,7 @@ pub(crate) const MOST_UNACKED: u32 = 4_096;
 pub struct Config {
     /// Live connections of the whole node.
     pub max_connections: usize,
-    /// Live connections of one account on this node.
+    /// Live connections of one account, divided among the nodes.
     pub max_connections_per_account: usize,
     /// Bytes of one message of a client.
     pub max_message_bytes: usize,

@@ -390,6 +390,8 @@ impl<P: Protocol> Connection<P> {
                     self.note_changes();
                     self.state.work = true;
                     self.show();
+                } else if self.subscription.acks() != Acks::Auto {
+                    self.figures.ignored.inc();
                 }
             }
             Said::Later(id, pause) => {
@@ -413,10 +415,14 @@ impl<P: Protocol> Connection<P> {
                     self.show();
                 }
             }
+            Said::Part => {}
             Said::Ask(answer) => self.answer(answer),
-            Said::Nothing => {}
+            Said::Nothing => {
+                self.figures.ignored.inc();
+            }
             Said::TooLong => return Some(End::Close(1009, TOO_LONG)),
             Said::Nonsense(answer) => {
+                self.figures.ignored.inc();
                 self.state.nonsense += 1;
                 if self.state.nonsense > MAX_NONSENSE {
                     return Some(End::Close(1008, "too many messages that cannot be read"));

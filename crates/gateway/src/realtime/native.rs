@@ -61,7 +61,8 @@ struct Message {
     after: Option<f64>,
 }
 
-fn read(message: &str) -> Said {
+/// Reads a client's message.
+pub(crate) fn read(message: &str) -> Said {
     let Ok(Message { r#type, id, ids, after }) = serde_json::from_str(message) else {
         return nonsense("expected {\"type\":\"ack\",\"id\":\"evt_…\"}");
     };

@@ -53,6 +53,8 @@ pub(crate) enum Said {
     Working(Vec<EventId>),
     /// These events are not to come again.
     Rejects(Vec<EventId>),
+    /// A part of an event is done, and others are not yet.
+    Part,
     /// It wants an answer.
     Ask(Bytes),
     /// Nothing that concerns us.

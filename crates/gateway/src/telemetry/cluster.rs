@@ -29,13 +29,10 @@ impl Collector for ClusterCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let metrics = self.store.metrics();
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let (nodes, held) = match self.store.is_on_server() {
-            true => (metrics.nodes.get(), metrics.shards_held.get()),
-            false => (1, 1),
-        };
+        let held = if self.store.is_on_server() { metrics.shards_held.get() } else { 1 };
         let (in_use, most) = self.store.connections().unwrap_or_default();
         for (name, help, value) in [
-            ("cluster_nodes", "Nodes heard of lately, this one too", number(nodes)),
+            ("cluster_nodes", "Nodes heard of lately, this one too", number(self.store.nodes())),
             ("cluster_shards_held", "Shards whose lanes this node runs", number(held)),
             ("cluster_shards", "Shards of the journal", i64::from(self.store.shards())),
             ("store_connections_used", "Connections to the database in use", in_use as i64),

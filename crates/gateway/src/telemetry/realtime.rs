@@ -17,6 +17,9 @@ pub struct Realtime {
     pub dead: Counter,
     /// Gaps that were told of, or would have been if the dialect had words for it.
     pub gaps: Counter,
+    /// Messages of clients that changed nothing: unreadable, of a foreign type, or
+    /// acknowledgements of events that do not wait for one.
+    pub ignored: Counter,
 }
 
 impl Realtime {
@@ -46,6 +49,11 @@ impl Telemetry {
         figures
     }
 
+    /// A client has shown a cursor that leads to nothing, and was let in without.
+    pub fn unknown_cursor(&self, protocol: &'static str) {
+        self.realtime.unknown_cursors.get_or_create(&ProtocolLabels { protocol }).inc();
+    }
+
     /// The figures of a protocol. Asked for once, they are shown from 0 on.
     pub(super) fn figures_of(&self, protocol: &'static str) -> Realtime {
         let labels = ProtocolLabels { protocol };
@@ -57,6 +65,7 @@ impl Telemetry {
             redelivered: self.realtime.redelivered.get_or_create_owned(&labels),
             dead: self.realtime.dead.get_or_create_owned(&labels),
             gaps: self.realtime.gaps.get_or_create_owned(&labels),
+            ignored: self.realtime.ignored.get_or_create_owned(&labels),
         }
     }
 }

@@ -1,23 +1,61 @@
 //! Several gateways on one database. Only where the gateways of this run are on PostgreSQL.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Caller, expect_problem, text},
+    api::{Caller, Tenant, expect_problem, text},
     api_cloud_api::{TEXT, post, tenant},
     binary::{self, Served},
     command_line::{asked, zapbus},
     engine::{Database, needs_postgres},
-    postgres::KEY,
+    postgres::{KEY, say},
     receiver::Receiver,
     server::{Gateway, eventually, expect_json, text_message},
+    socket::Socket,
 };
 
-/// Asks another node until it has heard of a change: within a second, where the machine has nothing
-/// else to do.
-async fn soon(what: &str, done: impl AsyncFn() -> bool) {
-    eventually(what, async || done().await.then_some(())).await;
+/// Within this every node has heard of a change.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What looking takes, and asking whether it was heard of.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Processes per processor that want to run, beyond which times say nothing.
+const SWAMPED: f64 = 4.0;
+
+/// How long it took until another node had heard of changes.
+#[derive(Default)]
+pub(crate) struct Delays(Vec<Duration>);
+
+impl Delays {
+    /// Asks until a change that was just made is known.
+    async fn soon(&mut self, what: &str, done: impl AsyncFn() -> bool) {
+        let since = Instant::now();
+        eventually(what, async || done().await.then_some(())).await;
+        self.0.push(since.elapsed());
+    }
+
+    /// A change was known after so long.
+    pub(crate) fn push(&mut self, delay: Duration) {
+        self.0.push(delay);
+    }
+
+    /// Mostly they were known within a second, and always soon after it: whoever has missed the word
+    /// looks once a second.
+    pub(crate) fn expect_soon(mut self) {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+        let load: f64 = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap();
+        let processors = std::thread::available_parallelism().map_or(1.0, |it| it.get() as f64);
+        self.0.sort_unstable();
+        say(&format!("heard of after {:?}, under a load of {load}", self.0));
+        if load <= SWAMPED * processors {
+            let (median, most) = (self.0[self.0.len() / 2], self.0[self.0.len() - 1]);
+            assert!(median <= SOON && most <= SOON + LOOK, "{:?}", self.0);
+        }
+    }
 }
 
 #[tokio::test]
@@ -35,8 +73,9 @@ async fn what_one_node_takes_away_is_gone_on_all() {
     assert_eq!(status(&secret, "/v1/instances").await, 200);
     let one = format!("{credentials}/{}", text(&made, "id"));
     assert_eq!(first.request(Method::DELETE, &one).send().await.unwrap().status(), 204);
-    soon("a revoked token is refused", async || status(&secret, "/v1/instances").await == 401)
-        .await;
+    let mut delays = Delays::default();
+    let known = async || status(&secret, "/v1/instances").await == 401;
+    delays.soon("a revoked token is refused", known).await;
 
     let instance = first.create_instance("shop").await;
     let (id, token) = (text(&instance, "id"), text(&instance, "token"));
@@ -45,13 +84,14 @@ async fn what_one_node_takes_away_is_gone_on_all() {
     assert_eq!(second.read("/v1/instances/shop").await["id"], *id);
     let renamed = first.request(Method::PATCH, &path).json(&json!({ "name": "store" }));
     expect_json(renamed.send().await.unwrap(), 200).await;
-    soon("the old name is free", async || second.get("/v1/instances/shop").await.status() == 404)
-        .await;
+    let known = async || second.get("/v1/instances/shop").await.status() == 404;
+    delays.soon("the old name is free", known).await;
     assert_eq!(second.read("/v1/instances/store").await["id"], *id);
     assert_eq!(first.request(Method::DELETE, &path).send().await.unwrap().status(), 204);
     // Each look-up has a memory of its own, and what is not in it is asked of the database.
-    soon("a deleted instance is nobody", async || status(&token, &path).await == 401).await;
-    soon("and not found", async || second.get(&path).await.status() == 404).await;
+    delays.soon("a deleted instance is nobody", async || status(&token, &path).await == 401).await;
+    delays.soon("and not found", async || second.get(&path).await.status() == 404).await;
+    delays.expect_soon();
 
     second.stop().await;
     first.stop().await;
@@ -66,14 +106,59 @@ async fn an_app_level_source_is_known_on_all_nodes() {
     let nobody = post(&second, "/sources/cloud-api", "hush", TEXT).await;
     expect_problem(nobody, 404, "account_not_found").await;
     tenant(&first, "acme", "hush", Some("900000000000101")).await;
-    soon("the source is known", async || {
-        post(&second, "/sources/cloud-api", "hush", TEXT).await.status() == 200
+    eventually("the source is known", async || {
+        let posted = post(&second, "/sources/cloud-api", "hush", TEXT).await;
+        (posted.status() == 200).then_some(())
     })
     .await;
     // Whichever node a repeat comes to.
     let again = expect_json(post(&first, "/sources/cloud-api", "hush", TEXT).await, 200).await;
     assert_eq!(again["stored"], 0);
     second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn limits_of_an_account_are_divided_among_the_nodes() {
+    needs_postgres!();
+    let first = Gateway::start(|config| {
+        config.realtime.max_connections_per_account = 3;
+        config.ryze.requests_per_minute = 5;
+        config.ryze.creations_per_minute = 0;
+    })
+    .await;
+    let tenant = Tenant::create(&first, "acme", "http://127.0.0.1:9/").await;
+    // Who is nobody spends nothing, and is told what there would be.
+    let requests = async |node: &Gateway| {
+        let url = format!("{}/api/instance/list", node.url);
+        let answer = node.client.get(url).send().await.unwrap();
+        answer.headers()["x-ratelimit-limit"].to_str().unwrap().to_owned()
+    };
+    let bearer = [("authorization", format!("Bearer {}", tenant.caller.token))];
+    let connect = async |node: &Gateway| {
+        Socket::connect(&node.url, "/v1/stream", &bearer).await.map_err(|(status, _)| status)
+    };
+    assert_eq!(requests(&first).await, "5", "alone it has all");
+
+    let second = first.start_node(|_| {}).await;
+    let nodes = [&first, &second];
+    for node in nodes {
+        let share = async || (requests(node).await == "3").then_some(());
+        eventually("it knows of the other", share).await;
+    }
+    let mut open = Vec::new();
+    for node in nodes {
+        for _ in 0..2 {
+            open.push(connect(node).await.unwrap_or_else(|status| panic!("{status}")));
+        }
+        assert_eq!(connect(node).await.err(), Some(429));
+    }
+
+    second.stop().await;
+    let all = async || (requests(&first).await == "5").then_some(());
+    eventually("it is alone again", all).await;
+    open.push(connect(&first).await.unwrap_or_else(|status| panic!("{status}")));
+    assert_eq!(connect(&first).await.err(), Some(429));
     first.stop().await;
 }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::Method;
@@ -14,6 +14,7 @@ use zapbus_store::ShardId;
 
 use crate::{
     api::text,
+    cluster::Delays,
     engine::needs_postgres,
     lane::{act, arrivals, change, first_arrivals, has, impatient, is, redeliver, shows},
     receiver::{Received, Receiver, Reply},
@@ -209,6 +210,15 @@ async fn what_is_changed_on_another_node_reaches_the_lane() {
 
     let deleted = first.request(Method::DELETE, &format!("/v1/destinations/{id}"));
     assert_eq!(deleted.send().await.unwrap().status(), 204);
+    let told = Instant::now();
+    while told.elapsed() < UNHEARD {
+        post_one(&first, &shop).await;
+        tokio::time::sleep(A_WHILE).await;
+    }
+    let last = receiver.received().last().map(|it| it.at).unwrap();
+    let mut delays = Delays::default();
+    delays.push(last.saturating_duration_since(told));
+    delays.expect_soon();
     eventually("nothing is sent any more", async || {
         post_one(&first, &shop).await;
         let before = receiver.received().len();

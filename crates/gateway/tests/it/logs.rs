@@ -12,6 +12,7 @@ use crate::{
     binary::Served,
     engine::{Database, is_postgres},
     server::{ADMIN_TOKEN, Receiver, Reply, expect_json, text_message},
+    socket::Socket,
 };
 
 /// One call of a macro that logs.
@@ -149,6 +150,64 @@ fn no_line_has_a_field_that_could_hold_a_secret_or_a_message() {
     }
 }
 
+/// A gateway that logs at this level, with the database that it is on, if it is on one.
+async fn talkative(folder: &Path, level: &str) -> (Served, Option<Database>) {
+    let database = if is_postgres() { Some(Database::make(true).await) } else { None };
+    let served = Served::start(folder, |command| {
+        command.env("ZAPBUS_LOG_LEVEL", level).env("ZAPBUS_ADMIN_TOKEN", ADMIN_TOKEN);
+        if let Some(database) = &database {
+            command.env("ZAPBUS_DATABASE_URL", database.url());
+            command.env("ZAPBUS_ENCRYPTION_KEY", crate::postgres::KEY);
+        }
+    })
+    .await;
+    (served, database)
+}
+
+/// Browsers have no other place for tokens than URLs. Those that lead in are not to be read in a log
+/// afterwards, nor those that somebody has tried.
+#[tokio::test]
+async fn a_token_in_a_url_reaches_no_log() {
+    const WRONG: &str = "a-token-that-nobody-has";
+    for level in ["debug", "trace"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (served, _database) = talkative(folder.path(), level).await;
+        let client = reqwest::Client::new();
+        let made = client.post(format!("{}/v1/instances", served.url)).bearer_auth(ADMIN_TOKEN);
+        let made = made.json(&json!({ "name": "shop" })).send().await.unwrap();
+        let made = expect_json(made, 201).await;
+        let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+        let mut opened = 0;
+        for given in [ADMIN_TOKEN, token, WRONG] {
+            for path in [
+                format!("/v1/instances/{id}/stream?token={given}"),
+                format!("/v1/instances/{id}/stream?ticket={given}"),
+                format!("/events/ws?instance_id={id}&instance_token={token}&access_token={given}"),
+                format!("/events/ws?instance_id={id}&instance_token={token}&client_token={given}"),
+                format!("/ws/shop?token={given}"),
+                format!("/shop?apikey={given}"),
+                format!("/socket.io/?EIO=4&transport=websocket&apikey={given}"),
+            ] {
+                match Socket::connect(&served.url, &path, &[]).await {
+                    Ok(socket) => {
+                        opened += 1;
+                        socket.close().await;
+                    }
+                    Err((status, _)) => assert!((400..500).contains(&status), "{path}: {status}"),
+                }
+            }
+        }
+        assert!(opened >= 5, "{opened}");
+        served.kill().await;
+        let log = std::fs::read_to_string(folder.path().join("stderr.log")).unwrap();
+        assert!(log.contains("http.request"), "{log}");
+        for secret in [ADMIN_TOKEN, token, WRONG] {
+            let line = log.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "{level}");
+        }
+    }
+}
+
 /// Whatever the level: neither we nor the libraries we use tell what is in an event.
 #[tokio::test]
 async fn nothing_of_an_event_reaches_the_log() {
@@ -156,15 +215,7 @@ async fn nothing_of_an_event_reaches_the_log() {
     const PHONE: &str = "5511987650123";
     for level in ["debug", "trace", "info,tokio_postgres=trace"] {
         let folder = tempfile::tempdir().unwrap();
-        let database = if is_postgres() { Some(Database::make(true).await) } else { None };
-        let served = Served::start(folder.path(), |command| {
-            command.env("ZAPBUS_LOG_LEVEL", level).env("ZAPBUS_ADMIN_TOKEN", ADMIN_TOKEN);
-            if let Some(database) = &database {
-                command.env("ZAPBUS_DATABASE_URL", database.url());
-                command.env("ZAPBUS_ENCRYPTION_KEY", crate::postgres::KEY);
-            }
-        })
-        .await;
+        let (served, _database) = talkative(folder.path(), level).await;
         let client = reqwest::Client::new();
         let send = async |method: Method,
                           path: &str,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{expect_fault, text},
+    api::{Tenant, expect_fault, text},
     server::{Gateway, expect_json, text_message},
     socket::{Events, Socket},
 };
@@ -194,6 +194,42 @@ async fn a_long_poll_is_answered_when_something_comes() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     gateway.stop().await;
     assert_eq!(expect_json(poll.await.unwrap().unwrap(), 200).await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn an_account_is_polled_over_all_its_instances() {
+    let gateway = Gateway::start(|_| {}).await;
+    for name in ["bar", "help"] {
+        gateway.create_instance(name).await;
+    }
+    let list = "/v1/events?types=message.*";
+    let page = gateway.read(&format!("{list}&wait=1")).await;
+    assert_eq!(page["data"], json!([]));
+    let mut cursor = text(&page, "cursor");
+    for (round, name) in ["help", "bar", "help"].into_iter().enumerate() {
+        let path = format!("{list}&wait=30&after={cursor}");
+        let poll = tokio::spawn(gateway.request(reqwest::Method::GET, &path).send());
+        // What is not asked for does not end it.
+        gateway.post_event(name, &json!({ "type": "instance.connecting", "data": {} })).await;
+        let id = say(&gateway, name, &format!("m{round}")).await;
+        let page = expect_json(poll.await.unwrap().unwrap(), 200).await;
+        assert_eq!(crate::cluster::ids(&page), [id], "round {round}");
+        cursor = text(&page, "cursor");
+    }
+    // Another account waits for its own.
+    let other = Tenant::create(&gateway, "acme", "http://127.0.0.1:9/").await;
+    let page = expect_json(other.caller.get(&format!("{list}&wait=1")).await, 200).await;
+    assert_eq!(page["data"], json!([]));
+    let path = format!("{}{list}&wait=30&after={}", gateway.url, text(&page, "cursor"));
+    let poll = gateway.client.get(path).bearer_auth(&other.caller.token);
+    let poll = tokio::spawn(poll.send());
+    say(&gateway, "bar", "theirs").await;
+    let own = say(&gateway, &other.instance, "own").await;
+    let page = expect_json(poll.await.unwrap().unwrap(), 200).await;
+    assert_eq!(crate::cluster::ids(&page), [own]);
+    let wrong = gateway.get(&format!("{list}&wait=61")).await;
+    expect_fault(wrong, 400, "invalid_query", "wait", "60 seconds").await;
+    gateway.stop().await;
 }
 
 #[tokio::test]

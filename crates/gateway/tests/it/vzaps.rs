@@ -6,6 +6,7 @@ mod instances;
 mod logs;
 mod peers;
 mod realtime;
+mod realtime_access;
 mod sdk;
 mod session;
 mod webhook;
@@ -89,6 +90,12 @@ impl<'a> Client<'a> {
         crate::server::merge(&mut body, more);
         expect_json(self.send(Method::PUT, "/instances/create", &body).await, 200).await
     }
+}
+
+/// A new credential of an account, with its secret.
+async fn credential(gateway: &Gateway, account: &str) -> Value {
+    let path = format!("/v1/accounts/{account}/credentials");
+    expect_json(gateway.post(&path, &json!({ "name": "app", "role": "account" })).await, 201).await
 }
 
 /// `POST /token`.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api::{
-        auth::{Caller, bearer},
+        auth::{Caller, bearer, is_near},
         body::{Path, Query},
         error::{ApiError, Fault, Streaming},
     },
@@ -276,9 +276,7 @@ impl Asked {
             return Caller::identify(app, headers).await;
         };
         let caller = Caller::of_token(app, token, headers).await?;
-        let is_near = app.config.listen.ip().is_loopback()
-            && peer.is_none_or(|Extension(peer)| peer.address.is_loopback());
-        if caller.role == Role::Admin && !is_near {
+        if caller.role == Role::Admin && !is_near(app, peer.map(|Extension(peer)| peer)) {
             return Err(ApiError::Unauthenticated {
                 reason: "The admin token is not taken from a URL: URLs are logged in many places",
             });

@@ -12,7 +12,7 @@ use super::{answer::Failure, is_socket, limits::Allowance};
 use crate::{
     api::{
         Standing,
-        auth::{Caller, bearer},
+        auth::{Caller, bearer, is_near},
         error::ApiError,
     },
     app::App,
@@ -67,12 +67,8 @@ impl FromRequestParts<App> for Access {
             }));
         };
         let caller = Caller::of_token(app, &given.text, &parts.headers).await?;
-        let is_near = || {
-            let peer = parts.extensions.get::<Peer>();
-            app.config.listen.ip().is_loopback()
-                && peer.is_none_or(|peer| peer.address.is_loopback())
-        };
-        if given.in_query && caller.role == Role::Admin && !is_near() {
+        let peer = parts.extensions.get::<Peer>().copied();
+        if given.in_query && caller.role == Role::Admin && !is_near(app, peer) {
             return Err(Failure::unauthorized(
                 "Invalid token: the admin token is not taken from a URL",
             ));

@@ -23,7 +23,8 @@ pub(super) async fn surround(
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let key = known(&app, &parts).await;
-    let allowance = limits.take(key, creates(&parts), (app.clock)());
+    let nodes = u32::try_from(app.store.nodes()).unwrap_or(u32::MAX);
+    let allowance = limits.take(key, creates(&parts), (app.clock)(), nodes);
     if let Some(allowance) = allowance {
         parts.extensions.insert(allowance);
     }

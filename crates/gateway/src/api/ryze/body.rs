@@ -24,7 +24,13 @@ impl FromRequest<App> for Unread {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
-        Ok(Self(app.bodies.read(request, MAX_BODY, "The body").await?.bytes))
+        Ok(app.bodies.read(request, MAX_BODY, "The body").await?.bytes.into())
+    }
+}
+
+impl From<Bytes> for Unread {
+    fn from(body: Bytes) -> Self {
+        Self(body)
     }
 }
 
@@ -138,7 +144,7 @@ mod tests {
     use super::*;
 
     fn read(body: &Value) -> Members {
-        Unread(body.to_string().into()).read().unwrap()
+        Unread::from(Bytes::from(body.to_string())).read().unwrap()
     }
 
     #[test]

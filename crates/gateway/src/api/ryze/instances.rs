@@ -46,12 +46,13 @@ const OF_INSTANCE: Spelling = Spelling {
 };
 
 /// The same of its WebSocket.
-const SOCKET: [&str; 3] = ["websocketEnabled", "websocketEvents", "websocketMediaBase64"];
+pub(super) const SOCKET: [&str; 3] =
+    ["websocketEnabled", "websocketEvents", "websocketMediaBase64"];
 
 /// What else a body may ask for that an event bus does not have: beginnings of names.
 const ELSEWHERE: [&str; 3] = ["proxy", "s3", "chatwoot"];
 
-fn checked_name(body: &Members) -> Result<String, Failure> {
+pub(super) fn checked_name(body: &Members) -> Result<String, Failure> {
     let name = body.text("name")?.unwrap_or_default();
     if name.is_empty() {
         return Err(Failure::bad("name is required"));

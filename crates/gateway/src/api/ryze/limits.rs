@@ -62,13 +62,16 @@ impl Limits {
         }
     }
 
-    /// Counts a request of a token, or of nobody who is known; `None` where there is no limit.
+    /// Counts a request of a token, or of nobody who is known; `None` where there is no limit. Each
+    /// of `nodes` counts what comes to it, and allows its share.
     pub(super) fn take(
         &self,
         token: Option<Key>,
         creates: bool,
         now: Timestamp,
+        nodes: u32,
     ) -> Option<Allowance> {
+        let (most, most_made) = (self.requests.div_ceil(nodes), self.creations.div_ceil(nodes));
         let now = now.as_secs();
         let number = now.div_euclid(MINUTE_S);
         let spent = token.map(|token| {
@@ -91,8 +94,8 @@ impl Limits {
             wait: reset - now,
             is_over: spent > limit,
         };
-        let all = (self.requests > 0).then(|| of(self.requests, requests));
-        let made = (creates && self.creations > 0).then(|| of(self.creations, creations));
+        let all = (most > 0).then(|| of(most, requests));
+        let made = (creates && most_made > 0).then(|| of(most_made, creations));
         match (all, made) {
             // The one that is closer to its end is the one that matters.
             (Some(all), Some(made)) => Some(if all.is_over && !made.is_over { all } else { made }),
@@ -131,7 +134,7 @@ mod tests {
     fn each_token_has_its_own_minute() {
         let limits = limits(3, 2);
         let take = |token, now| {
-            let taken = limits.take(Some([token; 32]), false, at(now)).unwrap();
+            let taken = limits.take(Some([token; 32]), false, at(now), 1).unwrap();
             (taken.remaining, taken.is_over, taken.reset, taken.wait)
         };
         assert_eq!(take(1, 600), (2, false, 660, 60));
@@ -144,27 +147,35 @@ mod tests {
         assert_eq!(take(1, 0), (2, false, 60, 60));
         // Whoever is not known spends nothing.
         for _ in 0..9 {
-            assert_eq!(limits.take(None, false, at(1)).unwrap().remaining, 3);
+            assert_eq!(limits.take(None, false, at(1), 1).unwrap().remaining, 3);
         }
     }
 
     #[test]
     fn making_instances_counts_twice() {
         let both = limits(3, 2);
-        let make = || both.take(Some([1; 32]), true, at(0)).unwrap();
+        let make = || both.take(Some([1; 32]), true, at(0), 1).unwrap();
         assert_eq!((make().limit, make().remaining, make().is_over), (2, 0, true));
-        let any = both.take(Some([1; 32]), false, at(0)).unwrap();
+        let any = both.take(Some([1; 32]), false, at(0), 1).unwrap();
         assert_eq!((any.limit, any.is_over), (3, true), "those were requests too");
         // Where requests are used up, it says so.
         let many = limits(1, 9);
-        let make = || many.take(Some([1; 32]), true, at(0)).unwrap();
+        let make = || many.take(Some([1; 32]), true, at(0), 1).unwrap();
         assert_eq!((make().limit, make().limit), (9, 1));
     }
 
     #[test]
     fn nothing_means_no_limit() {
-        assert_eq!(limits(0, 0).take(Some([1; 32]), true, at(0)), None);
-        assert_eq!(limits(0, 5).take(Some([1; 32]), false, at(0)), None);
-        assert_eq!(limits(5, 0).take(Some([1; 32]), true, at(0)).unwrap().limit, 5);
+        assert_eq!(limits(0, 0).take(Some([1; 32]), true, at(0), 3), None);
+        assert_eq!(limits(0, 5).take(Some([1; 32]), false, at(0), 1), None);
+        assert_eq!(limits(5, 0).take(Some([1; 32]), true, at(0), 1).unwrap().limit, 5);
+    }
+
+    #[test]
+    fn each_node_allows_its_share() {
+        let limits = limits(100, 2);
+        let limit = |creates, nodes| limits.take(None, creates, at(0), nodes).unwrap().limit;
+        assert_eq!([limit(false, 1), limit(false, 2), limit(false, 3)], [100, 50, 34]);
+        assert_eq!([limit(true, 1), limit(true, 2), limit(true, 3)], [2, 1, 1]);
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Access {
     pub(super) caller: Caller,
     /// Whose acknowledgements these are: the credential that the client token names.
     pub(super) client: String,
+    /// The public id of that credential, if a client token was given or stands in the access token.
+    client_token: Option<String>,
     /// What the given instance token is found by.
     token: Option<[u8; 32]>,
     /// The instance that it belongs to.
@@ -88,14 +90,14 @@ impl Access {
             None => None,
         };
         let token_of = holder.as_ref().and_then(|holder| holder.instance);
-        let (caller, client) = match &given.bearer {
+        let (caller, client, client_token) = match &given.bearer {
             Some(bearer) => {
-                let caller = of_bearer(app, bearer, &given, headers).await?;
+                let (caller, client_token) = of_bearer(app, bearer, &given, headers).await?;
                 caller.need_account().map_err(|_| {
                     Failure::unauthorized("An instance's token goes in X-Instance-Token.")
                 })?;
                 let client = caller.actor().0;
-                (caller, client)
+                (caller, client, client_token)
             }
             None => {
                 let (Some(client_token), Some(holder), Some(token)) =
@@ -115,15 +117,19 @@ impl Access {
                             "X-Client-Token and X-Instance-Token do not belong together.",
                         )
                     })?;
-                (Caller::holding(holder, token), credential.id.to_string())
+                let caller = Caller::holding(holder, token);
+                (caller, credential.id.to_string(), credential.public_id)
             }
         };
-        Ok(Self { caller, client, token, token_of })
+        Ok(Self { caller, client, client_token, token, token_of })
     }
 
-    /// What decides whether a connection to an instance may stay.
+    /// What decides whether a connection to an instance may stay: all that it was let in with.
     pub(super) fn standing(&self, instance: InstanceId) -> Standing {
-        Standing { token: self.token, instance: Some(instance) }
+        let mut standing = self.caller.standing(Some(instance));
+        let others = self.token.filter(|token| !standing.tokens.contains(token));
+        standing.tokens.extend(others);
+        Standing { client: self.client_token.clone(), ..standing }
     }
 
     /// Refuses whoever has only an instance's token.
@@ -182,13 +188,13 @@ fn wrong_instance_token() -> Failure {
     Failure::unauthorized("X-Instance-Token is not that of this instance.")
 }
 
-/// Of an access token, or of a token of our own API.
+/// Of an access token, or of a token of our own API; with the client token that goes with it.
 async fn of_bearer(
     app: &App,
     token: &str,
     given: &Given,
     headers: &HeaderMap,
-) -> Result<Caller, Failure> {
+) -> Result<(Caller, Option<String>), Failure> {
     let invalid = || Failure::unauthorized("The access token is not valid, or has expired.");
     if !jwt::has_form(token) {
         let caller = Caller::of_token(app, token, headers).await.map_err(|error| match error {
@@ -202,7 +208,7 @@ async fn of_bearer(
                 return Err(wrong_client_token());
             }
         }
-        return Ok(caller);
+        return Ok((caller, given.client_token.clone()));
     }
     let claims = jwt::verify(&app.store, token, (app.clock)()).ok_or_else(invalid)?;
     // Revoked or expired credentials take their tokens with them.
@@ -214,7 +220,7 @@ async fn of_bearer(
     if given.client_token.as_ref().is_some_and(|given| *given != claims.client_token) {
         return Err(wrong_client_token());
     }
-    Ok(Caller::using(&credential))
+    Ok((Caller::using(&credential), Some(claims.client_token)))
 }
 
 fn wrong_client_token() -> Failure {

@@ -46,7 +46,7 @@ fn kind_of(request: &Request) -> Option<HeaderValue> {
 }
 
 impl Members {
-    fn read(kind: Option<&HeaderValue>, bytes: &[u8]) -> Result<Self, Failure> {
+    pub(super) fn read(kind: Option<&HeaderValue>, bytes: &[u8]) -> Result<Self, Failure> {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self::default());
         }

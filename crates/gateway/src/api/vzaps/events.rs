@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::{
         State,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
@@ -20,7 +21,7 @@ use zapbus_event::{
     Dialect, Event, EventId, Filter,
     dialect::{Options, Part, vzaps::names},
 };
-use zapbus_store::Reader;
+use zapbus_store::{Reader, Role};
 
 use super::{
     access::{Access, Given},
@@ -28,12 +29,13 @@ use super::{
     subscription::Webhook,
 };
 use crate::{
-    api::{error::ApiError, native::events::places_after},
+    api::{auth::is_near, error::ApiError, native::events::places_after},
     app::App,
     directory::Known,
     realtime::{
         Acks, Dead, Full, Gap, Opened, Opening, Protocol, Said, Start, SubscriberKey, Wants, Window,
     },
+    server::proxy::Peer,
 };
 
 /// How long an acknowledgement is waited for.
@@ -43,6 +45,9 @@ const ACK_WAIT: Duration = Duration::from_secs(60);
 const PHP_AGENT: &str = "websocket-client-php";
 const PHP_PING: Duration = Duration::from_secs(4);
 const PING: Duration = Duration::from_secs(25);
+
+/// The name of these connections in metrics.
+const PROTOCOL: &str = "vzaps";
 
 /// The name under which the gateway keeps what a client has acknowledged.
 const SUBSCRIBER: &str = "vzaps";
@@ -98,9 +103,26 @@ impl Query {
     }
 }
 
+/// What a query says is not empty, and each name of an event is one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_query(query: &str) {
+    let read = Query::read(query);
+    let Query { instance_id, access_token, client_token, instance_token, last_event_id, .. } =
+        &read;
+    for text in [instance_id, access_token, client_token, instance_token, last_event_id] {
+        assert!(text.as_deref().is_none_or(|text| !text.is_empty() && text.trim() == text));
+    }
+    assert!(read.events.iter().all(|name| !name.is_empty() && !name.contains(',')));
+    let known = names::known_among(&read.events);
+    assert!(known.len() <= read.events.len());
+    drop(names::filter(&known));
+    drop(read.given(&HeaderMap::new()));
+}
+
 /// Opens the connection; what is refused is refused before it.
 pub(super) async fn open(
     State(app): State<App>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     uri: Uri,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -115,10 +137,23 @@ pub(super) async fn open(
         return Err(Failure::unauthorized("The instance's token is needed: instance_token."));
     }
     let access = Access::of(&app, given, &headers).await?;
+    let in_query = !headers.contains_key(header::AUTHORIZATION);
+    let peer = peer.map(|Extension(peer)| peer);
+    if in_query && access.caller.role == Role::Admin && !is_near(&app, peer) {
+        return Err(Failure::unauthorized(
+            "The admin token is not taken from a URL: send it as Authorization: Bearer <token>.",
+        ));
+    }
+    let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    if !app.realtime.config().admits(origin) {
+        let message = "Pages of this origin may not connect: the operator names those that may in \
+                       realtime.origins.";
+        return Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", message));
+    }
     let known = access.instance(&app, instance).await?;
     let filter = filter(&app, &known, &query.events).await?;
     let reader = Reader::Instance(known.instance.id);
-    let start = start(&app, &access, reader, query.last_event_id.as_deref()).await;
+    let start = start(&app, &access, &known, query.last_event_id.as_deref()).await;
     let Ok(upgrade) = upgrade else {
         return Err(ApiError::UpgradeRequired.into());
     };
@@ -149,12 +184,22 @@ pub(super) async fn open(
 }
 
 /// Behind the cursor that the client shows. One that is none is no reason to fail: whoever is known
-/// goes on where it stands, everybody else from now on.
-async fn start(app: &App, access: &Access, reader: Reader, cursor: Option<&str>) -> Start {
-    let Some(cursor) = cursor.filter(|cursor| cursor.parse::<EventId>().is_ok()) else {
+/// goes on where it stands, everybody else from now on. It is counted, as is one of an event that
+/// is not stored, or not in this instance.
+async fn start(app: &App, access: &Access, known: &Known, cursor: Option<&str>) -> Start {
+    let Some(cursor) = cursor else {
         return Start::Now;
     };
-    match places_after(app, &access.caller, reader, Some(cursor)).await {
+    let Ok(id) = cursor.parse::<EventId>() else {
+        app.telemetry.unknown_cursor(PROTOCOL);
+        return Start::Now;
+    };
+    let instance = known.instance.id;
+    let found = app.store.event(id).await;
+    if found.is_ok_and(|event| event.is_none_or(|event| event.instance != instance)) {
+        app.telemetry.unknown_cursor(PROTOCOL);
+    }
+    match places_after(app, &access.caller, Reader::Instance(instance), Some(cursor)).await {
         Ok((places, exact)) => Start::After { places, exact },
         Err(_) => Start::Now,
     }
@@ -185,7 +230,7 @@ struct Frames {
 
 impl Protocol for Frames {
     fn name(&self) -> &'static str {
-        "vzaps"
+        PROTOCOL
     }
 
     fn opened(&self, _: &Opened<'_>) -> Option<Bytes> {
@@ -214,7 +259,7 @@ impl Protocol for Frames {
 }
 
 /// `{"type":"ack","event_id":…}`, where Java and .NET say `id`.
-fn read(message: &str) -> Said {
+pub(super) fn read(message: &str) -> Said {
     let Ok(Value::Object(message)) = serde_json::from_str(message) else {
         return Said::Nonsense(None);
     };

@@ -175,6 +175,14 @@ fn delivery_id(text: &str) -> Option<DeliveryId> {
     format!("{OWN_PREFIX}{}", text.strip_prefix(PREFIX)?).parse().ok()
 }
 
+/// Reads what a search asks for.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_search(body: &Members) {
+    if let Ok(query) = Query::read(body) {
+        query.check();
+    }
+}
+
 /// Searches the log.
 pub(super) async fn search(
     State(app): State<App>,

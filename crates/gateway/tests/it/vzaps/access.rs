@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{CLIENT_SECRET, CLIENT_TOKEN, Client, expect_failure, start, start_with, token};
-use crate::server::{Gateway, expect_json};
-
-async fn credential(gateway: &Gateway, account: &str) -> Value {
-    let path = format!("/v1/accounts/{account}/credentials");
-    expect_json(gateway.post(&path, &json!({ "name": "app", "role": "account" })).await, 201).await
-}
+use super::{
+    CLIENT_SECRET, CLIENT_TOKEN, Client, credential, expect_failure, start, start_with, token,
+};
+use crate::server::expect_json;
 
 #[tokio::test]
 async fn an_id_and_a_secret_are_exchanged_for_a_token_without_an_envelope() {

@@ -1,5 +1,7 @@
 //! `/events/ws` on the wire of each SDK.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::{
@@ -9,17 +11,17 @@ use tokio::{
 
 use super::{CLIENT_TOKEN, Client, start};
 use crate::{
-    server::{Gateway, text_message},
+    server::{Gateway, eventually, text_message},
     socket::Socket,
 };
 
-struct Shop {
-    id: String,
-    token: String,
+pub(super) struct Shop {
+    pub(super) id: String,
+    pub(super) token: String,
     jwt: String,
 }
 
-async fn shop(gateway: &Gateway) -> Shop {
+pub(super) async fn shop(gateway: &Gateway) -> Shop {
     let client = Client::of(gateway).await;
     let made = client.instance("shop", json!({})).await;
     let text = |name: &str| made[name].as_str().unwrap().to_owned();
@@ -27,7 +29,7 @@ async fn shop(gateway: &Gateway) -> Shop {
 }
 
 impl Shop {
-    fn headers(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
         vec![
             ("authorization", format!("Bearer {}", self.jwt)),
             ("x-client-token", CLIENT_TOKEN.to_owned()),
@@ -36,7 +38,7 @@ impl Shop {
     }
 
     /// As browsers connect: everything in the query.
-    fn query(&self, more: &str) -> String {
+    pub(super) fn query(&self, more: &str) -> String {
         let Self { id, token, jwt } = self;
         format!(
             "/events/ws?instance_id={id}&access_token={jwt}&client_token={CLIENT_TOKEN}&instance_token={token}{more}"
@@ -44,7 +46,7 @@ impl Shop {
     }
 
     /// As Java and .NET connect: credentials in headers.
-    fn path(&self, more: &str) -> String {
+    pub(super) fn path(&self, more: &str) -> String {
         format!("/events/ws?instance_id={}{more}", self.id)
     }
 
@@ -227,6 +229,105 @@ async fn without_names_the_subscription_of_the_instance_counts() {
     gateway.stop().await;
 }
 
+/// Whatever the form of the request: the event that a handler failed for is where the cursor of PHP,
+/// Java and .NET stands when they come again.
+#[tokio::test]
+async fn a_cursor_at_an_event_that_failed_brings_it_again() {
+    let gateway = start().await;
+    let shop = shop(&gateway).await;
+    let php = shop.query("&events=Message%2CReadReceipt");
+    let java = shop.path("&events=message&events=readreceipt");
+    let net = shop.path("&events=Message,ReadReceipt");
+    for (client, path, headers, name) in
+        [("php", php, false, "event_id"), ("java", java, true, "id"), (".net", net, true, "id")]
+    {
+        let ack = |id: &str| json!({ "type": "ack", name: id });
+        let mut socket = shop.open(&gateway, &path, headers).await;
+        let said = [
+            say(&gateway, &format!("{client} one")).await,
+            say(&gateway, &format!("{client} bad")).await,
+        ];
+        let got = [socket.document().await, socket.document().await];
+        assert_eq!(ids(&got), said, "{client}");
+        socket.say(&ack(&said[0])).await;
+        // They drop the socket on which a handler has failed.
+        socket.close().await;
+        let later = say(&gateway, &format!("{client} later")).await;
+        let again = format!("{path}&last_event_id={}", said[1]);
+        let mut socket = shop.open(&gateway, &again, headers).await;
+        let got = [socket.document().await, socket.document().await];
+        assert_eq!(ids(&got), [&said[1], &later], "{client}");
+        socket.say(&ack(&said[1])).await;
+        socket.say(&ack(&later)).await;
+        socket.close().await;
+        // Now it is behind the cursor.
+        let mut socket = shop.open(&gateway, &again, headers).await;
+        socket.stays_quiet().await;
+        socket.close().await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn headers_with_names_between_commas_are_enough() {
+    let gateway = start().await;
+    let shop = shop(&gateway).await;
+    let path = shop.path("&events=Message,Connected,Unknown");
+    let mut socket = shop.open(&gateway, &path, true).await;
+    let first = say(&gateway, "one").await;
+    let unwanted = json!({ "type": "instance.disconnected", "data": { "reason": "network" } });
+    gateway.post_event("shop", &unwanted).await;
+    gateway.post_event("shop", &json!({ "type": "instance.connected", "data": {} })).await;
+    let got = [socket.document().await, socket.document().await];
+    assert_eq!((&got[0]["id"], &got[1]["type"]), (&json!(first), &json!("Connected")));
+    socket.say(&json!({ "type": "ack", "id": first })).await;
+    socket.close().await;
+    let mut socket = shop.open(&gateway, &path, true).await;
+    assert_eq!(socket.document().await["id"], got[1]["id"]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_clients_say_in_vain_is_counted() {
+    let gateway = start().await;
+    let shop = shop(&gateway).await;
+    let foreign = gateway.create_instance("other").await["name"].as_str().unwrap().to_owned();
+    let theirs = gateway.post_event(&foreign, &text_message("5511999990001", "m", "x")).await;
+    let own = say(&gateway, "known").await;
+    let unknown = "evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ";
+    for cursor in ["nonsense", unknown, theirs["id"].as_str().unwrap(), &own] {
+        let path = shop.query(&format!("&events=Message&last_event_id={cursor}"));
+        shop.open(&gateway, &path, false).await.close().await;
+    }
+    let mut socket = shop.open(&gateway, &shop.query("&events=Message"), false).await;
+    let id = say(&gateway, "one").await;
+    assert_eq!(socket.document().await["id"], id);
+    for message in [
+        json!([]),
+        json!({ "type": "hello" }),
+        json!({ "type": "ack", "event_id": "x" }),
+        json!({ "type": "ack", "event_id": unknown }),
+        json!({ "type": "ack", "event_id": id }),
+        // A second time it settles nothing.
+        json!({ "type": "ack", "event_id": id }),
+    ] {
+        socket.say(&message).await;
+    }
+    let metrics = eventually("all is counted", async || {
+        let metrics = gateway.get("/metrics").await.text().await.unwrap();
+        let ignored = "zapbus_realtime_ignored_messages_total{protocol=\"vzaps\"} 5\n";
+        metrics.contains(ignored).then_some(metrics)
+    })
+    .await;
+    let cursors = "zapbus_realtime_unknown_cursors_total{protocol=\"vzaps\"} 3\n";
+    assert!(metrics.contains(cursors), "{metrics}");
+    gateway.stop().await;
+}
+
+/// Longer than a busy machine takes for a ping that is due after four seconds, and shorter than the
+/// 25 seconds after which everybody else gets one.
+const PHPS_PATIENCE: Duration = Duration::from_secs(15);
+
 /// One frame of a server, which is never masked.
 async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let head = stream.read_u16().await.unwrap();
@@ -260,8 +361,9 @@ async fn phps_library_is_pinged_in_time_and_may_answer_without_a_mask() {
         head.push(stream.read_u8().await.unwrap());
     }
     assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    // It would give up after five seconds without one; the test has more patience.
-    let idle = tokio::time::timeout(crate::socket::PATIENCE, frame(&mut stream));
+    // It would give up after five seconds without one; the test has more patience, but not so much
+    // that the pings of all others would do.
+    let idle = tokio::time::timeout(PHPS_PATIENCE, frame(&mut stream));
     let (kind, body) = idle.await.expect("a ping in time");
     assert_eq!(kind, PING);
     let mut pong = vec![0x8a, u8::try_from(body.len()).unwrap()];

@@ -2,14 +2,24 @@
 
 import asyncio
 
-from vzaps import AsyncVZapsClient
+from vzaps import AsyncVZapsClient, VZapsClient
 
-from world import CONNECTED, CREDENTIALS, DISCONNECTED, PATIENCE, message, receipt, say, until_async as until
+from world import (
+    CONNECTED,
+    CREDENTIALS,
+    DISCONNECTED,
+    PATIENCE,
+    message,
+    receipt,
+    say,
+    subscriber,
+    until_async as until,
+)
 
 
 async def documented(client, id, token):
-    """Subscribe, `on`, `All`, `on_open`, `close`, `wait_closed`."""
-    seen, everything, opened, errors = [], [], [], []
+    """Subscribe, `on`, `off`, `All`, `on_open`, `on_error`, `on_close`, `close`, `wait_closed`."""
+    seen, everything, unwanted, opened, closed, errors = [], [], [], [], [], []
     async with client.events.subscribe(
         instance_id=id,
         instance_token=token,
@@ -35,6 +45,13 @@ async def documented(client, id, token):
         async def on_error(error):
             errors.append(error)
 
+        @subscription.on_close
+        async def on_close():
+            closed.append(True)
+
+        subscription.on("Message", unwanted.append)
+        subscription.off("Message", unwanted.append)
+
         await until(lambda: opened, "it opens")
         [first] = say(id, message("one", "hello"))
         say(id, receipt("one"), CONNECTED, DISCONNECTED)
@@ -43,9 +60,12 @@ async def documented(client, id, token):
         assert (event.id, event.instance_id, event.type) == (first, id, "Message")
         assert event.data["event"]["message"]["conversation"] == "hello"
         assert everything == ["Message", "ReadReceipt", "Connected", "Disconnected"]
-        assert not errors, errors
+        assert not unwanted and not errors, (unwanted, errors)
+        await until(lambda: subscriber(id)["unacked"] == 0, "the gateway hears every acknowledgement")
+        assert not closed
         await subscription.close()
         await subscription.wait_closed()
+    assert closed == [True], closed
     return first
 
 
@@ -81,11 +101,48 @@ async def raised(client, id, token):
         await until(lambda: opened, "it opens")
         bad, good = say(id, message("bad"), message("good"))
         await until(lambda: got == [bad, good], "both are sent")
+        await until(lambda: subscriber(id)["unacked"] == 1, "one of them waits")
     fails = False
     again = []
     async with client.events.subscribe(**options, last_event_id=good) as subscription:
         subscription.on("Message", lambda event: again.append(event.id))
         await until(lambda: again == [bad], "the one that failed comes again")
+        await until(lambda: subscriber(id)["unacked"] == 0, "now nothing waits")
+    assert subscriber(id)["dead"] == []
+
+
+async def parked(client, id, token):
+    """What a handler cannot deal with is parked after five times, and the rest goes on."""
+    options = {"instance_id": id, "instance_token": token, "events": ["Message"]}
+    bad = None
+    for delivery in range(1, 6):
+        got = []
+
+        def handle(event):
+            got.append(event.id)
+            if event.id == bad:
+                raise RuntimeError("never")
+
+        async with client.events.subscribe(**options) as subscription:
+            opened = []
+            subscription.on_open(lambda: opened.append(True))
+            subscription.on("Message", handle)
+            await until(lambda: opened, "it opens")
+            if bad is None:
+                [first] = say(id, message("first"))
+                await until(lambda: got == [first], "the first is sent")
+                got.clear()
+                [bad] = say(id, message("poison"))
+            await until(lambda: got == [bad], f"it is sent, {delivery} of 5 times")
+            await until(lambda: subscriber(id)["unacked"] == 1, "it waits")
+    [after] = say(id, message("after"))
+    got = []
+    async with client.events.subscribe(**options) as subscription:
+        subscription.on("Message", lambda event: got.append(event.id))
+        await until(lambda: got == [after], "only what came after it is sent")
+        await until(lambda: subscriber(id)["unacked"] == 0, "nothing waits any more")
+    [dead] = subscriber(id)["dead"]
+    assert (dead["event_id"], dead["deliveries"]) == (bad, 5), dead
 
 
 async def exhausted(id):
@@ -110,7 +167,14 @@ async def main():
         await resumed(client, id, token, first)
         other = await client.instances.create(name="other")
         await raised(client, other["id"], other["token"])
+        poisoned = await client.instances.create(name="poisoned")
+        await parked(client, poisoned["id"], poisoned["token"])
         await exhausted(id)
+    # The other client's subscriptions are the same: it is awaited where they are.
+    with VZapsClient(**CREDENTIALS) as client:
+        made = client.instances.create(name="plain")
+        first = await documented(client, made["id"], made["token"])
+        await resumed(client, made["id"], made["token"], first)
 
 
 asyncio.run(main())

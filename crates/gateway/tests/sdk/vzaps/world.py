@@ -36,6 +36,19 @@ def say(instance, *events, base_url=None):
     return [result["id"] for result in answer.json()["results"]]
 
 
+def subscriber(instance):
+    """What the gateway keeps of the client of an instance: that of its only subscription."""
+
+    def ask(path):
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        answer = httpx.get(f"{BASE_URL}{path}", headers=headers, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    [found] = ask(f"/v1/subscribers?instance={instance}")["data"]
+    return ask(f"/v1/subscribers/{found['id']}")
+
+
 def message(id, text="hello", chat="5511999990001@s.whatsapp.net"):
     address = {"id": chat, "kind": "user"}
     return {

@@ -14,7 +14,7 @@ use zapbus_store::{DEFAULT_ACCOUNT, Role};
 
 use crate::{
     api::{
-        auth::{Caller, bearer, find_account},
+        auth::{Caller, bearer, find_account, is_near},
         error::ApiError,
         evolution::access::is_operators,
     },
@@ -166,8 +166,7 @@ impl Visitor {
             caller: None,
             // Behind a proxy that nobody vouches for, everybody has the proxy's address.
             anonymous: peer.is_some_and(|peer| !peer.disguised && is_allowed(app, peer.address)),
-            is_near: app.config.listen.ip().is_loopback()
-                && address.is_none_or(|address| address.is_loopback()),
+            is_near: is_near(app, peer),
             wishes,
         };
         let given = match headers.get(APIKEY) {

@@ -260,8 +260,11 @@ impl Protocol for Frames {
     /// The number of an acknowledgement.
     fn read(&mut self, message: &str) -> Said {
         let number = message.parse::<u64>().ok();
-        match number.zip(self.ack.as_mut()).and_then(|(number, ack)| ack.take(number)) {
+        let Some((number, ack)) = number.zip(self.ack.as_mut()) else { return Said::Nothing };
+        let waits = ack.open.contains_key(&number);
+        match ack.take(number) {
             Some(id) => Said::Acks(vec![id]),
+            None if waits => Said::Part,
             None => Said::Nothing,
         }
     }

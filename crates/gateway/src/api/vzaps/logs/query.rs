@@ -186,6 +186,14 @@ impl Query {
         })
     }
 
+    /// What is asked for is a page that there can be.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn check(&self) {
+        assert!(self.page >= 1 && (1..=MAX_SIZE).contains(&self.size));
+        assert!(!self.no_event || self.event.is_none());
+        drop(self.page(Vec::new(), u64::MAX));
+    }
+
     /// The page as it is answered.
     pub(super) fn page(&self, content: Vec<Value>, total: u64) -> Value {
         json!({

@@ -1,0 +1,2 @@
+#![no_main]
+zapbus_fuzz::fuzz!("native_message");

@@ -1,0 +1,2 @@
+#![no_main]
+zapbus_fuzz::fuzz!("ryze_body");
