@@ -19,6 +19,7 @@ mod binary;
 mod bridges;
 mod brokers;
 mod cluster;
+mod command_choices;
 mod command_deliveries;
 mod command_line;
 mod configuration;
