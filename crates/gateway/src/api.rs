@@ -11,6 +11,7 @@ pub mod idempotency;
 mod media;
 mod native;
 mod openapi;
+mod origins;
 pub mod page;
 mod qr;
 mod root;

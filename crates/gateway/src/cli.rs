@@ -2,6 +2,7 @@
 
 mod account;
 mod ago;
+mod audit;
 mod backup;
 mod check_config;
 mod client;
@@ -13,11 +14,13 @@ mod demo;
 mod destination;
 mod doctor;
 mod erase;
+mod event;
 mod exit;
 mod healthcheck;
 mod import;
 mod instance;
 mod listen;
+mod listing;
 mod live;
 mod manual;
 mod migrate;
@@ -31,6 +34,7 @@ mod resume;
 mod serve;
 mod signals;
 mod simulate;
+mod subscriber;
 mod tail;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -128,6 +132,31 @@ Examples:
   zapbus destination test dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --type message.received
   zapbus destination list --json")]
     Destination(Remote<destination::Destination>),
+    /// Events that are stored, and posting new ones.
+    #[command(after_help = "\
+Examples:
+  zapbus event list --instance shop --types 'message.*'
+  zapbus event show evt_01ARZ3NDEKTSV4RRFFQ69G5FAV
+  zapbus event post shop event.json")]
+    Event(Remote<event::Event>),
+    /// Live consumers with a name, whose place the gateway keeps.
+    #[command(after_help = "\
+Examples:
+  zapbus subscriber list
+  zapbus subscriber retry sub_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    Subscriber(Remote<subscriber::Subscriber>),
+    /// Make a ticket that opens one live connection within a minute, for a browser.
+    #[command(after_help = "\
+Examples:
+  zapbus ticket --instance shop")]
+    Ticket(RemoteWith<subscriber::Ticket>),
+    /// Show who changed what in the configuration, the newest first.
+    #[command(after_help = "\
+Examples:
+  zapbus audit
+  zapbus audit --limit 0 --ndjson
+  zapbus audit --in-account acme --json")]
+    Audit(RemoteWith<audit::Audit>),
     /// Let paused destinations go on, all of them after a restore.
     #[command(after_help = "\
 Examples:
@@ -409,8 +438,12 @@ pub fn run(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
         Command::Healthcheck(healthcheck) => healthcheck.run(out),
         Command::Account(remote) => remote.command.run(&remote.connection, out, err),
         Command::Instance(remote) => remote.command.run(&remote.connection, out, err),
-        Command::Credential(remote) => remote.command.run(&remote.connection, out),
+        Command::Credential(remote) => remote.command.run(&remote.connection, out, err),
         Command::Destination(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Event(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Subscriber(remote) => remote.command.run(&remote.connection, out, err),
+        Command::Ticket(remote) => remote.command.run(&remote.connection, out),
+        Command::Audit(remote) => remote.command.run(&remote.connection, out, err),
         Command::Resume(remote) => remote.command.run(&remote.connection, out, err),
         Command::Deliveries(remote) => remote.command.run(&remote.connection, out, err),
         Command::Replay(remote) => remote.command.run(&remote.connection, out, err),

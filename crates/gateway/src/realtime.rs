@@ -38,11 +38,11 @@ use std::{
 use axum::extract::ws::WebSocketUpgrade;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zapbus_event::{AccountId, SubscriberId, Timestamp};
-use zapbus_store::{Clock, Progress, Reader, ShardId, Store, StoreError, Subscriber};
+use zapbus_store::{Clock, OpenEvent, Progress, Reader, ShardId, Store, StoreError, Subscriber};
 
 pub use self::config::Config;
 pub(crate) use self::{
-    config::MOST_UNACKED,
+    config::{MOST_UNACKED, is_origin},
     hub::Wants,
     link::{FromLink, LinkEnd, Told, Written},
     opening::{Opening, Ready, Start, SubscriberKey},
@@ -259,6 +259,19 @@ impl Realtime {
     /// their next event.
     pub(crate) fn forget(&self, id: SubscriberId) {
         self.inner.ledgers.forget(id);
+    }
+
+    /// Sends a subscriber again what is dead for it: connections of this node at once, those of
+    /// others within a second, and who is not connected when it comes. How many events that are.
+    ///
+    /// # Errors
+    /// When the store cannot write.
+    pub(crate) async fn revive(
+        &self,
+        id: SubscriberId,
+        dead: Vec<OpenEvent>,
+    ) -> Result<usize, StoreError> {
+        self.inner.ledgers.revive(id, dead).await
     }
 
     /// Writes where subscribers stand.

@@ -9,6 +9,7 @@ use zapbus_event::{
     Dialect,
     dialect::{evolution, ryze},
 };
+use zapbus_store::Activity;
 
 /// Whether events of one chat wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
@@ -135,6 +136,15 @@ fn is_false(value: &bool) -> bool {
 
 /// The label of the destination that is an instance's webhook in Evolution's API.
 pub const EVOLUTION_WEBHOOK: &str = "evolution/webhook";
+
+/// Why a destination is paused that was switched off through the API of `RyzeAPI`. It leads nowhere
+/// until it is switched on there.
+pub const RYZE_OFF: &str = "switched off through the API of RyzeAPI";
+
+/// Whether it is for that API to switch it on again.
+pub fn is_off_for_ryze(activity: &Activity) -> bool {
+    matches!(activity, Activity::Paused { reason, .. } if reason == RYZE_OFF)
+}
 
 /// Sends in flight when a destination does not say.
 pub const DEFAULT_MAX_IN_FLIGHT: u32 = 64;

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use zapbus_event::{Event, EventId, Filter, Position, SourceKind, Timestamp};
+use zapbus_event::{
+    Event, EventId, Filter, InstanceId, Kind, Position, Raw, Source, SourceKind, Timestamp,
+};
 
 use crate::{
     blob::BlobRef,
@@ -130,6 +133,46 @@ pub(crate) fn event_of(
         hops: draft.hops,
         data: draft.data,
         raw: draft.raw,
+    }
+}
+
+/// The facet of what is not understood because it cannot be read.
+pub(crate) const UNREADABLE: &str = "schema_mismatch";
+
+/// What is made of an event whose head cannot be read (a bad disk, a meddling hand): something that
+/// was not understood, with its payload kept whole. Readers go past it, and nobody else waits.
+pub(crate) fn unreadable(
+    id: EventId,
+    seq: Position,
+    instance: InstanceId,
+    received_at: Timestamp,
+    flags: i64,
+    data: &[u8],
+) -> Event {
+    Event {
+        id,
+        seq,
+        instance,
+        kind: Kind::EventUnknown,
+        facet: Some(UNREADABLE.to_owned()),
+        occurred_at: received_at,
+        occurred_at_estimated: true,
+        received_at,
+        source: Source {
+            kind: SourceKind::Gateway,
+            event: String::new(),
+            version: None,
+            delivery_id: None,
+            index: 0,
+        },
+        dedup_key: None,
+        partition: String::new(),
+        history: is_history(flags),
+        ephemeral: is_ephemeral(flags),
+        client_id: None,
+        hops: 0,
+        data: Bytes::from_static(br#"{"upstream_event":"","reason":"schema_mismatch"}"#),
+        raw: Raw::Bytes(Bytes::copy_from_slice(data)),
     }
 }
 

@@ -58,6 +58,12 @@ pub enum StoreError {
         /// The name that is taken.
         name: String,
     },
+    /// Another instance of the account has this route.
+    #[error("another instance of this account has the route {route:?}")]
+    RouteTaken {
+        /// What its source is known by upstream.
+        route: String,
+    },
     /// Somebody is known by this token or secret already. Whose it is is nobody's business.
     #[error("this token or secret is in use already")]
     TokenTaken,
@@ -81,6 +87,15 @@ pub enum StoreError {
     TooMany {
         /// Of those that are on; else of all.
         on: bool,
+        /// How many there may be.
+        most: usize,
+    },
+    /// What was to be changed is not any more what it was when that was decided.
+    #[error("somebody else has changed it meanwhile")]
+    ChangedMeanwhile,
+    /// The account has as many instances as it may have.
+    #[error("the account has as many instances as it may have: {most}")]
+    TooManyInstances {
         /// How many there may be.
         most: usize,
     },

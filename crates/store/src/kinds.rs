@@ -2,7 +2,10 @@
 
 use zapbus_event::Kind;
 
-use crate::fault::{Fault, Result};
+use crate::{
+    fault::{Fault, Result},
+    unreadable::Heads,
+};
 
 /// Both directions between a type and its number here.
 #[derive(Debug, Default)]
@@ -11,6 +14,8 @@ pub(crate) struct Kinds {
     numbers: Vec<i64>,
     /// By number.
     kinds: Vec<Option<Kind>>,
+    /// Events whose head could not be read. Here, since whoever reads events has this at hand.
+    pub(crate) unreadable: Heads,
 }
 
 impl Kinds {

@@ -292,6 +292,15 @@ impl Store {
         }
     }
 
+    /// Events that were read since the start and whose head cannot be read; they are passed on as
+    /// ones that were not understood. Counted to a thousand.
+    pub fn unreadable_events(&self) -> usize {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.shared.kinds.unreadable.count(),
+            Engine::Postgres(engine) => engine.shared.kinds.unreadable.count(),
+        }
+    }
+
     /// One small step of pruning, between commits; on PostgreSQL for each shard that this node
     /// holds.
     ///

@@ -12,6 +12,7 @@ mod days;
 mod destinations;
 mod erase;
 mod error;
+mod facts;
 mod follow;
 mod instances;
 mod lag;
@@ -51,9 +52,10 @@ use zapbus_event::{DestinationId, InstanceId, Position, Timestamp};
 
 pub(crate) use self::{
     accounts::{answer_id, answer_place},
+    facts::server_facts,
     pool::address,
     row::text,
-    schema::{migrate_only, plan, server_facts},
+    schema::{migrate_only, plan},
     tx::Tx,
 };
 use self::{
@@ -143,6 +145,9 @@ pub(crate) struct Shared {
     refusal: Mutex<Option<String>>,
     pub(crate) partitions_looked_at: Mutex<Option<Timestamp>>,
     pub(crate) space: Mutex<pruning::Space>,
+    /// Held by whoever makes an instance that is counted: several would wait for one lock of the
+    /// database, with a connection each, and the one that has it may need another.
+    pub(crate) counting: tokio::sync::Mutex<()>,
 }
 
 /// Nothing that could panic runs under these locks.
@@ -352,6 +357,7 @@ impl Engine {
             refusal: Mutex::default(),
             partitions_looked_at: Mutex::default(),
             space: Mutex::default(),
+            counting: tokio::sync::Mutex::default(),
         });
         // Lanes may start as soon as it is open.
         lease::beat(&shared).await.map_err(wrong)?;

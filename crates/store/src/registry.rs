@@ -56,7 +56,7 @@ pub struct Instance {
 }
 
 /// An instance as its events describe it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct InstanceStatus {
     /// Connection, QR, phone, name.
     pub state: InstanceState,
@@ -272,27 +272,40 @@ pub struct Quota {
     pub all: usize,
     /// One that is paused for this reason is off.
     pub off: String,
+    /// What the one that is changed was when it was decided how. When it is something else by now,
+    /// another node was faster, and nothing is changed.
+    pub seen: Option<Activity>,
 }
 
 impl Quota {
-    /// Whether there is a place for `new` beside `others`, of whatever label.
+    /// Whether there is a place for `new` among those that the instance has `stored`, of whatever
+    /// label. One that keeps the place it had is let in, however many there are.
     pub(crate) fn admit(
         &self,
         new: &Destination,
-        others: impl IntoIterator<Item = (DestinationId, String, Activity)>,
+        stored: impl IntoIterator<Item = (DestinationId, String, Activity)>,
     ) -> Result<(), StoreError> {
         let is_on = |activity: &Activity| !matches!(activity, Activity::Paused { reason, .. } if *reason == self.off);
         let (mut on, mut all) = (0, 0);
-        for (id, label, activity) in others {
-            if id != new.id && label.starts_with(&self.labels) {
+        let (mut was_on, mut was_there) = (false, false);
+        for (id, label, activity) in stored {
+            if !label.starts_with(&self.labels) {
+                continue;
+            }
+            if id == new.id {
+                if self.seen.as_ref().is_some_and(|seen| *seen != activity) {
+                    return Err(StoreError::ChangedMeanwhile);
+                }
+                (was_on, was_there) = (is_on(&activity), true);
+            } else {
                 all += 1;
                 on += usize::from(is_on(&activity));
             }
         }
-        if is_on(&new.activity) && on >= self.on {
+        if is_on(&new.activity) && !was_on && on >= self.on {
             return Err(StoreError::TooMany { on: true, most: self.on });
         }
-        if all >= self.all {
+        if !was_there && all >= self.all {
             return Err(StoreError::TooMany { on: false, most: self.all });
         }
         Ok(())

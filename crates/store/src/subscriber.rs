@@ -71,12 +71,37 @@ pub struct OpenEvent {
     pub sent_at: Timestamp,
     /// It was sent as often as it may be: it is dead for this subscriber.
     pub parked: bool,
+    /// How often somebody had it sent again after that: what is known of an earlier round is no
+    /// news.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub round: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_first(round: &u32) -> bool {
+    *round == 0
 }
 
 impl OpenEvent {
     /// Where it is.
     pub fn place(&self) -> Place {
         (self.shard, self.seq)
+    }
+
+    /// The same once more from the beginning.
+    pub fn revived(self) -> Self {
+        Self { deliveries: 0, parked: false, round: self.round + 1, ..self }
+    }
+
+    /// Puts together what two know of the same event: of one round both count, else the later.
+    pub fn take_in(&mut self, other: &Self) {
+        if other.round > self.round {
+            *self = *other;
+        } else if other.round == self.round {
+            self.deliveries = self.deliveries.max(other.deliveries);
+            self.sent_at = self.sent_at.max(other.sent_at);
+            self.parked |= other.parked;
+        }
     }
 }
 
@@ -128,11 +153,7 @@ impl Progress {
         for event in &news.open {
             let place = event.place();
             match open.get_mut(&place) {
-                Some(known) => {
-                    known.deliveries = known.deliveries.max(event.deliveries);
-                    known.sent_at = known.sent_at.max(event.sent_at);
-                    known.parked |= event.parked;
-                }
+                Some(known) => known.take_in(event),
                 // What was offered before and is not open any more, somebody has settled.
                 None if event.seq <= self.sent_in(event.shard) || done.contains(&place) => {}
                 None => {
@@ -172,6 +193,7 @@ mod tests {
             deliveries: 1,
             sent_at: Timestamp::from_millis(1),
             parked: false,
+            round: 0,
         }
     }
 
@@ -199,6 +221,28 @@ mod tests {
         progress.merge(&advance(7, &[4, 5, 7], &[6]));
         progress.merge(&advance(6, &[4, 5, 6], &[]));
         assert_eq!(places(&progress), [4, 5, 7]);
+    }
+
+    #[test]
+    fn what_is_sent_again_is_open_whatever_is_still_said_of_before() {
+        let dead = OpenEvent { parked: true, deliveries: 5, ..open(3) };
+        let mut news = advance(5, &[], &[]);
+        news.progress.open = vec![dead];
+        let mut progress = Progress::default();
+        progress.merge(&news);
+        assert!(progress.open[0].parked);
+        let again = Advance {
+            progress: Progress { open: vec![dead.revived()], ..Progress::default() },
+            done: Vec::new(),
+        };
+        progress.merge(&again);
+        // A node that has not heard of it yet.
+        progress.merge(&news);
+        assert_eq!(progress.open, [OpenEvent { round: 1, deliveries: 0, ..open(3) }]);
+        // What was settled meanwhile stays so.
+        progress.merge(&advance(5, &[], &[3]));
+        progress.merge(&again);
+        assert!(progress.open.is_empty());
     }
 
     #[test]

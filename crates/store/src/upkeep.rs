@@ -88,6 +88,11 @@ pub struct ServerFacts {
     pub read_only: bool,
     /// Connections that it allows in all.
     pub max_connections: u64,
+    /// `max_locks_per_transaction`: times the connections, so many locks has it room for.
+    pub max_locks_per_transaction: u64,
+    /// Locks that one look into every day of the delivery log takes: its partitions and their
+    /// indexes. 0 while there is no log.
+    pub locks_of_a_look: u64,
 }
 
 /// Bytes used and left.

@@ -213,6 +213,7 @@ async fn fill(source: &Engine, events: usize) -> Contents {
             deliveries: 2,
             sent_at: source.now(),
             parked: n == 2,
+            round: 0,
         };
         let sent = [(ShardId::default(), seen[2])].into();
         let subscriber = Subscriber {

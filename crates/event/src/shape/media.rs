@@ -60,7 +60,7 @@ pub struct Media {
     /// Playing time in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<u32>,
-    /// Recorded as a voice note.
+    /// Recorded as a voice note; a video, as a video note.
     #[serde(default, skip_serializing_if = "is_false", deserialize_with = "or_null")]
     #[schemars(with = "Option<bool>")]
     pub voice: bool,

@@ -550,6 +550,20 @@ impl From<StoreError> for ApiError {
                          to have one made."
                     .to_owned(),
             },
+            StoreError::RouteTaken { .. } => Self::Conflict {
+                code: "phone_number_id_taken",
+                reason: "Another instance of this account has that phone_number_id. Change its \
+                         source first, or delete it."
+                    .to_owned(),
+            },
+            error @ StoreError::ChangedMeanwhile => Self::Conflict {
+                code: "changed_meanwhile",
+                reason: format!("{error}. Send the request again."),
+            },
+            error @ StoreError::TooManyInstances { .. } => Self::Conflict {
+                code: "too_many_instances",
+                reason: format!("{error}. Delete one that is not needed any more."),
+            },
             StoreError::EventExpired => Self::EventExpired,
             error @ StoreError::TooMany { on, .. } => Self::Conflict {
                 code: if on { "too_many_enabled" } else { "too_many_destinations" },
@@ -707,6 +721,7 @@ fn examples() -> Vec<ApiError> {
         conflict("no_channel", "Set the destination's `channel` first."),
         conflict("backup_running", "Another backup is being taken."),
         conflict("no_space", "The backup does not fit on the disk."),
+        conflict("switched_off", "It was switched off through RyzeAPI's API: set it again there."),
         conflict("not_signed", "A destination of this channel signs nothing."),
         conflict("sealed", "source cannot be decrypted with the encryption keys given."),
         ApiError::TooLarge { what: "The body", limit: MAX_BODY },

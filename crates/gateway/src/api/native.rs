@@ -36,7 +36,7 @@ use crate::app::App;
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(accounts::list_accounts, accounts::create_account))
-        .routes(routes!(accounts::show_account, accounts::rename_account, accounts::delete_account))
+        .routes(routes!(accounts::show_account, accounts::change_account, accounts::delete_account))
         .routes(routes!(credentials::list_credentials, credentials::create_credential))
         .routes(routes!(credentials::revoke_credential))
         .routes(routes!(credentials::expire_credential))
@@ -57,6 +57,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(tickets::create_ticket))
         .routes(routes!(subscribers::list_subscribers))
         .routes(routes!(subscribers::show_subscriber, subscribers::delete_subscriber))
+        .routes(routes!(subscribers::retry_subscriber))
         .routes(routes!(event_types::list_event_types))
         .routes(routes!(
             destinations::list_instance_destinations,

@@ -36,6 +36,14 @@ Examples:
   zapbus backup list
   zapbus backup list --json")]
     List,
+    /// Show one.
+    #[command(after_help = "\
+Examples:
+  zapbus backup show before-upgrade")]
+    Show {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Backup {
@@ -45,9 +53,15 @@ impl Backup {
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> Result<(), Failure> {
-        if self.command.is_some() {
-            let columns = ["name", "state", "began_at", "bytes", "blobs", "path"];
-            return to.list(&["v1", "backups"], &columns, out);
+        match self.command {
+            None => {}
+            Some(Command::List) => {
+                let columns = ["name", "state", "began_at", "bytes", "blobs", "path"];
+                return to.list(&["v1", "backups"], &columns, out);
+            }
+            Some(Command::Show { name }) => {
+                return to.show(Call::get(&["v1", "backups", &name]), out);
+            }
         }
         let body = self.name.map_or_else(|| json!({}), |name| json!({ "name": name }));
         let begun = to.ask(Call::post(&["v1", "backups"], body))?;

@@ -6,8 +6,9 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Failure,
+    Exit, Failure,
     client::{Call, Connection},
+    question::Sure,
 };
 
 /// Commands on the credentials of an account: that of `--in-account`, or the default account.
@@ -37,13 +38,37 @@ Examples:
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
     },
-    /// Refuse one from now on.
+    /// Show one, without its secret.
+    #[command(after_help = "\
+Examples:
+  zapbus credential show crd_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    Show {
+        /// Its id.
+        credential: String,
+    },
+    /// Refuse one from a time on; it stays in the list.
+    #[command(after_help = "\
+Examples:
+  zapbus credential expire crd_01ARZ3NDEKTSV4RRFFQ69G5FAV --at 2030-01-01T00:00:00Z
+  zapbus credential expire crd_01ARZ3NDEKTSV4RRFFQ69G5FAV --yes")]
+    Expire {
+        /// Its id.
+        credential: String,
+        /// From when on [default: now].
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Refuse one from now on, and forget it.
     #[command(after_help = "\
 Examples:
   zapbus credential revoke crd_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
     Revoke {
         /// Its id.
         credential: String,
+        #[command(flatten)]
+        sure: Sure,
     },
     /// Make a new secret for one and show it; the old one works beside it for a while.
     #[command(after_help = "\
@@ -59,7 +84,12 @@ Examples:
 }
 
 impl Credential {
-    pub(super) fn run(self, to: &Connection, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        to: &Connection,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> Result<(), Failure> {
         let account = to.account_or_default();
         let all = ["v1", "accounts", account, "credentials"];
         match self {
@@ -79,7 +109,27 @@ impl Credential {
                 }
                 to.show(Call::post(&all, Value::Object(body)), out)
             }
-            Self::Revoke { credential } => {
+            Self::Show { credential } => {
+                let found = to.all(&all)?.into_iter().find(|it| it["id"] == *credential);
+                let found = found.ok_or_else(|| {
+                    let message = format!("the account {account} has no credential {credential}");
+                    Failure::new(Exit::NotFound, message)
+                })?;
+                to.say(&found, out)
+            }
+            Self::Expire { credential, at, sure } => {
+                if at.is_none() {
+                    sure.confirm(&format!("Refuse the credential {credential} from now on?"), err)?;
+                }
+                let path = [&all[..], &[&credential, "expire"]].concat();
+                let body = at.map_or(json!({}), |at| json!({ "at": at }));
+                to.show(Call::post(&path, body), out)
+            }
+            Self::Revoke { credential, sure } => {
+                sure.confirm(
+                    &format!("Revoke the credential {credential}? Whoever uses it is refused."),
+                    err,
+                )?;
                 let path = [&all[..], &[&credential]].concat();
                 to.show(Call::delete(&path), out)
             }

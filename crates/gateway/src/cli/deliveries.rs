@@ -8,13 +8,12 @@ use serde_json::{Map, Value, json};
 use super::{
     Exit, Failure, ago,
     client::{Call, Connection},
+    listing::{Listing, Shape},
     output::{heading, write_fields, write_json},
     progress::Progress,
     question::confirm,
 };
 
-/// Deliveries asked for in one call.
-const PAGE: usize = 1_000;
 /// Deliveries counted by one call at most.
 const COUNTED: usize = 10_000;
 /// Deliveries sent again by one call, so that one sees it move.
@@ -39,12 +38,8 @@ const COLUMNS: [&str; 9] = [
 pub(super) struct Deliveries {
     #[command(flatten)]
     filters: Filters,
-    /// How many at most; 0 for all.
-    #[arg(long, default_value_t = 100, value_name = "COUNT")]
-    limit: usize,
-    /// Go on where an earlier page ended, which said so.
-    #[arg(long, value_name = "NEXT")]
-    after: Option<String>,
+    #[command(flatten)]
+    listing: Listing,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -170,10 +165,12 @@ impl Deliveries {
         err: &mut dyn Write,
     ) -> Result<(), Failure> {
         match self.command {
-            Some(_) if !self.filters.is_empty() || self.after.is_some() => Err(Failure::new(
-                Exit::Usage,
-                "filters go behind the command: zapbus deliveries retry --status dead",
-            )),
+            Some(_) if !self.filters.is_empty() || self.listing.after.is_some() => {
+                Err(Failure::new(
+                    Exit::Usage,
+                    "filters go behind the command: zapbus deliveries retry --status dead",
+                ))
+            }
             Some(Command::Show { delivery }) => show(to, &delivery, out),
             Some(Command::Retry(retry)) => retry.run(to, out, err),
             None => self.search(to, out, err),
@@ -186,43 +183,18 @@ impl Deliveries {
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> Result<(), Failure> {
-        let limit = if self.limit == 0 { usize::MAX } else { self.limit };
-        let (mut found, mut shown, mut after) = (Vec::new(), 0, self.after.clone());
-        let next = loop {
-            let left = (limit - shown).min(PAGE);
-            let mut call = Call::get(&["v1", "deliveries"]).query("limit", left.to_string());
-            call = self.filters.query(call);
-            if let Some(after) = after {
-                call = call.query("after", after);
-            }
-            let mut page = to.ask(call)?;
-            if let Some(events) = page["backlog"]["events"].as_u64() {
-                let more = if page["backlog"]["complete"] == true { "" } else { "at least " };
-                writeln!(err, "{more}{events} events wait in the journal and have no line yet")?;
-            }
-            let Value::Array(rows) = page["data"].take() else { break None };
-            shown += rows.len();
-            if to.wants_lines() {
-                to.lines(&rows, out)?;
-            } else {
-                found.extend(rows);
-            }
-            after = page["next"].as_str().map(str::to_owned);
-            if after.is_none() || shown >= limit {
-                break after;
-            }
-        };
-        if !to.wants_json() {
-            found.iter_mut().for_each(shorten);
-        }
-        if !to.wants_lines() {
-            to.rows(found, &COLUMNS, out)?;
-        }
-        if let Some(next) = next {
-            writeln!(err, "There are more: --after {next}, or --limit 0 for all.")?;
-        }
-        Ok(())
+        let shape = Shape { columns: &COLUMNS, remark: backlog, shorten };
+        let Self { filters, listing, .. } = self;
+        let call = || filters.query(Call::get(&["v1", "deliveries"]));
+        listing.show(to, call, &shape, out, err)
     }
+}
+
+/// What waits, and is in no line.
+fn backlog(page: &Value) -> Option<String> {
+    let events = page["backlog"]["events"].as_u64()?;
+    let more = if page["backlog"]["complete"] == true { "" } else { "at least " };
+    Some(format!("{more}{events} events wait in the journal and have no line yet"))
 }
 
 /// So that a row fits on a screen.

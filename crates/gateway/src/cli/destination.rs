@@ -1,14 +1,16 @@
 //! `zapbus destination …`
 
+mod choices;
+
 use std::io::Write;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use self::choices::{Channel, Choices};
 use super::{
     Exit, Failure,
     client::{Call, Connection},
-    instance::text_or_file,
     question::Sure,
     resume::Resume,
 };
@@ -26,26 +28,25 @@ Examples:
         #[arg(long)]
         instance: Option<String>,
     },
-    /// Make a webhook; its signing secret is shown only now.
+    /// Make one; its signing secret is shown only now.
     #[command(after_help = "\
 Examples:
   zapbus destination create --instance shop --webhook https://example.com/hook --events 'message.*'
-  zapbus destination create --webhook https://example.com/all --label everything --start beginning")]
+  zapbus destination create --webhook https://example.com/all --label everything --start beginning
+  zapbus destination create --instance shop --webhook https://example.com/crm --label crm --dialect ryze --ryze-names message.exchange --inline-media
+  zapbus destination create --instance shop --webhook https://example.com/n8n --label n8n --header 'x-team: crm' --rate-limit-per-s 5 --retry-waits-s 5,30,120
+  zapbus destination create --instance shop --label queue --channel '{\"type\":\"webhook\",\"url\":\"https://example.com/queue\"}'")]
     Create {
         /// The instance's id or name; left out: of the whole account.
         #[arg(long)]
         instance: Option<String>,
-        /// The URL to post to.
-        #[arg(long, value_name = "URL")]
-        webhook: String,
-        /// The signing secret (whsec_…), or @FILE that holds it [default: made and shown].
-        #[arg(long, value_parser = text_or_file)]
-        secret: Option<String>,
         /// Where it starts: now, beginning, a time, an event id [default: now].
         #[arg(long)]
         start: Option<String>,
         #[command(flatten)]
-        choices: Choices,
+        choices: Box<Choices>,
+        #[command(flatten)]
+        channel: Box<Channel>,
     },
     /// Show one.
     #[command(after_help = "\
@@ -55,22 +56,28 @@ Examples:
         /// Its id.
         destination: String,
     },
-    /// Change one.
+    /// Show how one did in the last hour and day.
+    #[command(after_help = "\
+Examples:
+  zapbus destination statistics dst_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    Statistics {
+        /// Its id.
+        destination: String,
+    },
+    /// Change one. What is not given stays as it is.
     #[command(after_help = "\
 Examples:
   zapbus destination update dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --webhook https://example.com/new
-  zapbus destination update dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --ordering strict --max-in-flight 8")]
+  zapbus destination update dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --ordering strict --max-in-flight 8
+  zapbus destination update dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --header 'x-old:' --header 'x-new: 1'
+  zapbus destination update dst_01ARZ3NDEKTSV4RRFFQ69G5FAV --rate-limit-per-s none --retry-max-attempts 5")]
     Update {
         /// Its id.
         destination: String,
-        /// The URL to post to from now on.
-        #[arg(long, value_name = "URL")]
-        webhook: Option<String>,
-        /// The signing secret (whsec_…) from now on, or @FILE that holds it.
-        #[arg(long, value_parser = text_or_file)]
-        secret: Option<String>,
         #[command(flatten)]
-        choices: Choices,
+        choices: Box<Choices>,
+        #[command(flatten)]
+        channel: Box<Channel>,
     },
     /// Delete one; what it still had to send is called off.
     #[command(after_help = "\
@@ -123,41 +130,6 @@ Examples:
     },
 }
 
-/// What can be chosen for a new destination and changed later.
-#[derive(Debug, Args)]
-pub(super) struct Choices {
-    /// Unique for the instance [default: default].
-    #[arg(long)]
-    label: Option<String>,
-    /// The vocabulary of what is sent: native.
-    #[arg(long)]
-    dialect: Option<String>,
-    /// Types, families or facets, for example message.*,call.updated:offer
-    #[arg(long, value_delimiter = ',')]
-    events: Vec<String>,
-    /// none, key or strict.
-    #[arg(long)]
-    ordering: Option<String>,
-    /// Sends under way at one time.
-    #[arg(long)]
-    max_in_flight: Option<u32>,
-}
-
-impl Choices {
-    fn put_into(self, body: &mut Map<String, Value>) {
-        let mut put = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                body.insert(name.to_owned(), value);
-            }
-        };
-        put("label", self.label.map(Value::from));
-        put("dialect", self.dialect.map(Value::from));
-        put("events", (!self.events.is_empty()).then(|| Value::from(self.events)));
-        put("ordering", self.ordering.map(Value::from));
-        put("max_in_flight", self.max_in_flight.map(Value::from));
-    }
-}
-
 impl Destination {
     pub(super) fn run(
         self,
@@ -177,17 +149,18 @@ impl Destination {
                     }
                 }
             }
-            Self::Create { instance, webhook, secret, start, choices } => {
-                let mut channel = json!({ "type": "webhook", "url": webhook });
-                if let Some(secret) = secret {
-                    channel["secret"] = Value::from(secret);
-                }
+            Self::Create { instance, start, choices, channel } => {
+                let Some(channel) = channel.members()? else {
+                    let message = "where to? Give --webhook or --channel";
+                    return Err(Failure::new(Exit::Usage, message));
+                };
                 let mut body = Map::new();
-                body.insert("channel".to_owned(), channel);
+                body.insert("channel".to_owned(), Value::Object(channel));
                 if let Some(start) = start {
                     body.insert("start".to_owned(), Value::from(start));
                 }
-                choices.put_into(&mut body);
+                let preset = choices.preset_of_dialect();
+                choices.put_into(&mut body, || Ok(preset))?;
                 let body = Value::Object(body);
                 match instance {
                     None => to.show(Call::post(&["v1", "destinations"], body), out),
@@ -200,22 +173,21 @@ impl Destination {
             Self::Show { destination } => {
                 to.show(Call::get(&["v1", "destinations", &destination]), out)
             }
-            Self::Update { destination, webhook, secret, choices } => {
+            Self::Statistics { destination } => {
+                to.show(Call::get(&["v1", "destinations", &destination, "statistics"]), out)
+            }
+            Self::Update { destination, choices, channel } => {
+                let path = ["v1", "destinations", &destination];
                 let mut body = Map::new();
-                let mut channel = Map::new();
-                for (name, value) in [("url", webhook), ("secret", secret)] {
-                    channel.extend(value.map(|value| (name.to_owned(), Value::from(value))));
-                }
-                if !channel.is_empty() {
-                    channel.insert("type".to_owned(), Value::from("webhook"));
+                if let Some(channel) = channel.members()? {
                     body.insert("channel".to_owned(), Value::Object(channel));
                 }
-                choices.put_into(&mut body);
+                let stored = || to.ask(Call::get(&path)).map(|mut it| it["retry"].take());
+                choices.put_into(&mut body, stored)?;
                 if body.is_empty() {
                     return Err(Failure::new(Exit::Usage, "nothing to change: give a flag"));
                 }
-                let call = Call::patch(&["v1", "destinations", &destination], Value::Object(body));
-                to.show(call, out)
+                to.show(Call::patch(&path, Value::Object(body)), out)
             }
             Self::Delete { destination, sure } => {
                 sure.confirm(

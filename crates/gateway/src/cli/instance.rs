@@ -24,19 +24,32 @@ Examples:
     #[command(after_help = "\
 Examples:
   zapbus instance create shop
-  zapbus instance create shop --source evolution")]
+  zapbus instance create shop --source evolution
+  zapbus instance create support --own-token @own-token.txt")]
     Create {
         /// Unique in the account.
         name: String,
         /// The product that holds its session: its source, with a secret made for it.
         #[arg(long, value_enum)]
         source: Option<Product>,
+        /// A token of your own for it, or @FILE that holds it [default: made and shown].
+        #[arg(long, value_name = "TEXT", value_parser = text_or_file)]
+        own_token: Option<String>,
     },
     /// Show one.
     #[command(after_help = "\
 Examples:
   zapbus instance show shop")]
     Show {
+        /// Its id or name.
+        instance: String,
+    },
+    /// Show how one, and its destinations, did in the last hour and day.
+    #[command(after_help = "\
+Examples:
+  zapbus instance statistics shop
+  zapbus instance statistics shop --json")]
+    Statistics {
         /// Its id or name.
         instance: String,
     },
@@ -54,6 +67,9 @@ Examples:
         /// Make a new token; the old one ends at once.
         #[arg(long)]
         rotate_token: bool,
+        /// A new token of your own, or @FILE that holds it; the old one ends at once.
+        #[arg(long, value_name = "TEXT", value_parser = text_or_file, conflicts_with = "rotate_token")]
+        own_token: Option<String>,
     },
     /// Delete one: it takes no events any more, and goes when its last event has gone out.
     #[command(after_help = "\
@@ -189,8 +205,12 @@ impl Instance {
                 let columns = ["id", "name", "source", "state.connection", "last_event_at"];
                 to.list(&path, &columns, out)
             }
-            Self::Create { name, source } => {
-                let mut made = to.ask(Call::post(&path, json!({ "name": name })))?;
+            Self::Create { name, source, own_token } => {
+                let mut body = json!({ "name": name });
+                if let Some(token) = own_token {
+                    body["token"] = Value::from(token);
+                }
+                let mut made = to.ask(Call::post(&path, body))?;
                 let Some(product) = source else { return to.say(&made, out) };
                 let id = made["id"].as_str().unwrap_or(&name).to_owned();
                 let set = Call::put(&["v1", "instances", &id, "source"], product.source(None));
@@ -211,16 +231,19 @@ impl Instance {
                 }
             }
             Self::Show { instance } => to.show(Call::get(&["v1", "instances", &instance]), out),
-            Self::Update { instance, name, rotate_token } => {
+            Self::Statistics { instance } => {
+                to.show(Call::get(&["v1", "instances", &instance, "statistics"]), out)
+            }
+            Self::Update { instance, name, rotate_token, own_token } => {
                 let mut change = Map::new();
-                if let Some(name) = name {
-                    change.insert("name".to_owned(), Value::from(name));
+                for (member, value) in [("name", name), ("token", own_token)] {
+                    change.extend(value.map(|value| (member.to_owned(), Value::from(value))));
                 }
                 if rotate_token {
                     change.insert("rotate_token".to_owned(), Value::from(true));
                 }
                 if change.is_empty() {
-                    let message = "nothing to change: give --name or --rotate-token";
+                    let message = "nothing to change: give --name, --rotate-token or --own-token";
                     return Err(Failure::new(Exit::Usage, message));
                 }
                 to.show(Call::patch(&["v1", "instances", &instance], Value::Object(change)), out)
@@ -241,15 +264,7 @@ impl Instance {
             Self::Source(Source::Set { instance, kind }) => {
                 let source = match kind {
                     Kind::CloudApi { app_secret, verify_token, phone_number_id } => {
-                        let mut source = json!({ "type": "cloud-api", "app_secret": app_secret });
-                        for (name, value) in
-                            [("verify_token", verify_token), ("phone_number_id", phone_number_id)]
-                        {
-                            if let Some(value) = value {
-                                source[name] = Value::from(value);
-                            }
-                        }
-                        source
+                        cloud_api(app_secret, verify_token, phone_number_id)
                     }
                     Kind::Evolution(it) => Product::Evolution.source(it.secret),
                     Kind::Wuzapi(it) => Product::Wuzapi.source(it.secret),
@@ -261,6 +276,21 @@ impl Instance {
             }
         }
     }
+}
+
+/// A Cloud API source, with what is given.
+pub(super) fn cloud_api(
+    app_secret: String,
+    verify_token: Option<String>,
+    phone_number_id: Option<String>,
+) -> Value {
+    let mut source = json!({ "type": "cloud-api", "app_secret": app_secret });
+    for (name, value) in [("verify_token", verify_token), ("phone_number_id", phone_number_id)] {
+        if let Some(value) = value {
+            source[name] = Value::from(value);
+        }
+    }
+    source
 }
 
 /// Shows a source, with the requests to make upstream as they are to be made.

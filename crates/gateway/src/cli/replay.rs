@@ -62,6 +62,16 @@ Examples:
         /// The destination's id.
         destination: String,
     },
+    /// Show one.
+    #[command(after_help = "\
+Examples:
+  zapbus replay show dst_01ARZ3NDEKTSV4RRFFQ69G5FAV 1")]
+    Show {
+        /// The destination's id.
+        destination: String,
+        /// The number of the replay.
+        run: u32,
+    },
     /// Stop one for now.
     #[command(after_help = "\
 Examples:
@@ -165,6 +175,10 @@ impl Runs {
         match self {
             Self::List { destination } => {
                 to.list(&["v1", "destinations", &destination, "runs"], &COLUMNS, out)
+            }
+            Self::Show { destination, run } => {
+                let path = ["v1", "destinations", &destination, "runs", &run.to_string()];
+                to.show(Call::get(&path), out)
             }
             Self::Pause { destination, run } => to.say(&change(&destination, run, "pause")?, out),
             Self::Cancel { destination, run } => to.say(&change(&destination, run, "cancel")?, out),

@@ -39,8 +39,12 @@ impl Resume {
         }
         let (mut resumed, mut failed) = (0, 0);
         for destination in to.all(&["v1", "destinations"])? {
-            // Those that failed for too long, or asked for it, are not meant.
-            if destination["state"] != "paused" {
+            // Those that failed for too long, or asked for it, or were switched off through the API
+            // of another product, are not meant.
+            let is_off = |reason: &str| reason.starts_with("switched off through ");
+            if destination["state"] != "paused"
+                || destination["reason"].as_str().is_some_and(is_off)
+            {
                 continue;
             }
             let Some(id) = destination["id"].as_str() else { continue };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 use zapbus_event::{DestinationId, Kind, Position, Timestamp};
 use zapbus_store::{Activity, Health, NewEvent, Settlement, ShardId, StoreError, Urgency};
@@ -94,12 +95,22 @@ impl Shared {
         self.set_activity(id, Activity::Disabled { reason, since: now });
     }
 
-    /// Its configuration cannot be used.
-    pub(super) fn suspend(self: &Arc<Self>, id: DestinationId, reason: String) {
-        self.set_activity(id, Activity::Paused { reason, since: (self.clock)() });
+    /// Its configuration, as it was `seen`, cannot be used. If it is another by now, that stands.
+    pub(super) fn suspend(self: &Arc<Self>, id: DestinationId, reason: String, seen: Value) {
+        let paused = Activity::Paused { reason, since: (self.clock)() };
+        self.set_activity_of(id, paused, Some(seen));
     }
 
     pub(super) fn set_activity(self: &Arc<Self>, id: DestinationId, activity: Activity) {
+        self.set_activity_of(id, activity, None);
+    }
+
+    fn set_activity_of(
+        self: &Arc<Self>,
+        id: DestinationId,
+        activity: Activity,
+        seen: Option<Value>,
+    ) {
         if let Some(entry) = self.roster().get_mut(id) {
             entry.head.active = false;
         }
@@ -109,6 +120,12 @@ impl Shared {
             loop {
                 // Not in the middle of somebody's change, which would undo this one unseen.
                 let one_at_a_time = shared.changing.lock().await;
+                if let Some(seen) = &seen
+                    && let Ok(Some(stored)) = shared.store.destination_to_replace(id).await
+                    && stored.spec != *seen
+                {
+                    return shared.go_on(id, false).await;
+                }
                 match shared.store.set_activity(id, &activity, &actor()).await {
                     Ok(()) | Err(StoreError::NotFound { .. }) => {
                         // A change before this one may have let the lane go on.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use serde_json::Value;
 use zapbus_channel::{Channel, Fault, OpenError, Warrant};
 use zapbus_event::{AccountId, DestinationId, InstanceId};
 use zapbus_store::{RESERVED_INSTANCE, StoreError};
@@ -59,7 +60,8 @@ impl Shared {
             Ok(Some(destination)) => destination,
             Ok(None) => return Ok(None),
             Err(StoreError::Sealed { what }) => {
-                self.suspend(id, format!("{what} cannot be decrypted with the keys given"));
+                let reason = format!("{what} cannot be decrypted with the keys given");
+                self.suspend(id, reason, Value::Null);
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -67,14 +69,15 @@ impl Shared {
         let spec: Spec = match serde_json::from_value(destination.spec.clone()) {
             Ok(spec) => spec,
             Err(error) => {
-                self.suspend(id, format!("its configuration cannot be read: {error}"));
+                let reason = format!("its configuration cannot be read: {error}");
+                self.suspend(id, reason, destination.spec);
                 return Ok(None);
             }
         };
         let channel = match self.open_channel(&destination.label, &spec) {
             Ok(channel) => channel,
             Err(error) => {
-                self.suspend(id, error.to_string());
+                self.suspend(id, error.to_string(), destination.spec);
                 return Ok(None);
             }
         };

@@ -63,6 +63,12 @@ impl Default for Config {
     }
 }
 
+/// Whether this may stand in a list of origins: scheme and authority, nothing behind, or `*`.
+pub(crate) fn is_origin(text: &str) -> bool {
+    let reads = |url: url::Url| url.has_host() && url.origin().ascii_serialization() == text;
+    text == "*" || url::Url::parse(text).is_ok_and(reads)
+}
+
 impl Config {
     /// What is wrong with it, by key.
     pub fn check(&self) -> Vec<(&'static str, String)> {
@@ -96,11 +102,7 @@ impl Config {
             }
         }
         for origin in &self.origins {
-            let is_origin = url::Url::parse(origin).is_ok_and(|url| {
-                let plain = url.origin().ascii_serialization();
-                url.has_host() && plain == *origin
-            });
-            if origin != "*" && !is_origin {
+            if !is_origin(origin) {
                 wrong.push((
                     "origins",
                     format!(

@@ -452,6 +452,7 @@ impl<P: Protocol> Connection<P> {
                 self.state.seen_settled = settled;
                 self.subscription
                     .keep_open(|place| ledger.open(place).is_some_and(|open| !open.parked));
+                self.subscription.revive(ledger.revived());
                 self.state.work = true;
             }
         }

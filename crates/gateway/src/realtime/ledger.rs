@@ -94,12 +94,7 @@ impl Ledger {
         let mut changed = false;
         for event in opened.iter().copied().chain(parked) {
             match progress.open.binary_search_by_key(&event.place(), OpenEvent::place) {
-                Ok(at) => {
-                    let known = &mut progress.open[at];
-                    known.deliveries = known.deliveries.max(event.deliveries);
-                    known.sent_at = known.sent_at.max(event.sent_at);
-                    known.parked |= event.parked;
-                }
+                Ok(at) => progress.open[at].take_in(&event),
                 Err(at) => progress.open.insert(at, event),
             }
             changed = true;
@@ -122,7 +117,13 @@ impl Ledger {
         }
     }
 
-    /// Changes whenever something is settled.
+    /// What somebody had sent again, and is not done.
+    pub(super) fn revived(&self) -> Vec<OpenEvent> {
+        let is_revived = |event: &&OpenEvent| event.round > 0 && !event.parked;
+        self.entry().progress.open.iter().filter(is_revived).copied().collect()
+    }
+
+    /// Changes whenever something is settled, or is to be sent again.
     pub(super) fn settled(&self) -> u64 {
         self.entry().settled
     }
@@ -136,8 +137,9 @@ impl Ledger {
         self.entry().dirty
     }
 
+    /// Something that another node may hear of first.
     fn has_open(&self) -> bool {
-        self.entry().progress.open.iter().any(|event| !event.parked)
+        !self.entry().progress.open.is_empty()
     }
 
     fn take(&self) -> Advance {
@@ -163,11 +165,13 @@ impl Ledger {
         // What happened meanwhile.
         let since = Advance { progress: entry.progress.clone(), done: entry.done.clone() };
         stored.merge(&since);
-        let is_open = |event: &OpenEvent| {
-            stored.open.binary_search_by_key(&event.place(), OpenEvent::place).is_ok()
+        let is_same = |event: &OpenEvent| {
+            let at = stored.open.binary_search_by_key(&event.place(), OpenEvent::place);
+            at.is_ok_and(|at| stored.open[at].round == event.round)
         };
-        // Settled on another node. How many there are says nothing: it may have opened others.
-        if !entry.progress.open.iter().all(is_open) {
+        // Settled on another node, or to be sent again. How many there are says nothing: it may have
+        // opened others.
+        if !entry.progress.open.iter().all(is_same) {
             entry.settled += 1;
             entry.tell(None);
         }
@@ -244,6 +248,27 @@ impl Ledgers {
         if let Some(ledger) = self.find(id) {
             ledger.written(None);
         }
+    }
+
+    /// Makes what is dead for a subscriber open again, and tells its connections. How much of it
+    /// was dead still.
+    pub(super) async fn revive(
+        &self,
+        id: SubscriberId,
+        dead: Vec<OpenEvent>,
+    ) -> Result<usize, StoreError> {
+        let open: Vec<_> = dead.into_iter().map(OpenEvent::revived).collect();
+        let progress = Progress { open: open.clone(), ..Progress::default() };
+        let advance = Advance { progress, done: Vec::new() };
+        // Not between the two halves of a write.
+        let _one_at_a_time = self.writing.lock().await;
+        let stored = self.store.advance_subscribers(vec![(id, advance)]).await?;
+        let Some(stored) = stored.into_iter().next().flatten() else { return Ok(0) };
+        let revived = open.iter().filter(|event| stored.open.contains(event)).count();
+        if let Some(ledger) = self.find(id) {
+            ledger.written(Some(stored));
+        }
+        Ok(revived)
     }
 
     /// A connection has ended: what it leaves is written soon.

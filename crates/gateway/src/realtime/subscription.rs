@@ -62,6 +62,8 @@ struct Unacked {
     sent_at: Timestamp,
     /// When it comes again.
     due: Timestamp,
+    /// How often somebody had it sent again after it was dead.
+    round: u32,
 }
 
 /// What has happened since somebody last asked.
@@ -97,12 +99,27 @@ impl Subscription {
                 this.changes.dead.push((OpenEvent { parked: true, ..event }, None));
                 continue;
             }
-            let OpenEvent { deliveries, sent_at, .. } = event;
-            let unacked = Unacked { id: None, bytes: 0, deliveries, sent_at, due: sent_at };
-            this.unacked.insert(event.place(), unacked);
-            this.again.insert(event.place());
+            this.reopen(event);
         }
         this
+    }
+
+    fn reopen(&mut self, event: OpenEvent) {
+        let OpenEvent { deliveries, sent_at, round, .. } = event;
+        let unacked = Unacked { id: None, bytes: 0, deliveries, sent_at, due: sent_at, round };
+        self.unacked.insert(event.place(), unacked);
+        self.again.insert(event.place());
+    }
+
+    /// Somebody has these sent again, of which some are on their way already.
+    pub(super) fn revive(&mut self, events: impl IntoIterator<Item = OpenEvent>) {
+        for event in events {
+            let known = self.unacked.get(&event.place());
+            if known.is_none_or(|known| known.round < event.round) {
+                self.forget(event.place());
+                self.reopen(event);
+            }
+        }
     }
 
     /// Who acknowledges, as it is by now.
@@ -159,9 +176,11 @@ impl Subscription {
         self.bytes -= before.map_or(0, |before| u64::from(before.bytes));
         self.bytes += u64::from(bytes);
         let due = now + self.window.ack_wait;
-        self.unacked.insert(place, Unacked { id: Some(id), bytes, deliveries, sent_at: now, due });
+        let round = before.map_or(0, |before| before.round);
+        let unacked = Unacked { id: Some(id), bytes, deliveries, sent_at: now, due, round };
+        self.unacked.insert(place, unacked);
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
-        self.changes.opened.push(open_event(place, deliveries, now));
+        self.changes.opened.push(unacked.at(place));
     }
 
     /// What was offered is written: where nobody acknowledges, that is all there is to it.
@@ -218,12 +237,9 @@ impl Subscription {
     pub(super) fn reject(&mut self, id: EventId) -> bool {
         self.heard = true;
         let Some(place) = self.place_of(id) else { return false };
-        let Some(Unacked { deliveries, sent_at, .. }) = self.unacked.get(&place).copied() else {
-            return false;
-        };
+        let Some(unacked) = self.unacked.get(&place).copied() else { return false };
         self.forget(place);
-        let event = open_event(place, deliveries, sent_at);
-        self.changes.dead.push((OpenEvent { parked: true, ..event }, Some(id)));
+        self.changes.dead.push((OpenEvent { parked: true, ..unacked.at(place) }, Some(id)));
         true
     }
 
@@ -267,8 +283,7 @@ impl Subscription {
                 continue;
             }
             self.forget(place);
-            let event = open_event(place, unacked.deliveries, unacked.sent_at);
-            self.changes.dead.push((OpenEvent { parked: true, ..event }, unacked.id));
+            self.changes.dead.push((OpenEvent { parked: true, ..unacked.at(place) }, unacked.id));
         }
         let waiting = self.unacked.iter().filter(|(place, _)| !self.again.contains(place));
         self.due = waiting.map(|(_, unacked)| unacked.due).min();
@@ -285,6 +300,9 @@ impl Subscription {
     }
 }
 
-fn open_event((shard, seq): Place, deliveries: u32, sent_at: Timestamp) -> OpenEvent {
-    OpenEvent { shard, seq, deliveries, sent_at, parked: false }
+impl Unacked {
+    fn at(&self, (shard, seq): Place) -> OpenEvent {
+        let Self { deliveries, sent_at, round, .. } = *self;
+        OpenEvent { shard, seq, deliveries, sent_at, parked: false, round }
+    }
 }

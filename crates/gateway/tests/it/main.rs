@@ -20,6 +20,7 @@ mod bridges;
 mod brokers;
 mod clients;
 mod cluster;
+mod command_choices;
 mod command_deliveries;
 mod command_line;
 mod configuration;

@@ -4,6 +4,8 @@ mod access;
 mod delivery;
 mod instances;
 mod limits;
+mod natively;
+mod races;
 mod realtime;
 mod settings;
 mod webhooks;

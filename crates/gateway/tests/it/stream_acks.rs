@@ -121,6 +121,68 @@ async fn a_full_window_waits_and_what_waits_too_long_comes_again() {
     assert!(metrics.contains("zapbus_realtime_dead_total{protocol=\"websocket\"} 1"), "{metrics}");
 }
 
+/// The subscriber's dead events, once there are so many.
+async fn dead(gateway: &Gateway, count: usize) -> Vec<Value> {
+    eventually("so many are dead", async || {
+        let dead = subscriber(gateway).await["dead"].as_array().unwrap().clone();
+        (dead.len() == count).then_some(dead)
+    })
+    .await
+}
+
+/// Stays until it is too late to acknowledge what came.
+async fn let_die(gateway: &Gateway, mut socket: Socket, ids: &[String]) {
+    assert_eq!(socket.events(ids.len()).await, ids);
+    dead(gateway, ids.len()).await;
+    socket.close().await;
+}
+
+#[tokio::test]
+async fn what_is_dead_for_a_subscriber_is_sent_again_when_somebody_asks_for_it() {
+    let gateway = Gateway::start(|config| config.realtime.max_deliveries = 1).await;
+    gateway.create_instance("shop").await;
+    let hasty = format!("{NAMED}&ack_wait=1");
+    let socket = open(&gateway, &hasty).await;
+    let ids = say_many(&gateway, "shop", 3).await;
+    let_die(&gateway, socket, &ids).await;
+    let id = text(&subscriber(&gateway).await, "id");
+    let retry = async |gateway: &Gateway, body: Value, status: u16| {
+        let path = format!("/v1/subscribers/{id}/retry");
+        expect_json(gateway.post(&path, &body).await, status).await
+    };
+    // One of them, to whoever is connected.
+    let mut socket = open(&gateway, NAMED).await;
+    let answer = retry(&gateway, json!({ "event_id": ids[1] }), 200).await;
+    assert_eq!(answer, json!({ "retried": 1 }));
+    assert_eq!(socket.events(1).await, ids[1..2]);
+    socket.ack(&ids[1]).await;
+    dead(&gateway, 2).await;
+    eventually("it is done", async || (subscriber(&gateway).await["unacked"] == 0).then_some(()))
+        .await;
+    for unknown in [ids[1].as_str(), "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV", "nonsense"] {
+        let problem = retry(&gateway, json!({ "event_id": unknown }), 404).await;
+        assert_eq!(problem["code"], "event_not_found");
+    }
+    // All of them, to whoever comes next, also after a restart.
+    socket.close().await;
+    assert_eq!(retry(&gateway, json!({}), 200).await, json!({ "retried": 2 }));
+    assert_eq!(subscriber(&gateway).await["unacked"], 2);
+    let gateway = gateway.restart().await;
+    let rest = [ids[0].clone(), ids[2].clone()];
+    // Not acknowledged, they are dead once more.
+    let_die(&gateway, open(&gateway, &hasty).await, &rest).await;
+    let mut socket = open(&gateway, NAMED).await;
+    assert_eq!(retry(&gateway, json!({}), 200).await, json!({ "retried": 2 }));
+    assert_eq!(socket.events(2).await, rest);
+    socket.say(&json!({ "type": "ack", "ids": rest })).await;
+    eventually("all is done", async || {
+        let shown = subscriber(&gateway).await;
+        (shown["unacked"] == 0 && shown["dead"] == json!([])).then_some(())
+    })
+    .await;
+    assert_eq!(retry(&gateway, json!({}), 200).await, json!({ "retried": 0 }));
+}
+
 #[tokio::test]
 async fn without_a_name_acks_count_for_the_connection() {
     let gateway = Gateway::start(|config| config.realtime.max_deliveries = 1).await;

@@ -103,6 +103,33 @@ async fn one_ack_settles_it_on_all_nodes() {
 }
 
 #[tokio::test]
+async fn what_is_sent_again_comes_on_whichever_node_the_subscriber_is() {
+    needs_postgres!();
+    let first = Gateway::start(|config| config.realtime.max_deliveries = 1).await;
+    let second = first.start_node(|_| {}).await;
+    first.create_instance("shop").await;
+    let mut socket = open(&second, &format!("{NAMED}&ack_wait=1")).await;
+    let ids = say_many(&first, "shop", 1).await;
+    assert_eq!(socket.events(1).await, ids);
+    let found = eventually("it is dead", async || {
+        let list = second.read("/v1/subscribers").await;
+        let found = list["data"][0].clone();
+        (found["dead"].as_array()?.len() == 1).then_some(found)
+    })
+    .await;
+    socket.close().await;
+    let mut socket = open(&second, NAMED).await;
+    let path = format!("/v1/subscribers/{}/retry", text(&found, "id"));
+    let answer = expect_json(first.post(&path, &json!({})).await, 200).await;
+    assert_eq!(answer["retried"], 1);
+    assert_eq!(socket.events(1).await, ids);
+    socket.ack(&ids[0]).await;
+    unacked(&first, 0).await;
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
 async fn a_ticket_is_good_on_any_node_and_once() {
     needs_postgres!();
     let first = Gateway::start(|_| {}).await;

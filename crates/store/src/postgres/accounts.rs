@@ -47,8 +47,13 @@ fn without_source(row: &Row) -> Result<Account> {
 
 /// What is taken by somebody else at the same time says so when it is written.
 pub(super) fn or_exists<T>(done: Result<T>, what: &'static str, name: &str) -> Result<T> {
+    or_taken(done, || StoreError::Exists { what, name: name.to_owned() })
+}
+
+/// The same in the words of the caller.
+pub(super) fn or_taken<T>(done: Result<T>, taken: impl FnOnce() -> StoreError) -> Result<T> {
     done.map_err(|fault| match fault {
-        Fault::Data(reason) if reason.starts_with("duplicate key") => Fault::exists(what, name),
+        Fault::Data(reason) if reason.starts_with("duplicate key") => taken().into(),
         other => other,
     })
 }

@@ -103,6 +103,18 @@ pub(super) async fn existing(
     known(shared, session, id).await?.ok_or_else(|| Fault::not_found("destination"))
 }
 
+/// One whose spec cannot be decrypted is given as paused, with the reason.
+fn listed(row: &Row, shared: &Shared) -> Result<Destination> {
+    destination(row, shared).or_else(|fault| match fault {
+        Fault::Store(error) => {
+            let bare = without_spec(row)?;
+            let activity = Activity::Paused { reason: error.to_string(), since: bare.updated_at };
+            Ok(Destination { activity, ..bare })
+        }
+        other => Err(other),
+    })
+}
+
 fn destination(row: &Row, shared: &Shared) -> Result<Destination> {
     let id: [u8; 16] = fixed(row, 0)?;
     let sealed: Option<&[u8]> = row.try_get(9)?;
@@ -165,6 +177,41 @@ impl Engine {
         Ok(found.map(|row| destination(&row, &self.shared)).transpose()?)
     }
 
+    /// As it is, without its spec where that cannot be decrypted.
+    pub(crate) async fn destination_to_replace(
+        &self,
+        id: DestinationId,
+    ) -> Result<Option<Destination>, StoreError> {
+        let session = self.session().await?;
+        let query = format!("{DESTINATION} WHERE d.id = $1 AND d.deleted_at IS NULL");
+        let found = session.first(&query, &[&Fixed(id.to_bytes())]).await?;
+        let read = |row: Row| {
+            destination(&row, &self.shared).or_else(|fault| match fault {
+                Fault::Store(StoreError::Sealed { .. }) => without_spec(&row),
+                other => Err(other),
+            })
+        };
+        Ok(found.map(read).transpose()?)
+    }
+
+    pub(crate) async fn destination_id_by_label(
+        &self,
+        account: AccountId,
+        instance: Option<InstanceId>,
+        label: &str,
+    ) -> Result<Option<DestinationId>, StoreError> {
+        let session = self.session().await?;
+        let found = session
+            .first(
+                "SELECT id FROM destination \
+                 WHERE account = $1 AND instance = $2 AND label = $3 AND deleted_at IS NULL",
+                &[&Fixed(account.to_bytes()), &instance_column(instance), &text(label)],
+            )
+            .await?;
+        let id = found.map(|row| fixed(&row, 0)).transpose()?;
+        Ok(id.map(DestinationId::from_bytes))
+    }
+
     pub(crate) async fn destination_by_label(
         &self,
         account: AccountId,
@@ -214,19 +261,25 @@ impl Engine {
                 ],
             )
             .await?;
-        let mut found = Vec::new();
-        for row in &rows {
-            found.push(destination(row, &self.shared).or_else(|fault| match fault {
-                Fault::Store(error) => {
-                    let bare = without_spec(row)?;
-                    let activity =
-                        Activity::Paused { reason: error.to_string(), since: bare.updated_at };
-                    Ok(Destination { activity, ..bare })
-                }
-                other => Err(other),
-            })?);
-        }
-        Ok(found)
+        Ok(rows.iter().map(|row| listed(row, &self.shared)).collect::<Result<_>>()?)
+    }
+
+    pub(crate) async fn destinations_labelled(
+        &self,
+        account: AccountId,
+        label: &str,
+    ) -> Result<Vec<Destination>, StoreError> {
+        let session = self.session().await?;
+        let rows = session
+            .query(
+                &format!(
+                    "{DESTINATION} WHERE d.account = $1 AND d.label = $2 AND d.instance <> '' \
+                     AND d.deleted_at IS NULL"
+                ),
+                &[&Fixed(account.to_bytes()), &text(label)],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| listed(row, &self.shared)).collect::<Result<_>>()?)
     }
 
     pub(crate) async fn destination_heads(

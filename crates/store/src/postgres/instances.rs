@@ -1,14 +1,14 @@
 //! Instances.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::json;
 use tokio_postgres::Row;
-use zapbus_event::{AccountId, Draft, InstanceId};
+use zapbus_event::{AccountId, Draft, InstanceId, InstanceState};
 
 use super::{
     Engine, Shared, Tx,
-    accounts::{keep_answer, or_exists},
+    accounts::{keep_answer, or_exists, or_taken},
     credentials::free_token,
     pool::{Param, Session},
     row::{Fixed, fixed, instance_id, limit, maybe_time, text, time},
@@ -84,21 +84,46 @@ pub(super) async fn refresh(shared: &Arc<Shared>, session: &Session, id: Instanc
     Ok(())
 }
 
+/// Whether an account that may have `most` instances has a place for another. Its row is locked:
+/// whoever else asks waits for what this one does.
+async fn admit(tx: &Tx, account: AccountId, most: Option<usize>) -> Result<()> {
+    let Some(most) = most else { return Ok(()) };
+    let row = tx
+        .session
+        .one(
+            "SELECT count(*) FROM instance \
+             WHERE account = $1 AND name <> $2 AND deleted_at IS NULL",
+            &[&Fixed(account.to_bytes()), &RESERVED_INSTANCE],
+        )
+        .await?;
+    let has: i64 = row.try_get(0)?;
+    match usize::try_from(has).is_ok_and(|has| has < most) {
+        true => Ok(()),
+        false => Err(StoreError::TooManyInstances { most }.into()),
+    }
+}
+
 async fn create(
     tx: &mut Tx,
     new: &Instance,
     lifecycle: &Draft,
     actor: &Actor,
     remember: Option<&Remember>,
+    most: Option<usize>,
 ) -> Result<()> {
+    let lock = if most.is_some() { "NO KEY UPDATE" } else { "SHARE" };
     let known = tx
         .session
-        .first("SELECT 1 FROM account WHERE id = $1 FOR SHARE", &[&Fixed(new.account.to_bytes())])
+        .first(
+            &format!("SELECT 1 FROM account WHERE id = $1 FOR {lock}"),
+            &[&Fixed(new.account.to_bytes())],
+        )
         .await?;
     if known.is_none() {
         return Err(Fault::not_found("account"));
     }
     free(tx, new.account, "name", &new.name, None).await?;
+    admit(tx, new.account, most).await?;
     if let Some(route) = &new.route {
         free(tx, new.account, "route", route, None).await?;
     }
@@ -161,10 +186,10 @@ async fn free(
         )
         .await?;
     match taken.map(|row| instance_id(&row, 0)).transpose()? {
-        Some(id) if Some(id) != own => {
-            let what = if column == "name" { "instance" } else { "instance route" };
-            Err(Fault::exists(what, value))
-        }
+        Some(id) if Some(id) != own => Err(match column {
+            "route" => StoreError::RouteTaken { route: value.to_owned() }.into(),
+            _ => Fault::exists("instance", value),
+        }),
         _ => Ok(()),
     }
 }
@@ -238,7 +263,7 @@ async fn update(
                 &[&Fixed(key), &route.as_deref().map(text)],
             )
             .await;
-        or_exists(done, "instance route", route.as_deref().unwrap_or_default())?;
+        or_taken(done, || StoreError::RouteTaken { route: route.clone().unwrap_or_default() })?;
         changed.push("route");
     }
     let mut stored = serde_json::Value::Null;
@@ -299,6 +324,35 @@ pub(super) async fn forget(tx: &mut Tx, id: InstanceId) -> Result<()> {
     tx.directory(move |directory| directory.remove(id));
     tx.tell(Change::Instance(id));
     Ok(())
+}
+
+/// What their events say of several, in their order; of one that there is not, nothing.
+async fn statuses(
+    shared: &Shared,
+    session: &Session,
+    ids: &[InstanceId],
+) -> Result<Vec<InstanceStatus>> {
+    let keys: Vec<Fixed<16>> = ids.iter().map(|id| Fixed(id.to_bytes())).collect();
+    let rows = session
+        .query(
+            "SELECT i.id, s.state, s.stale_from IS NOT NULL, \
+             greatest(s.last_event_at, (SELECT j.received_at FROM journal j \
+                 WHERE j.instance = i.id ORDER BY j.seq DESC LIMIT 1)) \
+             FROM unnest($1::bytea[]) i (id) LEFT JOIN instance_state s ON s.instance = i.id",
+            &[&keys],
+        )
+        .await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let id = instance_id(row, 0)?;
+        let state = match (row.try_get::<_, Option<&str>>(1)?, row.try_get(2)?) {
+            (None, _) => InstanceState::default(),
+            (Some(stored), false) => state::read(id, stored),
+            (Some(_), true) => state::fold(shared, session, id).await?,
+        };
+        found.insert(id, InstanceStatus { state, last_event_at: maybe_time(row, 3)? });
+    }
+    Ok(ids.iter().map(|id| found.remove(id).unwrap_or_default()).collect())
 }
 
 impl Engine {
@@ -405,15 +459,28 @@ impl Engine {
         Ok(InstanceStatus { state, last_event_at: maybe_time(&row, 0)? })
     }
 
+    pub(crate) async fn instance_statuses(
+        &self,
+        ids: &[InstanceId],
+    ) -> Result<Vec<InstanceStatus>, StoreError> {
+        let session = self.session().await?;
+        Ok(statuses(&self.shared, &session, ids).await?)
+    }
+
     pub(crate) async fn create_instance(
         &self,
         new: &Instance,
         lifecycle: &Draft,
         actor: &Actor,
         remember: Option<&Remember>,
+        most: Option<usize>,
     ) -> Result<(), StoreError> {
+        let _one_at_a_time = match most {
+            Some(_) => Some(self.shared.counting.lock().await),
+            None => None,
+        };
         let mut tx = self.begin().await?;
-        let done = create(&mut tx, new, lifecycle, actor, remember).await;
+        let done = create(&mut tx, new, lifecycle, actor, remember, most).await;
         tx.finish(done).await
     }
 

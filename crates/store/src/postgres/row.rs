@@ -12,7 +12,7 @@ use zapbus_event::{Event, EventId, InstanceId, Kind, Position, Raw, Source, Time
 use super::fault::{Fault, Result};
 pub(crate) use crate::encoding::{Head, has_blobs, is_ephemeral};
 use crate::{
-    encoding::{is_estimated, is_history},
+    encoding::{UNREADABLE, is_estimated, is_history, unreadable},
     kinds::Kinds,
 };
 
@@ -80,9 +80,17 @@ pub(crate) fn maybe_time(row: &Row, column: usize) -> Result<Option<Timestamp>> 
 
 /// The event in a row of [`EVENT`], which starts at column `at`.
 pub(crate) fn event(row: &Row, at: usize, kinds: &Kinds) -> Result<Arc<Event>> {
-    let head = Head::parse(row.try_get(at + 6)?)?;
     let flags = i64::from(row.try_get::<_, i32>(at + 5)?);
     let received_at = time(row, at + 3)?;
+    let head = match Head::parse(row.try_get(at + 6)?) {
+        Ok(head) => head,
+        Err(fault) => {
+            let (id, seq) = (EventId::from_bytes(fixed(row, at + 1)?), position(row.try_get(at)?));
+            kinds.unreadable.found(id, seq, &fault);
+            let (instance, data) = (instance_id(row, at + 2)?, row.try_get(at + 7)?);
+            return Ok(Arc::new(unreadable(id, seq, instance, received_at, flags, data)));
+        }
+    };
     let raw: Option<&[u8]> = row.try_get(at + 8)?;
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     let estimated = is_estimated(flags);
@@ -120,8 +128,10 @@ pub(crate) fn kind_and_facet<'a>(
     at: usize,
     kinds: &Kinds,
 ) -> Result<(Kind, Option<Cow<'a, str>>)> {
-    let kind = kinds.kind(i64::from(row.try_get::<_, i32>(at)?));
-    Ok((kind, Head::parse(row.try_get(at + 1)?)?.facet))
+    Ok(match Head::parse(row.try_get(at + 1)?) {
+        Ok(head) => (kinds.kind(i64::from(row.try_get::<_, i32>(at)?)), head.facet),
+        Err(_) => (Kind::EventUnknown, Some(UNREADABLE.into())),
+    })
 }
 
 /// PostgreSQL has no text with a NUL in it.

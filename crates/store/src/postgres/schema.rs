@@ -14,7 +14,7 @@ use crate::{
     options::{Key, Postgres},
     registry::{Activity, DEFAULT_ACCOUNT, RESERVED_INSTANCE},
     seal::{Place, Sealer},
-    upkeep::{MigrationPlan, ServerFacts},
+    upkeep::MigrationPlan,
 };
 
 /// Every step of the schema, oldest first. Published ones never change, and each leaves nodes of the
@@ -29,7 +29,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
 ];
 
 /// Versions below lack what we use.
-const OLDEST_SERVER: i32 = 15;
+pub(super) const OLDEST_SERVER: i32 = 15;
 /// The lock of whoever changes the schema. In the same place for every version of us.
 const LOCK: &str = "SELECT pg_try_advisory_lock(2053206390, 0)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(2053206390, 0)";
@@ -104,47 +104,6 @@ pub(crate) async fn migrate_only(options: &Options) -> Result<Vec<String>, OpenE
         reason: fault.reason(),
     })?;
     Ok(prepare(&session, options, &postgres, &address.shown).await?.migrated)
-}
-
-/// See [`crate::Store::server_facts`].
-pub(crate) async fn server_facts(options: &Postgres) -> Result<ServerFacts, OpenError> {
-    let address = pool::address(options)?;
-    let wrong =
-        |fault: Fault| OpenError::Server { shown: address.shown.clone(), reason: fault.reason() };
-    let pool = pool::Pool::new(&address.anywhere(), 2)?;
-    let session = pool.session().await.map_err(wrong)?;
-    facts(&session).await.map_err(wrong)
-}
-
-async fn facts(session: &Session) -> Result<ServerFacts> {
-    // Whether anybody sees other servers is a privilege; how they count is not.
-    let row = session
-        .one(
-            "SELECT current_setting('server_version'), current_setting('server_version_num')::int, \
-             current_setting('synchronous_commit'), current_setting('fsync')::bool, \
-             current_setting('full_page_writes')::bool, \
-             current_setting('synchronous_standby_names'), \
-             (SELECT CASE WHEN count(*) > 0 AND count(sync_state) = 0 THEN NULL ELSE \
-                 count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END \
-              FROM pg_stat_replication), \
-             current_setting('transaction_read_only')::bool, \
-             current_setting('max_connections')::bigint",
-            &[],
-        )
-        .await?;
-    let number: i32 = row.try_get(1)?;
-    let standbys: Option<i64> = row.try_get(6)?;
-    Ok(ServerFacts {
-        version: row.try_get(0)?,
-        supported: number / 10_000 >= OLDEST_SERVER,
-        synchronous_commit: row.try_get(2)?,
-        fsync: row.try_get(3)?,
-        full_page_writes: row.try_get(4)?,
-        synchronous_standby_names: row.try_get(5)?,
-        synchronous_standbys: standbys.map(super::row::count),
-        read_only: row.try_get(7)?,
-        max_connections: super::row::count(row.try_get(8)?),
-    })
 }
 
 /// Brings everything up to date. Nodes that start at the same time do it one after the other.

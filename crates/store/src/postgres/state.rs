@@ -17,6 +17,15 @@ const PAGE: i64 = 200;
 /// Another node may be doing the same.
 const TRIES: usize = 20;
 
+/// A state as it is stored. It is only derived from events: what cannot be read must not keep new
+/// ones out.
+pub(super) fn read(instance: InstanceId, stored: &str) -> InstanceState {
+    serde_json::from_str(stored).unwrap_or_else(|error| {
+        unreadable::state(instance, &error);
+        InstanceState::default()
+    })
+}
+
 /// The state as of now.
 pub(super) async fn fold(
     shared: &Shared,
@@ -34,12 +43,7 @@ pub(super) async fn fold(
         let Some(found) = found else {
             return Ok(InstanceState::default());
         };
-        let stored: &str = found.try_get(0)?;
-        // It is only derived from events: what cannot be read must not keep new ones out.
-        let mut state: InstanceState = serde_json::from_str(stored).unwrap_or_else(|error| {
-            unreadable::state(instance, &error);
-            InstanceState::default()
-        });
+        let mut state = read(instance, found.try_get(0)?);
         let (from, to): (Option<i64>, Option<i64>) = (found.try_get(1)?, found.try_get(2)?);
         let (Some(from), Some(to)) = (from, to) else {
             return Ok(state);

@@ -94,6 +94,62 @@ impl Store {
         }
     }
 
+    /// The destinations of an account's instances with this label. One whose spec cannot be
+    /// decrypted is listed as [`Store::destinations`] does.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn destinations_labelled(
+        &self,
+        account: AccountId,
+        label: &str,
+    ) -> Result<Vec<Destination>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let label = label.to_owned();
+                engine.read(move |view| destinations::labelled(view, account, &label)).await
+            }
+            Engine::Postgres(engine) => boxed(engine.destinations_labelled(account, label)).await,
+        }
+    }
+
+    /// [`Store::destination`] for whoever replaces its spec: where that cannot be decrypted it is
+    /// `null`, and the rest is what is stored.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn destination_to_replace(&self, id: DestinationId) -> Result<Option<Destination>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| destinations::to_replace(view, id)).await
+            }
+            Engine::Postgres(engine) => boxed(engine.destination_to_replace(id)).await,
+        }
+    }
+
+    /// Which destination has this label, whether or not its spec can be decrypted.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn destination_id_by_label(
+        &self,
+        account: AccountId,
+        instance: Option<InstanceId>,
+        label: &str,
+    ) -> Result<Option<DestinationId>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                let label = label.to_owned();
+                engine
+                    .read(move |view| destinations::id_by_label(view, account, instance, &label))
+                    .await
+            }
+            Engine::Postgres(engine) => {
+                boxed(engine.destination_id_by_label(account, instance, label)).await
+            }
+        }
+    }
+
     /// The destination with this label.
     ///
     /// # Errors

@@ -22,17 +22,36 @@ impl Store {
         actor: &Actor,
         remember: Option<Remember>,
     ) -> Result<()> {
+        self.create_instance_within(instance, lifecycle, actor, remember, None).await
+    }
+
+    /// [`Store::create_instance`] if the account has fewer than `most` of them, the reserved one
+    /// and those being deleted not counted. That is looked at in the commit: two at the same time
+    /// do not both get the last place.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::TooManyInstances`] when it has as many already.
+    pub async fn create_instance_within(
+        &self,
+        instance: Instance,
+        lifecycle: Draft,
+        actor: &Actor,
+        remember: Option<Remember>,
+        most: Option<usize>,
+    ) -> Result<()> {
         match &self.engine {
             Engine::Sqlite(engine) => {
                 let actor = actor.clone();
                 engine
                     .write(move |tx| {
-                        instances::create(tx, &instance, &lifecycle, &actor, remember.as_ref())
+                        let remember = remember.as_ref();
+                        instances::create(tx, &instance, &lifecycle, &actor, remember, most)
                     })
                     .await
             }
             Engine::Postgres(engine) => {
-                boxed(engine.create_instance(&instance, &lifecycle, actor, remember.as_ref())).await
+                let remember = remember.as_ref();
+                boxed(engine.create_instance(&instance, &lifecycle, actor, remember, most)).await
             }
         }
     }
@@ -171,6 +190,20 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => erase::drop_instance(engine, id).await,
             Engine::Postgres(engine) => boxed(engine.drop_instance(id)).await,
+        }
+    }
+
+    /// What their events say about several instances, in their order. Of one that there is not,
+    /// nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn instance_statuses(&self, ids: Vec<InstanceId>) -> Result<Vec<InstanceStatus>> {
+        match &self.engine {
+            Engine::Sqlite(engine) => {
+                engine.read(move |view| instances::statuses(view, &ids)).await
+            }
+            Engine::Postgres(engine) => boxed(engine.instance_statuses(&ids)).await,
         }
     }
 

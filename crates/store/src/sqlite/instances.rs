@@ -15,6 +15,7 @@ use super::{
     sha256,
 };
 use crate::{
+    StoreError,
     journal::NewEvent,
     registry::{Actor, Instance, InstancePatch, InstanceStatus, RESERVED_INSTANCE, Remember},
     seal::{Place, Sealer},
@@ -133,6 +134,15 @@ pub(crate) fn status(view: View<'_>, id: InstanceId) -> Result<InstanceStatus> {
     if view.shared.directory().get(id).is_none() {
         return Err(Fault::not_found("instance"));
     }
+    status_of(view, id)
+}
+
+/// The same of several, in their order; of one that there is not, nothing.
+pub(crate) fn statuses(view: View<'_>, ids: &[InstanceId]) -> Result<Vec<InstanceStatus>> {
+    ids.iter().map(|id| status_of(view, *id)).collect()
+}
+
+fn status_of(view: View<'_>, id: InstanceId) -> Result<InstanceStatus> {
     let stored: Option<i64> = view
         .conn
         .prepare_cached("SELECT last_event_at FROM instance_state WHERE instance = ?1")?
@@ -172,21 +182,38 @@ fn free(
         )
         .optional()?;
     match taken {
-        Some(id) if Some(InstanceId::from_bytes(id)) != own => {
-            let what = if column == "name" { "instance" } else { "instance route" };
-            Err(Fault::exists(what, value))
-        }
+        Some(id) if Some(InstanceId::from_bytes(id)) != own => Err(match column {
+            "route" => StoreError::RouteTaken { route: value.to_owned() }.into(),
+            _ => Fault::exists("instance", value),
+        }),
         _ => Ok(()),
     }
 }
 
-/// Makes an instance; `lifecycle` is its first event, in the same commit.
+/// Whether an account that may have `most` instances has a place for another. The writer is alone:
+/// nobody takes it meanwhile.
+fn admit(tx: &Tx<'_>, account: AccountId, most: Option<usize>) -> Result<()> {
+    let Some(most) = most else { return Ok(()) };
+    let has: i64 = tx.conn.query_row(
+        "SELECT count(*) FROM instance WHERE account = ?1 AND name <> ?2 AND deleted_at IS NULL",
+        params![account.to_bytes(), RESERVED_INSTANCE],
+        |row| row.get(0),
+    )?;
+    match usize::try_from(has).is_ok_and(|has| has < most) {
+        true => Ok(()),
+        false => Err(StoreError::TooManyInstances { most }.into()),
+    }
+}
+
+/// Makes an instance, if the account has fewer than `most`; `lifecycle` is its first event, in the
+/// same commit.
 pub(crate) fn create(
     tx: &mut Tx<'_>,
     new: &Instance,
     lifecycle: &Draft,
     actor: &Actor,
     remember: Option<&Remember>,
+    most: Option<usize>,
 ) -> Result<()> {
     let account: bool = tx.conn.query_row(
         "SELECT EXISTS (SELECT 1 FROM account WHERE id = ?1)",
@@ -197,6 +224,7 @@ pub(crate) fn create(
         return Err(Fault::not_found("account"));
     }
     free(tx, new.account, "name", &new.name, None)?;
+    admit(tx, new.account, most)?;
     if let Some(route) = &new.route {
         free(tx, new.account, "route", route, None)?;
     }

@@ -11,7 +11,7 @@ use super::{
     kinds::Kinds,
 };
 pub(crate) use crate::encoding::{Head, event_of, flags, has_blobs, is_ephemeral};
-use crate::encoding::{is_estimated, is_history};
+use crate::encoding::{UNREADABLE, is_estimated, is_history, unreadable};
 
 /// The columns [`event`] expects, in its order.
 pub(crate) const EVENT: &str =
@@ -50,8 +50,17 @@ pub(crate) fn instance_id(row: &Row<'_>, column: usize) -> Result<InstanceId> {
 /// The event in a row of [`EVENT`], which starts at column `at`.
 pub(crate) fn event(row: &Row<'_>, at: usize, kinds: &Kinds) -> Result<Arc<Event>> {
     let seq = position(row.get(at)?);
-    let head = Head::parse(bytes(row, at + 6)?)?;
     let flags: i64 = row.get(at + 5)?;
+    let head = match Head::parse(bytes(row, at + 6)?) {
+        Ok(head) => head,
+        Err(fault) => {
+            let (id, instance) = (EventId::from_bytes(row.get(at + 1)?), instance_id(row, at + 2)?);
+            kinds.unreadable.found(id, seq, &fault);
+            let received_at = Timestamp::from_millis(row.get(at + 3)?);
+            let data = bytes(row, at + 7)?;
+            return Ok(Arc::new(unreadable(id, seq, instance, received_at, flags, data)));
+        }
+    };
     let raw = match row.get_ref(at + 8)? {
         ValueRef::Null => Raw::Data,
         ValueRef::Blob(raw) => Raw::Bytes(Bytes::copy_from_slice(raw)),
@@ -93,5 +102,8 @@ pub(crate) fn kind_and_facet<'a>(
     at: usize,
     kinds: &Kinds,
 ) -> Result<(Kind, Option<Cow<'a, str>>)> {
-    Ok((kinds.kind(row.get(at)?), Head::parse(bytes(row, at + 1)?)?.facet))
+    Ok(match Head::parse(bytes(row, at + 1)?) {
+        Ok(head) => (kinds.kind(row.get(at)?), head.facet),
+        Err(_) => (Kind::EventUnknown, Some(UNREADABLE.into())),
+    })
 }

@@ -375,3 +375,26 @@ async fn a_type_that_a_newer_version_has_brought_stops_nobody() {
     assert_eq!((events[1].id, events[1].kind), (newer.id, Kind::EventUnknown));
     assert_eq!(events[2].id, after.id);
 }
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_stops_nobody() {
+    let mut engine = Engine::start().await;
+    let instance = engine.instance("shop").await;
+    let said = engine.say_many(instance, 3).await;
+    engine.stop().await;
+    let broken = if crate::POSTGRES { "'\\x7b'::bytea" } else { "x'7b'" };
+    let spoil = format!("UPDATE journal SET head = {broken} WHERE seq = {}", said[1].seq.0);
+    engine.tamper(&spoil).await;
+    engine.reopen().await;
+    let read = engine.read_all(Reader::Instance(instance), Position::START).await;
+    let of: Vec<_> = said.iter().map(|said| read.iter().find(|it| it.id == said.id)).collect();
+    let [Some(first), Some(second), Some(third)] = of[..] else { panic!("{read:?}") };
+    assert_eq!((first.kind, third.kind), (Kind::MessageReceived, Kind::MessageReceived));
+    assert_eq!((second.kind, second.seq), (Kind::EventUnknown, said[1].seq));
+    assert_eq!(second.facet.as_deref(), Some("schema_mismatch"));
+    // What was posted is there still.
+    assert_eq!(second.raw, Raw::Bytes(message("message 1").data));
+    assert_eq!(engine.store().unreadable_events(), 1);
+    assert!(engine.store().event(said[1].id).await.unwrap().is_some());
+    assert_eq!(engine.store().unreadable_events(), 1, "each counts once");
+}

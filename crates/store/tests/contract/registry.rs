@@ -1,7 +1,7 @@
 //! Accounts, instances, destinations, credentials.
 
 use serde_json::json;
-use zapbus_event::{Connection, Kind, Position};
+use zapbus_event::{Connection, InstanceId, Kind, Position};
 use zapbus_store::{
     Activity, AppendError, Destination, DestinationScope, InstancePatch, Key, Quota,
     RESERVED_INSTANCE, Reader, Start, State, Store, StoreError,
@@ -149,7 +149,7 @@ async fn the_last_place_for_a_destination_goes_to_one_of_several() {
     }
     let quota = |on, all| {
         let (labels, off) = ("hook/".to_owned(), "off".to_owned());
-        Some(Quota { labels, on, all, off })
+        Some(Quota { labels, on, all, off, seen: None })
     };
     let make = |instance, label: &str| new_destination(account, Some(instance), label);
     // Those of other kinds and instances take no place.
@@ -203,9 +203,69 @@ async fn the_last_place_for_a_destination_goes_to_one_of_several() {
     let paused = Activity::Paused { reason, since: engine.now() };
     update(Destination { activity: paused, ..made[1].clone() }, quota(3, 9)).await.unwrap();
     assert!(update(on.clone(), quota(3, 9)).await.is_err());
-    assert!(update(on, quota(4, 9)).await.is_ok());
+    assert!(update(on.clone(), quota(4, 9)).await.is_ok());
+    // Another node was faster: what follows from how it was does not hold any more.
+    let late = Quota { seen: Some(Activity::Active), ..quota(9, 9).unwrap() };
+    let off = Activity::Paused { reason: "off".to_owned(), since: engine.now() };
+    update(Destination { activity: off, ..on.clone() }, Some(late.clone())).await.unwrap();
+    let refused = update(on.clone(), Some(late)).await;
+    assert!(matches!(refused, Err(StoreError::ChangedMeanwhile)), "{refused:?}");
+    update(on.clone(), quota(9, 9)).await.unwrap();
+    // Whoever has a place keeps it, however few there are by now.
+    update(on.clone(), quota(1, 1)).await.unwrap();
+    let off = Activity::Paused { reason: "off".to_owned(), since: engine.now() };
+    update(Destination { activity: off, ..on.clone() }, quota(1, 1)).await.unwrap();
+    assert!(update(on, quota(1, 1)).await.is_err(), "this one would take a place");
     let refused = create(make(shop.id, "hook/more"), quota(9, 4)).await;
     assert!(matches!(refused, Err(StoreError::TooMany { on: false, most: 4 })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_last_place_for_an_instance_goes_to_one_of_several() {
+    let engine = Engine::start().await;
+    let store = engine.store();
+    let account = account("acme");
+    store.create_account(account.clone(), &actor(), None).await.unwrap();
+    let create = |name: String, most| {
+        let new = new_instance(account.id, &name);
+        async move {
+            let made =
+                store.create_instance_within(new.clone(), born(), &actor(), None, most).await;
+            made.map(|()| new.id)
+        }
+    };
+    let tries = (0..8).map(|n| create(format!("shop {n}"), Some(3)));
+    let tried = futures_util::future::join_all(tries).await;
+    let made: Vec<_> = tried.iter().filter_map(|it| it.as_ref().ok()).collect();
+    assert_eq!(made.len(), 3, "{tried:?}");
+    for refused in tried.iter().filter_map(|it| it.as_ref().err()) {
+        assert!(matches!(refused, StoreError::TooManyInstances { most: 3 }), "{refused:?}");
+    }
+    // Those being deleted leave their place.
+    store.mark_instance_deleted(*made[0], born(), &actor()).await.unwrap();
+    create("another".to_owned(), Some(3)).await.unwrap();
+    create("any number".to_owned(), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_said_of_several_instances_is_what_is_said_of_each() {
+    let engine = Engine::start().await;
+    let (first, quiet, second) =
+        (engine.instance("a").await, engine.instance("b").await, engine.instance("c").await);
+    engine.say_many(second, 2).await;
+    engine.say_many(first, 1).await;
+    let store = engine.store();
+    let ids = vec![second, quiet, first];
+    let several = store.instance_statuses(ids.clone()).await.unwrap();
+    assert_eq!(several.len(), 3);
+    for (id, found) in ids.into_iter().zip(several) {
+        let alone = store.instance_status(id).await.unwrap();
+        assert_eq!(found.last_event_at, alone.last_event_at);
+        assert_eq!(found.state.connection, alone.state.connection);
+    }
+    let nobody = InstanceId::from_bytes([7; 16]);
+    let found = store.instance_statuses(vec![nobody]).await.unwrap();
+    assert!(found[0].last_event_at.is_none());
 }
 
 #[tokio::test]
@@ -296,7 +356,7 @@ async fn names_and_routes_are_unique_in_an_account_only() {
     let mut second = new_instance(mine, "shop 2");
     second.route = Some("r".to_owned());
     let same_route = store.create_instance(second, born(), &actor(), None).await;
-    assert!(matches!(same_route, Err(StoreError::Exists { what: "instance route", .. })));
+    assert!(matches!(same_route, Err(StoreError::RouteTaken { .. })), "{same_route:?}");
     assert_eq!(*store.head().borrow(), head, "what was refused leaves no event");
     engine.instance_of(other.id, "shop").await;
     assert_eq!(store.instances_named("shop").await.unwrap().len(), 2);

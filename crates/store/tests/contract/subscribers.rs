@@ -34,7 +34,7 @@ fn subscriber(
 
 fn open(seq: u64, deliveries: u32, at: Timestamp) -> OpenEvent {
     let shard = ShardId::default();
-    OpenEvent { shard, seq: Position(seq), deliveries, sent_at: at, parked: false }
+    OpenEvent { shard, seq: Position(seq), deliveries, sent_at: at, parked: false, round: 0 }
 }
 
 fn advance(sent: u64, open: Vec<OpenEvent>, done: &[u64]) -> Advance {

@@ -288,6 +288,7 @@ fn media(scene: &Scene<'_>, content: &MediaContent) -> Value {
 fn media_type(media: &Media) -> &'static str {
     match media.kind {
         MediaKind::Audio if media.voice => "ptt",
+        MediaKind::Video if media.voice => "ptv",
         kind => kind.as_str(),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     Timestamp,
     shape::{
         Address, Body, CalendarEvent, ContactCard, ContactPhone, Contacts, Content, GroupInvite,
-        Location, MediaKind, Place, Poll, Product, Text, Unsupported,
+        Location, MediaContent, MediaKind, Place, Poll, Product, Text, Unsupported,
     },
     source::members::Members,
 };
@@ -28,12 +28,19 @@ const SILENT: [&str; 7] = [
 
 type Reader = fn(&Members<'_>, &File) -> Option<Body>;
 
+/// A video that was recorded in the chat, as voice notes are.
+fn video_note(part: &Members<'_>, file: &File) -> MediaContent {
+    let mut note = media(MediaKind::Video, part, file);
+    note.media.voice = true;
+    note
+}
+
 /// Every member that is a content, with its reader.
 const READERS: &[(&str, Reader)] = &[
     ("extendedTextMessage", |part, _| text(part)),
     ("imageMessage", |part, file| Some(Body::Image(media(MediaKind::Image, part, file)))),
     ("videoMessage", |part, file| Some(Body::Video(media(MediaKind::Video, part, file)))),
-    ("ptvMessage", |part, file| Some(Body::Video(media(MediaKind::Video, part, file)))),
+    ("ptvMessage", |part, file| Some(Body::Video(video_note(part, file)))),
     ("audioMessage", |part, file| Some(Body::Audio(media(MediaKind::Audio, part, file)))),
     ("documentMessage", |part, file| Some(Body::Document(media(MediaKind::Document, part, file)))),
     ("stickerMessage", |part, file| Some(Body::Sticker(media(MediaKind::Sticker, part, file)))),

@@ -12,9 +12,9 @@ use crate::{
         native::{
             complete,
             destinations::{
-                Resume,
+                Changed, Resume, Terms,
                 document::{document_of, known_spec},
-                update_or,
+                update_on,
             },
         },
         token,
@@ -104,11 +104,11 @@ where
         spec.evolution.names = common.names;
         return create(app, caller, instance, label, common, &spec, start).await;
     };
-    let was_on = stored.is_on();
-    // What happens while it is off is not sent later, and what waits then is called off.
-    let resume = if was_on && common.enabled { Resume::AtCursor } else { Resume::AtHead };
     let id = stored.destination.id;
-    let changed = update_or(app, caller, id, resume, None, move |app, mut stored: Destination| {
+    let changed = update_on(app, caller, id, Terms::default(), move |app, mut stored| {
+        // What happens while it is off is not sent later, and what waits then is called off.
+        let stays_on = common.enabled && !is_off(&stored);
+        let resume = if stays_on { Resume::AtCursor } else { Resume::AtHead };
         let mut spec = change(app, known_spec(&stored)?)?;
         if common.enabled {
             spec.evolution.names = common.names;
@@ -121,7 +121,7 @@ where
             stored.activity = off(app);
         }
         stored.spec = document_of(&spec)?;
-        Ok::<_, Failure>(stored)
+        Ok::<_, Failure>(Changed { destination: stored, resume })
     })
     .await?;
     Stored::of(changed)

@@ -8,15 +8,16 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{AccountId, Timestamp};
-use zapbus_store::{Account, DEFAULT_ACCOUNT};
+use zapbus_store::{Account, DEFAULT_ACCOUNT, InstancePatch};
 
-use super::{complete, name_fault, refuse_if_any};
+use super::{complete, instances::alter, name_fault, refuse_if_any};
 use crate::{
     api::{
         auth::Caller,
         body::{Json, Path, Query},
         error::{ApiError, Changing, Common, Named},
         idempotency::Once,
+        origins,
         page::{self, Page},
         token,
     },
@@ -33,6 +34,11 @@ pub(super) struct AccountAnswer {
     /// Unique for the gateway.
     #[schema(example = "default")]
     name: String,
+    /// The web pages that may open live connections, if the account names any; else those of
+    /// `realtime.origins` may. Only where one account is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["https://app.example.com"]))]
+    origins: Option<Vec<String>>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -40,8 +46,32 @@ pub(super) struct AccountAnswer {
 
 impl From<Account> for AccountAnswer {
     fn from(account: Account) -> Self {
-        Self { id: account.id, name: account.name, created_at: account.created_at }
+        let Account { id, name, created_at, source: _ } = account;
+        Self { id, name, origins: None, created_at }
     }
+}
+
+impl AccountAnswer {
+    /// With what only one account is shown with.
+    async fn whole(app: &App, account: Account) -> Result<Self, ApiError> {
+        let origins = origins::of_account(app, account.id).await?;
+        let origins = Some(origins).filter(|origins| !origins.is_empty());
+        Ok(Self { origins, ..account.into() })
+    }
+}
+
+/// What to change of an account. What is left out stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangeAccount {
+    /// A new name. The account `default` keeps its own. Needs the admin token.
+    #[serde(default)]
+    name: Option<String>,
+    /// The web pages that may open live connections, at most 100, or `*`. They count instead of
+    /// those of `realtime.origins`; an empty list takes the account's own away.
+    #[serde(default)]
+    #[schema(example = json!(["https://app.example.com"]))]
+    origins: Option<Vec<String>>,
 }
 
 /// A name for an account.
@@ -132,26 +162,33 @@ pub(super) async fn show_account(
     caller: Caller,
     Path(account): Path<String>,
 ) -> Result<axum::Json<AccountAnswer>, ApiError> {
-    Ok(axum::Json(caller.account(&app, &account).await?.into()))
+    let account = caller.account(&app, &account).await?;
+    AccountAnswer::whole(&app, account).await.map(axum::Json)
 }
 
-/// Renames an account. The account `default` keeps its name.
+/// Renames an account, or says which web pages may open its live connections.
 #[utoipa::path(
-    patch, path = "/v1/accounts/{account}", tag = "accounts", request_body = AccountRequest,
+    patch, path = "/v1/accounts/{account}", tag = "accounts", request_body = ChangeAccount,
     params(("account" = String, Path, description = "Id or name.")),
     responses((status = 200, body = AccountAnswer), Changing)
 )]
-pub(super) async fn rename_account(
+pub(super) async fn change_account(
     State(app): State<App>,
     caller: Caller,
     Path(account): Path<String>,
-    body: Json<AccountRequest>,
+    body: Json<ChangeAccount>,
 ) -> Result<axum::Json<AccountAnswer>, ApiError> {
     let mut account = caller.account(&app, &account).await?;
-    caller.need_admin()?;
-    let name = body.value.name;
-    refuse_if_any(name_fault("name", &name).into_iter().collect())?;
-    if account.name == DEFAULT_ACCOUNT && name != DEFAULT_ACCOUNT {
+    let ChangeAccount { name, origins } = body.value;
+    match name {
+        Some(_) => caller.need_admin()?,
+        None => caller.need_account()?,
+    }
+    let mut faults = origins.as_deref().map(origins::faults).unwrap_or_default();
+    faults.extend(name.as_deref().and_then(|name| name_fault("name", name)));
+    refuse_if_any(faults)?;
+    if name.as_ref().is_some_and(|name| account.name == DEFAULT_ACCOUNT && name != DEFAULT_ACCOUNT)
+    {
         return Err(ApiError::Conflict {
             code: "reserved_account",
             reason: format!(
@@ -161,9 +198,18 @@ pub(super) async fn rename_account(
         });
     }
     complete(async move {
-        app.store.rename_account(account.id, &name, &caller.actor()).await?;
-        account.name = name;
-        Ok(axum::Json(account.into()))
+        let actor = caller.actor();
+        if let Some(name) = name {
+            app.store.rename_account(account.id, &name, &actor).await?;
+            account.name = name;
+        }
+        if let Some(origins) = origins {
+            let reserved = app.directory.reserved(account.id).await?;
+            let merge_settings = Some(origins::settings(&origins));
+            let patch = InstancePatch { merge_settings, ..InstancePatch::default() };
+            alter(&app, &reserved.instance, patch, &actor).await?;
+        }
+        AccountAnswer::whole(&app, account).await.map(axum::Json)
     })
     .await
 }

@@ -277,6 +277,22 @@ pub(in crate::api) enum Resume {
     AtHead,
 }
 
+/// A destination as it is to be.
+pub(in crate::api) struct Changed {
+    pub(in crate::api) destination: Destination,
+    pub(in crate::api) resume: Resume,
+}
+
+/// Under which terms a destination is changed.
+#[derive(Debug, Default)]
+pub(in crate::api) struct Terms {
+    /// Only if there is a place for what it is then.
+    pub(in crate::api) quota: Option<Quota>,
+    /// How it delivers is said anew as a whole: its spec is `null` for the change where it cannot be
+    /// decrypted, instead of standing in the way.
+    pub(in crate::api) replaces_spec: bool,
+}
+
 /// Changes what the store has now, while the lane stands still, in one commit with the lane's
 /// true cursor.
 pub(in crate::api) async fn update(
@@ -286,38 +302,37 @@ pub(in crate::api) async fn update(
     resume: Resume,
     change: impl FnOnce(&App, Destination) -> Result<Destination, ApiError> + Send + 'static,
 ) -> Result<Destination, ApiError> {
-    update_within(app, caller, id, resume, None, change).await
+    update_on(app, caller, id, Terms::default(), move |app, stored| {
+        Ok::<_, ApiError>(Changed { destination: change(app, stored)?, resume })
+    })
+    .await
 }
 
-/// [`update`] if there is a place for what it is then.
-pub(in crate::api) async fn update_within(
+/// [`update`] on `terms`, where it follows from what is stored where the lane goes on, and what is
+/// wrong is said in the words of another API.
+pub(in crate::api) async fn update_on<E: From<ApiError> + Send + 'static>(
     app: &App,
     caller: &Caller,
     id: DestinationId,
-    resume: Resume,
-    quota: Option<Quota>,
-    change: impl FnOnce(&App, Destination) -> Result<Destination, ApiError> + Send + 'static,
-) -> Result<Destination, ApiError> {
-    update_or(app, caller, id, resume, quota, change).await
-}
-
-/// [`update_within`] where what is wrong is said in the words of another API.
-pub(in crate::api) async fn update_or<E: From<ApiError> + Send + 'static>(
-    app: &App,
-    caller: &Caller,
-    id: DestinationId,
-    resume: Resume,
-    quota: Option<Quota>,
-    change: impl FnOnce(&App, Destination) -> Result<Destination, E> + Send + 'static,
+    terms: Terms,
+    change: impl FnOnce(&App, Destination) -> Result<Changed, E> + Send + 'static,
 ) -> Result<Destination, E> {
     let (app, actor) = (app.clone(), caller.actor());
     let changing = async move {
         let here = app.clone();
         app.lanes
             .reconfigure(id, |cursors| async move {
-                let stored = here.store.destination(id).await.map_err(ApiError::from)?;
+                let Terms { mut quota, replaces_spec } = terms;
+                let stored = match replaces_spec {
+                    true => here.store.destination_to_replace(id).await,
+                    false => here.store.destination(id).await,
+                };
+                let stored = stored.map_err(ApiError::from)?;
                 let stored = stored.ok_or(ApiError::NotFound(What::Destination))?;
-                let mut changed = change(&here, stored)?;
+                if let Some(quota) = &mut quota {
+                    quota.seen = Some(stored.activity.clone());
+                }
+                let Changed { destination: mut changed, resume } = change(&here, stored)?;
                 changed.updated_at = (here.clock)();
                 let (cursors, cancel_rows) = match resume {
                     Resume::AtCursor => (cursors, false),
@@ -333,6 +348,7 @@ pub(in crate::api) async fn update_or<E: From<ApiError> + Send + 'static>(
             })
             .await
     };
+    // To its end even if the caller hangs up, as `complete` does.
     tokio::spawn(changing).await.map_err(ApiError::internal)?
 }
 

@@ -88,6 +88,8 @@ struct StoreAnswer {
     busy: u64,
     /// Of these, in about the last hour.
     busy_last_hour: u64,
+    /// Events that were read since the start and whose head cannot be read; counted to a thousand.
+    unreadable_events: usize,
     /// What the server promises of what it has confirmed; `null` in a data folder, or when it does
     /// not answer.
     server: Option<ServerAnswer>,
@@ -115,6 +117,10 @@ struct ServerAnswer {
     read_only: bool,
     /// Connections that it allows in all.
     max_connections: u64,
+    /// `max_locks_per_transaction`: times the connections, so many locks has it room for.
+    max_locks_per_transaction: u64,
+    /// Locks that one look into every day of the delivery log takes.
+    locks_of_a_look: u64,
 }
 
 impl From<ServerFacts> for ServerAnswer {
@@ -129,6 +135,8 @@ impl From<ServerFacts> for ServerAnswer {
             synchronous_standbys: facts.synchronous_standbys,
             read_only: facts.read_only,
             max_connections: facts.max_connections,
+            max_locks_per_transaction: facts.max_locks_per_transaction,
+            locks_of_a_look: facts.locks_of_a_look,
         }
     }
 }
@@ -260,6 +268,7 @@ async fn store(app: &App) -> Result<StoreAnswer, ApiError> {
         commit_p99_ms: p99.filter(|_| count > 0),
         busy: metrics.busy.get(),
         busy_last_hour: of_late.busy,
+        unreadable_events: app.store.unreadable_events(),
         server,
     })
 }

@@ -239,12 +239,11 @@ pub(super) async fn list_instances(
         }
     }
     let page = Page::cut(found, limit, |instance: &Instance| instance.id.to_string());
-    let mut data = Vec::with_capacity(page.data.len());
-    for instance in &page.data {
-        let status = app.store.instance_status(instance.id).await?;
-        data.push(InstanceAnswer::new(instance, Some(status)));
-    }
-    Ok(axum::Json(Page { data, next: page.next }))
+    let ids = page.data.iter().map(|instance| instance.id).collect();
+    let statuses = app.store.instance_statuses(ids).await?;
+    let answers = page.data.iter().zip(statuses);
+    let data = answers.map(|(instance, status)| InstanceAnswer::new(instance, Some(status)));
+    Ok(axum::Json(Page { data: data.collect(), next: page.next }))
 }
 
 /// Those on their way out are answered like those that are gone, and the account's own is
@@ -371,8 +370,19 @@ pub(in crate::api) async fn add(
     actor: &Actor,
     remember: Option<Remember>,
 ) -> Result<(), StoreError> {
+    add_within(app, instance, actor, remember, None).await
+}
+
+/// [`add`] if its account has fewer than `most`.
+pub(in crate::api) async fn add_within(
+    app: &App,
+    instance: &Instance,
+    actor: &Actor,
+    remember: Option<Remember>,
+    most: Option<usize>,
+) -> Result<(), StoreError> {
     let born = lifecycle(app, InstanceAction::Created);
-    app.store.create_instance(instance.clone(), born, actor, remember).await?;
+    app.store.create_instance_within(instance.clone(), born, actor, remember, most).await?;
     app.directory.forget_instance(instance);
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use zapbus_event::{AccountId, InstanceId, data::InstanceAction};
-use zapbus_store::{Append, InstancePatch, NewEvent, StoreError};
+use zapbus_store::{Append, InstancePatch, NewEvent};
 
 use self::paste::Paste;
 use super::{complete, instances, refuse_if_any};
@@ -241,18 +241,7 @@ pub(super) async fn set_source(
         };
         let changed = app.store.update_instance(before.id, patch, &caller.actor()).await;
         app.directory.forget_instance(before);
-        match changed {
-            Ok(_) => {}
-            Err(StoreError::Exists { what, .. }) if what.contains("route") => {
-                return Err(ApiError::Conflict {
-                    code: "phone_number_id_taken",
-                    reason: "Another instance of this account has that phone_number_id. Change \
-                             its source first, or delete it."
-                        .to_owned(),
-                });
-            }
-            Err(error) => return Err(error.into()),
-        }
+        changed?;
         app.directory.forget_instance(&instances::current(&app, before.id).await?);
         if source != known.source {
             loaded(&app, before.id).await;

@@ -28,6 +28,7 @@ use crate::{
         auth::{Caller, bearer, is_near},
         body::{Path, Query},
         error::{ApiError, Fault, Streaming},
+        origins,
     },
     app::App,
     realtime::{
@@ -188,6 +189,8 @@ struct Asked {
     subscriber: Option<String>,
     token: Option<String>,
     ticket: Option<String>,
+    /// Of which web page, if it is one that asks.
+    origin: Option<String>,
 }
 
 impl Asked {
@@ -202,9 +205,6 @@ impl Asked {
         let wants_events = text(header::ACCEPT).is_some_and(|it| it.contains("text/event-stream"));
         if upgrade.is_none() && !wants_events {
             return Err(ApiError::UpgradeRequired);
-        }
-        if !app.realtime.config().admits(text(header::ORIGIN)) {
-            return Err(ApiError::Forbidden { needs: "an origin that `realtime.origins` names" });
         }
         let dialect = query.dialect.as_deref().unwrap_or_default();
         let dialect = match dialect {
@@ -254,6 +254,7 @@ impl Asked {
             subscriber: query.subscriber,
             token: query.token,
             ticket: query.ticket,
+            origin: text(header::ORIGIN).map(str::to_owned),
             upgrade,
         })
     }
@@ -302,6 +303,11 @@ impl Asked {
         account: Option<AccountId>,
         instance: Option<InstanceId>,
     ) -> Result<Response, ApiError> {
+        if !origins::admits(app, account, self.origin.as_deref()).await? {
+            return Err(ApiError::Forbidden {
+                needs: "an origin that the account's `origins` name, or `realtime.origins`",
+            });
+        }
         let start = self.start(app, caller, reader).await?;
         let slot = app
             .realtime

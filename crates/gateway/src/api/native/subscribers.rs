@@ -8,13 +8,13 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zapbus_event::{AccountId, EventId, InstanceId, Position, SubscriberId, Timestamp};
-use zapbus_store::{OpenEvent, Subscriber, SubscriberQuery};
+use zapbus_store::{OpenEvent, Place, Subscriber, SubscriberQuery};
 
 use crate::{
     api::{
         auth::Caller,
-        body::{Path, Query},
-        error::{ApiError, Named, What},
+        body::{OptionalJson, Path, Query},
+        error::{ApiError, Changing, Named, What},
         page::{self, Page},
     },
     app::App,
@@ -158,6 +158,66 @@ pub(super) async fn show_subscriber(
         dead.event_id = event.map(|event| event.id);
     }
     Ok(axum::Json(answer))
+}
+
+/// What to send a subscriber again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetrySubscriber {
+    /// The only event; everything that is dead for it when left out.
+    #[serde(default)]
+    #[schema(example = "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV")]
+    event_id: Option<String>,
+}
+
+/// What is sent again.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SubscriberRetry)]
+pub(super) struct RetryAnswer {
+    /// So many events.
+    retried: usize,
+}
+
+/// Sends a named subscriber again what is dead for it, as if for the first time: at once if it is
+/// connected, else when it comes.
+#[utoipa::path(
+    post, path = "/v1/subscribers/{subscriber}/retry", tag = "realtime",
+    request_body = RetrySubscriber,
+    params(("subscriber" = String, Path, description = "Its id.")),
+    responses((status = 200, body = RetryAnswer), Changing)
+)]
+pub(super) async fn retry_subscriber(
+    State(app): State<App>,
+    caller: Caller,
+    Path(subscriber): Path<String>,
+    OptionalJson(request): OptionalJson<RetrySubscriber>,
+) -> Result<axum::Json<RetryAnswer>, ApiError> {
+    app.realtime.write().await?;
+    let found = find(&app, &caller, &subscriber).await?;
+    let mut dead: Vec<OpenEvent> =
+        found.progress.open.iter().filter(|event| event.parked).copied().collect();
+    if let Some(text) = &request.event_id {
+        let one = of_event(&app, &dead, text).await?;
+        dead.retain(|event| event.place() == one);
+    }
+    super::complete(async move {
+        let retried = app.realtime.revive(found.id, dead).await?;
+        Ok(axum::Json(RetryAnswer { retried }))
+    })
+    .await
+}
+
+/// Where the event with this id is, if it is one of these.
+async fn of_event(app: &App, dead: &[OpenEvent], text: &str) -> Result<Place, ApiError> {
+    let unknown = ApiError::NotFound(What::Event);
+    let Ok(id) = text.parse::<EventId>() else { return Err(unknown) };
+    for event in dead {
+        let stored = app.store.event_at_in(event.shard, event.seq).await?;
+        if stored.is_some_and(|stored| stored.id == id) {
+            return Ok(event.place());
+        }
+    }
+    Err(unknown)
 }
 
 /// Forgets a named subscriber: its connections are closed, and who connects with its name next

@@ -85,12 +85,16 @@ impl From<ApiError> for Failure {
             ApiError::NotFound(What::Instance) => "Instance not found".to_owned(),
             ApiError::Malformed(_) | ApiError::BrokenBody => "Invalid request body".to_owned(),
             ApiError::Exists { what: "instance", .. } => "Instance already exists".to_owned(),
+            ApiError::Conflict { code: "too_many_instances", .. } => {
+                "Account instance quota exceeded".to_owned()
+            }
             error => error.problem().detail,
         };
         // There is one status for every request that asks for something impossible.
-        let status = match error.status() {
-            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-            status => status,
+        let status = match (&error, error.status()) {
+            (ApiError::Conflict { code: "too_many_instances", .. }, _) => StatusCode::FORBIDDEN,
+            (_, StatusCode::UNPROCESSABLE_ENTITY) => StatusCode::BAD_REQUEST,
+            (_, status) => status,
         };
         Self { status, message, cause: Some(error) }
     }

@@ -17,7 +17,7 @@ use super::{
     answer::Failure,
     body::{Members, expected},
     options::{Own, names_of},
-    row::{self, DEFAULT, LABELS, OFF, is_off, label_of},
+    row::{self, DEFAULT, LABELS, label_of},
 };
 use crate::{
     api::{
@@ -26,15 +26,15 @@ use crate::{
         native::{
             complete,
             destinations::{
-                Resume,
+                Changed, Resume, Terms,
                 document::{document_of, known_spec},
-                update_within,
+                update_on,
             },
         },
         token,
     },
     app::App,
-    spec::{Preset, Retry, Spec},
+    spec::{Preset, RYZE_OFF, Retry, Spec, is_off_for_ryze},
 };
 
 /// Webhooks of an instance that are on at the same time.
@@ -171,16 +171,17 @@ pub(super) async fn set(
     let label = label_of(&wanted.label);
     for _ in 0..TRIES {
         let (account, id) = (instance.account, Some(instance.id));
-        let done = match app.store.destination_by_label(account, id, &label).await? {
+        let done = match app.store.destination_id_by_label(account, id, &label).await? {
             Some(stored) => change(app, caller, stored, wanted.clone()).await,
             None => create(app, caller, instance, &label, wanted.clone()).await,
         };
         match done {
             Ok(destination) => return row::shown(&destination),
-            // Somebody else has just made it, or deleted it.
+            // Somebody else has just made it, changed it on another node, or deleted it.
             Err(
                 ApiError::Exists { what: "destination", .. }
-                | ApiError::NotFound(What::Destination),
+                | ApiError::NotFound(What::Destination)
+                | ApiError::Conflict { code: "changed_meanwhile", .. },
             ) => {}
             Err(ApiError::Conflict { code: "too_many_enabled", .. }) => {
                 return Err(Failure::bad(format!(
@@ -202,7 +203,8 @@ pub(super) async fn set(
 }
 
 fn quota() -> Quota {
-    Quota { labels: LABELS.to_owned(), on: MOST_ON, all: MOST, off: OFF.to_owned() }
+    let (labels, off) = (LABELS.to_owned(), RYZE_OFF.to_owned());
+    Quota { labels, on: MOST_ON, all: MOST, off, seen: None }
 }
 
 /// A webhook that leads to nothing yet.
@@ -264,7 +266,7 @@ impl Wanted {
 fn activity(app: &App, is_on: bool) -> Activity {
     match is_on {
         true => Activity::Active,
-        false => Activity::Paused { reason: OFF.to_owned(), since: (app.clock)() },
+        false => Activity::Paused { reason: RYZE_OFF.to_owned(), since: (app.clock)() },
     }
 }
 
@@ -307,26 +309,29 @@ async fn create(
 async fn change(
     app: &App,
     caller: &Caller,
-    stored: Destination,
+    id: DestinationId,
     wanted: Wanted,
 ) -> Result<Destination, ApiError> {
-    // What happened while it was off is not sent later, and what waits then is called off.
-    let resume = match wanted.on.is_none() || is_off(&stored.activity) {
-        true => Resume::AtHead,
-        false => Resume::AtCursor,
-    };
-    let change = move |app: &App, mut stored: Destination| {
+    let terms = Terms { quota: Some(quota()), replaces_spec: true };
+    update_on(app, caller, id, terms, move |app, mut stored| {
+        // What happened while it was off is not sent later, and what waits then is called off. Only
+        // what is stored now can say so: somebody else may have switched it on just before.
+        let (is_on, was_off) = (wanted.on.is_some(), is_off_for_ryze(&stored.activity));
+        let resume = if !is_on || was_off { Resume::AtHead } else { Resume::AtCursor };
+        let was_unreadable = stored.spec.is_null();
         let mut spec = match known_spec(&stored)? {
             Some(known) => known,
             None => spec(&app.config.ryze)?,
         };
-        let is_on = wanted.on.is_some();
         stored.filter = wanted.put_in(&mut spec)?;
         stored.spec = document_of(&spec)?;
-        if is_on || !is_off(&stored.activity) {
+        // What a person has paused stays so: clients set their webhook at each start. What the
+        // gateway has, since it failed or could not be decrypted, goes on.
+        let was_given_up = matches!(stored.activity, Activity::Disabled { .. }) || was_unreadable;
+        if is_on == was_off || is_on && was_given_up {
             stored.activity = activity(app, is_on);
         }
-        Ok(stored)
-    };
-    update_within(app, caller, stored.id, resume, Some(quota()), change).await
+        Ok::<_, ApiError>(Changed { destination: stored, resume })
+    })
+    .await
 }

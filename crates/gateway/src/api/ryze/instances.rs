@@ -1,10 +1,12 @@
 //! Instances: made with everything that belongs to them, listed, deleted.
 
+use std::collections::HashMap;
+
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
-use zapbus_event::InstanceId;
-use zapbus_store::{Instance, RESERVED_INSTANCE};
+use zapbus_event::{AccountId, InstanceId};
+use zapbus_store::{Instance, InstanceStatus, RESERVED_INSTANCE};
 
 use super::{
     access::Access,
@@ -18,9 +20,10 @@ use super::{
 };
 use crate::{
     api::{
+        auth::Caller,
         native::{
             complete,
-            instances::{add, remove, token_fault},
+            instances::{add_within, remove, token_fault},
         },
         token,
     },
@@ -84,10 +87,6 @@ pub(super) async fn create(
     }
     let ignored = settings::read(&body, Ignored::default())?;
     let account = access.caller.acting_account(&app).await?;
-    let most = app.config.ryze.max_instances;
-    if most > 0 && instances(&app, account).await?.len() >= most as usize {
-        return Err(Failure::new(StatusCode::FORBIDDEN, "Account instance quota exceeded"));
-    }
     let mut warnings = Vec::new();
     let mut settings = ignored.settings();
     match socket_of(&app, &body) {
@@ -117,14 +116,8 @@ pub(super) async fn create(
         created_at: now,
         deleted_at: None,
     };
-    let (here, actor, made) = (app.clone(), access.caller.actor(), instance.clone());
-    complete(async move { Ok(add(&here, &made, &actor, None).await?) }).await?;
-    let set = match hook {
-        Ok(Some(wanted)) => hook::set(&app, &access.caller, &instance, wanted).await.map(Some),
-        Ok(None) => Ok(None),
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = set {
+    let set = make(&app, &access.caller, &instance, hook).await?;
+    if let Err(failure) = &set {
         warnings.push(format!("webhook: {}", failure.message()));
     }
     warnings.extend(not_offered(&body));
@@ -132,13 +125,37 @@ pub(super) async fn create(
         let found = warnings.len();
         tracing::warn!(event = "ryze.partly_made", instance = %instance.id, found, "an instance was made, but not everything of it as it was asked for; the answer says what");
     }
-    let mut item = item(&app, &instance).await?;
+    let webhook = set.ok().flatten();
+    let status = app.store.instance_status(instance.id).await?;
+    let mut item = item(&instance, status, webhook.unwrap_or_else(row::none))?;
     item["token"] = instance.token.clone().into();
     let mut members = vec![("instance", item), ("data", json!({ "token": instance.token }))];
     if !warnings.is_empty() {
         members.push(("warnings", warnings.into()));
     }
     Ok(done(StatusCode::CREATED, "Instance created", members))
+}
+
+/// Makes the instance, then its webhook, to the end of it even if the client hangs up: else one of
+/// them would be there without the other. Gives the webhook, or why there is none.
+async fn make(
+    app: &App,
+    caller: &Caller,
+    instance: &Instance,
+    hook: Result<Option<hook::Wanted>, Failure>,
+) -> Result<Result<Option<Value>, Failure>, Failure> {
+    let (app, caller, instance) = (app.clone(), *caller, instance.clone());
+    let done = complete(async move {
+        let most = app.config.ryze.max_instances as usize;
+        let most = (most > 0).then_some(most);
+        add_within(&app, &instance, &caller.actor(), None, most).await?;
+        Ok(match hook {
+            Ok(Some(wanted)) => hook::set(&app, &caller, &instance, wanted).await.map(Some),
+            Ok(None) => Ok(None),
+            Err(failure) => Err(failure),
+        })
+    });
+    Ok(done.await?)
 }
 
 /// What is to be set for the WebSocket, as it stands in the settings.
@@ -161,13 +178,9 @@ fn not_offered(body: &Members) -> Vec<String> {
 }
 
 /// An instance as clients see it. Nobody is shown its token here.
-async fn item(app: &App, instance: &Instance) -> Result<Value, Failure> {
-    let state = app.store.instance_status(instance.id).await?.state;
+fn item(instance: &Instance, status: InstanceStatus, webhook: Value) -> Result<Value, Failure> {
+    let state = status.state;
     let status = status_name(state.connection);
-    let webhook = match row::find(app, instance, row::DEFAULT).await? {
-        Some(destination) => row::shown(&destination)?,
-        None => row::none(),
-    };
     let websocket = Row::of(instance)?.map_or_else(
         || json!({ "enabled": false, "events": [], "mediaBase64": false }),
         |row| row.shown(),
@@ -217,10 +230,7 @@ pub(super) async fn list(
         }
     }
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let mut items = Vec::with_capacity(found.len());
-    for instance in &found {
-        items.push(item(&app, instance).await?);
-    }
+    let items = items(&app, account, &found, access.caller.instance).await?;
     let message = match items.len() {
         1 => "1 Instance found".to_owned(),
         many => format!("{many} Instances found"),
@@ -228,8 +238,33 @@ pub(super) async fn list(
     Ok(done(StatusCode::OK, message, [("instances", items.into())]))
 }
 
+/// Instances of an account as clients see them, asked for all at once; `own` is the only one that
+/// the caller reaches.
+async fn items(
+    app: &App,
+    account: AccountId,
+    instances: &[Instance],
+    own: Option<InstanceId>,
+) -> Result<Vec<Value>, Failure> {
+    let ids = instances.iter().map(|instance| instance.id).collect();
+    let statuses = app.store.instance_statuses(ids).await?;
+    let webhooks = match (own, instances) {
+        (Some(_), [only]) => row::find(app, only, row::DEFAULT).await?.into_iter().collect(),
+        _ => app.store.destinations_labelled(account, &row::label_of(row::DEFAULT)).await?,
+    };
+    let webhooks: HashMap<_, _> = webhooks.iter().map(|it| (it.instance, it)).collect();
+    let items = instances.iter().zip(statuses).map(|(instance, status)| {
+        let webhook = match webhooks.get(&Some(instance.id)) {
+            Some(destination) => row::shown(destination)?,
+            None => row::none(),
+        };
+        item(instance, status, webhook)
+    });
+    items.collect()
+}
+
 /// Every instance of an account that is somebody's.
-async fn instances(app: &App, account: zapbus_event::AccountId) -> Result<Vec<Instance>, Failure> {
+async fn instances(app: &App, account: AccountId) -> Result<Vec<Instance>, Failure> {
     let mut found = Vec::new();
     let mut after = None;
     loop {

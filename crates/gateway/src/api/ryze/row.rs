@@ -3,13 +3,17 @@
 use serde_json::{Value, json};
 use zapbus_channel::Config as Channel;
 use zapbus_event::dialect::ryze::Choice;
-use zapbus_store::{Activity, Destination, DestinationScope, Instance};
+use zapbus_store::{Destination, DestinationScope, Instance};
 
 use super::{
     answer::Failure,
     options::{Own, listed},
 };
-use crate::{api::native::destinations::document::known_spec, app::App, spec::Spec};
+use crate::{
+    api::native::destinations::document::known_spec,
+    app::App,
+    spec::{Spec, is_off_for_ryze},
+};
 
 /// How the labels of their destinations begin.
 pub(super) const LABELS: &str = "ryze/";
@@ -17,15 +21,8 @@ pub(super) const LABELS: &str = "ryze/";
 /// The label of a webhook that was given none.
 pub(super) const DEFAULT: &str = "default";
 
-/// Why one is paused that was switched off through this API.
-pub(super) const OFF: &str = "switched off through the API of RyzeAPI";
-
 /// Destinations read from the store at one time.
 const READ: usize = 1_000;
-
-pub(super) fn is_off(activity: &Activity) -> bool {
-    matches!(activity, Activity::Paused { reason, .. } if reason == OFF)
-}
 
 /// The destination's label of a webhook.
 pub(super) fn label_of(label: &str) -> String {
@@ -44,7 +41,7 @@ pub(super) fn shown(destination: &Destination) -> Result<Value, Failure> {
     if spec.is_none() {
         tracing::warn!(event = "ryze.unreadable", destination = %destination.id, "where a webhook goes cannot be decrypted, or went with the secrets of a backup; it is shown without");
     }
-    Ok(answer(label, spec.as_ref(), !is_off(&destination.activity)))
+    Ok(answer(label, spec.as_ref(), !is_off_for_ryze(&destination.activity)))
 }
 
 fn answer(label: &str, spec: Option<&Spec>, is_on: bool) -> Value {

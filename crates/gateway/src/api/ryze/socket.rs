@@ -32,6 +32,7 @@ use crate::{
     api::{
         error::ApiError,
         native::{events::places_after, name_fault},
+        origins,
     },
     app::App,
     directory::{Directory, Known},
@@ -54,7 +55,7 @@ pub(super) async fn open(
 ) -> Result<Response, Failure> {
     let known = access.instance(&app, &instance).await?;
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    if !app.realtime.config().admits(origin) {
+    if !origins::admits(&app, Some(known.instance.account), origin).await? {
         return Err(Failure::new(StatusCode::FORBIDDEN, "Origin not allowed"));
     }
     let row = Row::of(&known.instance)?.filter(|row| row.enabled).ok_or_else(|| {

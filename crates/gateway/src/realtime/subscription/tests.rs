@@ -38,7 +38,7 @@ fn offer(subscription: &mut Subscription, seq: u64, second: i64) {
 
 fn open(seq: u64, deliveries: u32) -> OpenEvent {
     let (shard, seq) = place(seq);
-    OpenEvent { shard, seq, deliveries, sent_at: at(0), parked: false }
+    OpenEvent { shard, seq, deliveries, sent_at: at(0), parked: false, round: 0 }
 }
 
 #[test]
@@ -137,6 +137,27 @@ fn what_an_earlier_connection_left_comes_first() {
     let opened: Vec<u32> =
         subscription.take_changes().opened.iter().map(|event| event.deliveries).collect();
     assert_eq!(opened, [3, 2]);
+}
+
+#[test]
+fn what_is_revived_comes_once_more_as_if_for_the_first_time() {
+    let mut subscription = new(Acks::Explicit);
+    let again = open(1, 3).revived();
+    subscription.revive([again]);
+    assert_eq!(subscription.next_again(), Some(place(1)));
+    offer(&mut subscription, 1, 100);
+    let opened = subscription.take_changes().opened[0];
+    assert_eq!((opened.deliveries, opened.round), (1, 1));
+    // Said once more, it is on its way already.
+    subscription.revive([again]);
+    assert_eq!(subscription.next_again(), None);
+    for second in [130, 160] {
+        subscription.pass(at(second));
+        offer(&mut subscription, 1, second);
+    }
+    subscription.pass(at(190));
+    let (dead, _) = subscription.take_changes().dead[0];
+    assert_eq!((dead.deliveries, dead.round, dead.parked), (3, 1, true));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::{
     engine::Database,
     postgres::KEY,
     server::{Gateway, Receiver, eventually, expect_json, text_message},
+    socket::Socket,
 };
 
 /// How long an example may take.
@@ -37,6 +38,7 @@ pub(super) struct World {
     credential: String,
     delivery: String,
     event: String,
+    subscriber: String,
     /// An empty one, for an example that copies into it.
     database: Option<Database>,
 }
@@ -48,7 +50,14 @@ impl World {
     pub(super) async fn make(example: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let backups = folder.path().join("backups");
-        let gateway = Gateway::start(|config| config.backup.dir = Some(backups)).await;
+        let with_subscriber = example.contains("sub_01ARZ3NDEKTSV4RRFFQ69G5FAV");
+        let gateway = Gateway::start(|config| {
+            config.backup.dir = Some(backups);
+            if with_subscriber {
+                config.realtime.max_deliveries = 1;
+            }
+        })
+        .await;
         let receiver = Receiver::start().await;
         if !example.contains("account create acme") {
             let made = gateway.post("/v1/accounts", &json!({ "name": "acme" })).await;
@@ -64,6 +73,7 @@ impl World {
             credential,
             delivery: String::new(),
             event: String::new(),
+            subscriber: String::new(),
             database: None,
         };
         if !example.contains("instance create shop") {
@@ -77,8 +87,11 @@ impl World {
             let put = world.gateway.request(reqwest::Method::PUT, "/v1/instances/shop/source");
             expect_json(put.json(&source).send().await.unwrap(), 200).await;
         }
+        if with_subscriber {
+            world.make_subscriber().await;
+        }
         world.make_files();
-        if example.contains("restore ") {
+        if example.contains("restore ") || example.contains("backup show") {
             let name = json!({ "name": "before-upgrade" });
             expect_json(world.gateway.post("/v1/backups", &name).await, 202).await;
             eventually("there is a backup", async || {
@@ -115,6 +128,23 @@ impl World {
         .await;
     }
 
+    /// A subscriber for which the event is dead.
+    async fn make_subscriber(&mut self) {
+        let path = "/v1/instances/shop/stream?subscriber=example&ack=explicit&ack_wait=1\
+                    &after=2020-01-01T00:00:00Z&types=message.*";
+        let headers = [("authorization", format!("Bearer {}", self.gateway.token()))];
+        let Ok(socket) = Socket::connect(&self.gateway.url, path, &headers).await else {
+            panic!("the subscriber is refused");
+        };
+        self.subscriber = eventually("an event is dead for it", async || {
+            let found = self.gateway.read("/v1/subscribers").await["data"][0].clone();
+            let is_dead = found["dead"].as_array().is_some_and(|dead| !dead.is_empty());
+            is_dead.then(|| text(&found, "id"))
+        })
+        .await;
+        socket.close().await;
+    }
+
     fn make_files(&self) {
         for folder in ["bin", "etc", "var/lib", "target/release", "home"] {
             std::fs::create_dir_all(self.path(folder)).unwrap();
@@ -131,6 +161,10 @@ impl World {
         std::fs::set_permissions(self.path("bin/curl"), executable).unwrap();
         std::fs::write(self.path("secret.txt"), format!("{SECRET}\n")).unwrap();
         std::fs::write(self.path("key.txt"), self.gateway.token()).unwrap();
+        std::fs::write(self.path("own-token.txt"), "a-token-of-their-own\n").unwrap();
+        std::fs::write(self.path("verify.txt"), "made-up\n").unwrap();
+        let event = text_message("5511999990001", "posted", "Hello").to_string();
+        std::fs::write(self.path("event.json"), event).unwrap();
         std::fs::write(self.path("etc/zapbus.toml"), "listen = \"127.0.0.1:0\"\n").unwrap();
     }
 
@@ -140,7 +174,7 @@ impl World {
         else {
             return;
         };
-        if !["list", "pause", "resume", "cancel"].contains(&verb) {
+        if !["list", "show", "pause", "resume", "cancel"].contains(&verb) {
             return;
         }
         let path = format!("/v1/destinations/{}", self.destination);
@@ -180,6 +214,7 @@ impl World {
             ("crd_01ARZ3NDEKTSV4RRFFQ69G5FAV", self.credential.as_str()),
             ("dlv_01ARZ3NDEKTSV4RRFFQ69G5FAV_0_17", self.delivery.as_str()),
             ("evt_01ARZ3NDEKTSV4RRFFQ69G5FAV", self.event.as_str()),
+            ("sub_01ARZ3NDEKTSV4RRFFQ69G5FAV", self.subscriber.as_str()),
             ("postgres://zapbus@db.example.com/zapbus", database.as_str()),
             ("sqlite:///var/lib/", &format!("sqlite://{root}/var/lib/")),
             ("https://bus.example.com", self.gateway.url.as_str()),

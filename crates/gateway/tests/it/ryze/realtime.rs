@@ -278,6 +278,38 @@ async fn pages_of_other_origins_are_refused_before_the_upgrade() {
 }
 
 #[tokio::test]
+async fn an_account_names_the_pages_that_may_connect() {
+    let gateway = start_with(|config| {
+        config.realtime.origins = vec!["https://panel.example.com".to_owned()];
+    })
+    .await;
+    let client = Client::of(&gateway).await;
+    client.instance("shop", json!({ "websocketEnabled": true })).await;
+    let connect = async |origin: &str| {
+        let headers = [("token", client.token.clone()), ("origin", origin.to_owned())];
+        Socket::connect(&gateway.url, "/ws/shop", &headers).await.map_err(|(status, _)| status)
+    };
+    let name = async |origins: Value| {
+        let answer = gateway.client.patch(format!("{}/v1/accounts/default", gateway.url));
+        let answer = answer.bearer_auth(&client.token).json(&json!({ "origins": origins }));
+        let answer = answer.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let (status, account) = name(json!(["https://app.example.com"])).await;
+    assert_eq!((status, &account["origins"]), (200, &json!(["https://app.example.com"])));
+    assert_eq!(gateway.read("/v1/accounts/default").await["origins"], account["origins"]);
+    connect("https://app.example.com").await.expect("the account's own").close().await;
+    assert_eq!(connect("https://panel.example.com").await.err(), Some(403));
+    let (status, problem) = name(json!(["app.example.com"])).await;
+    assert_eq!((status, &problem["errors"][0]["path"]), (422, &json!("origins[0]")));
+    // Without its own, the operator's count.
+    assert_eq!(name(json!([])).await.0, 200);
+    connect("https://panel.example.com").await.expect("the operator's").close().await;
+    assert_eq!(connect("https://app.example.com").await.err(), Some(403));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_restart_says_so_and_a_subscriber_misses_nothing() {
     let gateway = start().await;
     let client = Client::of(&gateway).await;

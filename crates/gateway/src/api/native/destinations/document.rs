@@ -2,6 +2,7 @@
 
 mod channel;
 mod check;
+mod choices;
 mod place;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,6 +14,7 @@ use zapbus_event::{
 };
 use zapbus_store::{Activity, Destination, Health, LaneStats, ShardId};
 
+use self::choices::{Choices, EvolutionChoices, RyzeChoices};
 pub(in crate::api::native) use self::{
     check::{filter_of, refuse_environment},
     place::Place,
@@ -82,6 +84,12 @@ pub(in crate::api::native) struct CreateDestination {
     /// over `media.max_inline_bytes`. A link to it is there in any case.
     #[serde(default)]
     inline_media: bool,
+    /// What only RyzeAPI's form lets one choose.
+    #[serde(default)]
+    ryze: Option<RyzeChoices>,
+    /// What only Evolution API's form lets one choose.
+    #[serde(default)]
+    evolution: Option<EvolutionChoices>,
 }
 
 /// What to change of a destination. What is left out stays as it is; `channel` is merged, with
@@ -137,6 +145,12 @@ pub(in crate::api::native) struct ChangeDestination {
     /// Put the file of a message into the body as base64.
     #[serde(default)]
     inline_media: Option<bool>,
+    /// What only RyzeAPI's form lets one choose.
+    #[serde(default)]
+    ryze: Option<RyzeChoices>,
+    /// What only Evolution API's form lets one choose.
+    #[serde(default)]
+    evolution: Option<EvolutionChoices>,
 }
 
 /// Tells `null` from absent.
@@ -192,6 +206,12 @@ pub(in crate::api::native) struct DestinationAnswer {
     media_key: bool,
     /// The file of a message is put into the body as base64.
     inline_media: bool,
+    /// What only RyzeAPI's form lets one choose; only of a destination in that form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ryze: Option<RyzeChoices>,
+    /// What only Evolution API's form lets one choose; only of a destination in that form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evolution: Option<EvolutionChoices>,
     /// `active`, `paused` or `disabled`.
     #[schema(value_type = String, example = "active")]
     state: &'static str,
@@ -285,6 +305,7 @@ impl DestinationAnswer {
                 ("disabled", Some(reason.clone()), Some(*since))
             }
         };
+        let Choices { ryze, evolution } = spec.map(Choices::of).unwrap_or_default();
         Ok(Self {
             id: destination.id,
             account: destination.account,
@@ -303,6 +324,8 @@ impl DestinationAnswer {
             fallback: spec.map(|spec| spec.fallback).unwrap_or_default(),
             media_key: spec.is_some_and(|spec| spec.media_key),
             inline_media: spec.is_some_and(|spec| spec.inline_media),
+            ryze,
+            evolution,
             state,
             reason,
             since,

@@ -24,6 +24,7 @@ use crate::{
     },
     app::App,
     environment,
+    spec::is_off_for_ryze,
 };
 
 /// Which sample to send.
@@ -156,7 +157,11 @@ pub(in crate::api::native) async fn pause_destination(
         return Err(ApiError::invalid("reason", "expected 1 to 256 characters"));
     }
     let paused = Activity::Paused { reason, since: (app.clock)() };
-    let change = move |_: &App, stored| Ok(Destination { activity: paused, ..stored });
+    let change = move |_: &App, stored: Destination| {
+        // That it is off says more: whoever resumed it would send its events nowhere.
+        let activity = if is_off_for_ryze(&stored.activity) { stored.activity } else { paused };
+        Ok(Destination { activity, ..stored })
+    };
     let changed = update(&app, &caller, destination.id, Resume::AtCursor, change).await?;
     with_status(&app, &changed).await.map(axum::Json)
 }
@@ -205,7 +210,17 @@ pub(in crate::api::native) async fn resume_destination(
         ResumeFrom::Cursor => Resume::AtCursor,
         ResumeFrom::Now => Resume::AtHead,
     };
-    let change = |_: &App, stored| Ok(Destination { activity: Activity::Active, ..stored });
+    let change = |_: &App, stored: Destination| {
+        if is_off_for_ryze(&stored.activity) {
+            return Err(ApiError::Conflict {
+                code: "switched_off",
+                reason: "This webhook was switched off through RyzeAPI's API, and leads nowhere. \
+                         Set it again there, with a url: POST /api/events/webhook/{instance}."
+                    .to_owned(),
+            });
+        }
+        Ok(Destination { activity: Activity::Active, ..stored })
+    };
     let changed = update(&app, &caller, destination.id, resume, change).await?;
     with_status(&app, &changed).await.map(axum::Json)
 }

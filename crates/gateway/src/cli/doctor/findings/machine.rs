@@ -88,6 +88,17 @@ fn store(store: &Value, found: &mut Vec<Finding>) {
             "Make room, give it a larger disk, or keep less (retention).",
         ));
     }
+    let unreadable = count("unreadable_events");
+    if unreadable > 0 {
+        found.push(Finding::new(
+            Problem,
+            "unreadable_events",
+            format!(
+                "{unreadable} stored events cannot be read: they are passed on as event.unknown, with what was posted in raw."
+            ),
+            "The log names them (event.unreadable). Look at the disk; a backup may have them whole.",
+        ));
+    }
     let (held, max) = (count("used_bytes") + count("blob_bytes"), count("max_bytes"));
     if max > 0 && held > max / 10 * 9 {
         let outcome = if store["when_full"] == "refuse" {
@@ -185,6 +196,7 @@ fn server(server: &Value, found: &mut Vec<Finding>) {
             "Name all hosts in database_url, so that the one that takes writes is found; or promote it.",
         ));
     }
+    locks(server, found);
     let (names, standbys) = (&server["synchronous_standby_names"], &server["synchronous_standbys"]);
     if names == "" {
         found.push(Finding::new(
@@ -199,6 +211,30 @@ fn server(server: &Value, found: &mut Vec<Finding>) {
             "no_synchronous_standby",
             "The database is to wait for a synchronous standby and none is connected: commits hang.",
             "Bring the standby back, or take it out of synchronous_standby_names for as long as it is away.",
+        ));
+    }
+}
+
+/// Connections that may look into every day at one time: two nodes with nine each, one of which
+/// may come while the other is there.
+const LOOKS: u64 = 18;
+
+fn locks(server: &Value, found: &mut Vec<Finding>) {
+    let number = |name: &str| server[name].as_u64();
+    let (Some(each), Some(connections), Some(look)) =
+        (number("max_locks_per_transaction"), number("max_connections"), number("locks_of_a_look"))
+    else {
+        return;
+    };
+    if each * connections < look * LOOKS {
+        found.push(Finding::new(
+            Warning,
+            "few_locks",
+            format!(
+                "A look into every day of the delivery log takes {look} locks, and the database has room for {} in all (max_locks_per_transaction = {each}).",
+                each * connections
+            ),
+            "Set max_locks_per_transaction = 256 or more in its configuration, and restart it: else statements fail (out of shared memory) when several connections look at a time.",
         ));
     }
 }
@@ -342,6 +378,7 @@ mod tests {
                 "min_free_bytes": 256 << 20, "max_bytes": 50_000_000_000_u64, "when_full": "gap",
                 "commits": 1000, "failed_commits": 1, "failed_commits_last_hour": 0,
                 "commit_ms": 1.5, "commit_p99_ms": 5.0, "busy": 4, "busy_last_hour": 0,
+                "unreadable_events": 0,
             },
             "listener": {
                 "address": "127.0.0.1:8080", "loopback": true, "tls": false,
@@ -383,6 +420,7 @@ mod tests {
             ("/store/commit_ms", json!(35.0), ("slow_disk", Warning)),
             ("/store/failed_commits_last_hour", json!(1), ("failed_commits", Problem)),
             ("/store/busy_last_hour", json!(4), ("busy", Warning)),
+            ("/store/unreadable_events", json!(1), ("unreadable_events", Problem)),
             ("/encryption/key_in_data_folder", json!(true), ("key_in_data_folder", Note)),
             ("/encryption/keys", json!(["aa", "bb"]), ("old_keys", Note)),
             ("/egress/allow", json!(["0.0.0.0/0"]), ("egress_wide", Warning)),
@@ -408,6 +446,7 @@ mod tests {
             "version": "17.2", "supported": true, "fsync": true, "full_page_writes": true,
             "synchronous_commit": "on", "synchronous_standby_names": "*",
             "synchronous_standbys": 1, "read_only": false, "max_connections": 100,
+            "max_locks_per_transaction": 64, "locks_of_a_look": 120,
         });
         assert_eq!(codes(&health), []);
         for (name, value, expected) in [
@@ -416,6 +455,7 @@ mod tests {
             ("full_page_writes", json!(false), ("server_not_durable", Problem)),
             ("synchronous_commit", json!("off"), ("server_not_durable", Problem)),
             ("read_only", json!(true), ("server_read_only", Problem)),
+            ("locks_of_a_look", json!(400), ("few_locks", Warning)),
             ("synchronous_standbys", json!(0), ("no_synchronous_standby", Problem)),
             ("synchronous_standby_names", json!(""), ("no_synchronous_standby", Note)),
         ] {

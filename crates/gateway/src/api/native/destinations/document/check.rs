@@ -5,7 +5,7 @@ use zapbus_event::{Dialect, Filter};
 use zapbus_store::{Destination, Start};
 
 use super::{
-    ChangeDestination, CreateDestination, Place,
+    ChangeDestination, Choices, CreateDestination, Place,
     channel::{channel_of, merged},
     known_spec, spec_of,
 };
@@ -56,6 +56,8 @@ impl CreateDestination {
         spec.fallback = self.fallback.unwrap_or_default();
         spec.media_key = self.media_key.unwrap_or(dialect != Dialect::Native);
         spec.inline_media = self.inline_media;
+        let choices = Choices { ryze: self.ryze, evolution: self.evolution };
+        choices.put_in(&mut spec, &mut faults);
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
             return Err(ApiError::Invalid(faults));
@@ -140,6 +142,8 @@ impl ChangeDestination {
         if let Some(inline_media) = self.inline_media {
             spec.inline_media = inline_media;
         }
+        let choices = Choices { ryze: self.ryze, evolution: self.evolution };
+        choices.put_in(&mut spec, &mut faults);
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
             return Err(ApiError::Invalid(faults));
