@@ -53,7 +53,7 @@ use self::{
     send::{Said, dialect_headers, segment},
 };
 use crate::{
-    media::Links,
+    media::{Arrivals, Links},
     rendering::Rendering,
     spec::{Retry, Spec},
     telemetry::{self, Telemetry},
@@ -96,6 +96,8 @@ pub struct Parts {
     pub server_url: String,
     /// Makes links to files.
     pub links: Arc<Links>,
+    /// Tells when files have come that were still to be fetched.
+    pub arrivals: Arc<Arrivals>,
     /// What the operator says of Evolution's form.
     pub evolution: Evolution,
     /// When things are due.
@@ -147,6 +149,7 @@ pub(crate) struct Shared {
     telemetry: Arc<Telemetry>,
     tracer: Option<Tracer>,
     rendering: Arc<Rendering>,
+    arrivals: Arc<Arrivals>,
     /// The node's cap on sends.
     sends: Arc<Semaphore>,
     /// Read-ahead of all lanes, in KiB.
@@ -184,6 +187,7 @@ impl Lanes {
             opening,
             server_url,
             links,
+            arrivals,
             evolution,
             clock,
             wall,
@@ -203,6 +207,7 @@ impl Lanes {
                 evolution.show_key,
                 links,
             )),
+            arrivals,
             trusted: Arc::new(Guard::trusted()),
             evolution,
             sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),

@@ -1,7 +1,7 @@
 //! Destinations that are no webhooks, with real peers and with what their users read from them.
 
 mod node;
-mod peers;
+pub(crate) mod peers;
 mod pusher;
 mod rabbitmq;
 mod sqs;

@@ -14,23 +14,23 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PACKAGES: Packages = Packages { name: "brokers-1", folder: "brokers" };
 
 /// Says that a peer is missing, which is a failure where all must be there.
-pub(super) fn missing(reason: &str) {
+pub(crate) fn missing(reason: &str) {
     let required = std::env::var("ZAPBUS_TEST_PEERS").as_deref() == Ok("require");
     assert!(!required, "{reason}, and ZAPBUS_TEST_PEERS=require");
     say(&format!("skipped: {reason}"));
 }
 
 /// Python with pika, boto3 and moto in reach.
-pub(super) struct Python;
+pub(crate) struct Python;
 
 impl Python {
     /// Nothing, once it is said, where they cannot be had.
-    pub(super) async fn find() -> Option<Self> {
+    pub(crate) async fn find() -> Option<Self> {
         PACKAGES.program("consume_rabbitmq.py").await.map(|_| Self)
     }
 
     /// Runs a program of `tests/sdk/brokers` to its end, and reads the lines that it prints.
-    pub(super) async fn run(&self, program: &str, env: &[(&str, &str)]) -> Vec<Value> {
+    pub(crate) async fn run(&self, program: &str, env: &[(&str, &str)]) -> Vec<Value> {
         let mut command = PACKAGES.program(program).await.expect("they were there");
         command.envs(env.iter().copied());
         let output = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -42,7 +42,7 @@ impl Python {
     }
 
     /// Starts one in the background; it ends when it is dropped.
-    pub(super) async fn start(&self, program: &str, env: &[(&str, &str)]) -> Child {
+    pub(crate) async fn start(&self, program: &str, env: &[(&str, &str)]) -> Child {
         let mut command = PACKAGES.program(program).await.expect("they were there");
         command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()

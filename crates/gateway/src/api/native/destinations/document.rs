@@ -78,10 +78,14 @@ pub(in crate::api::native) struct CreateDestination {
     /// expect it.
     #[serde(default)]
     media_key: Option<bool>,
-    /// Put the file of a message into the body as base64, where it came with its event and is not
-    /// over `media.max_inline_bytes`. A link to it is there in any case.
+    /// Put the file of a message into the body as base64, where it is here and not over
+    /// `media.max_inline_bytes`. A link to it is there in any case.
     #[serde(default)]
     inline_media: bool,
+    /// Seconds that an event, and its chat, is held for a file that is still to be fetched: 0 to
+    /// 300. When left out, what the instance says.
+    #[serde(default)]
+    wait_for_media_s: Option<u32>,
 }
 
 /// What to change of a destination. What is left out stays as it is; `channel` is merged, with
@@ -137,6 +141,10 @@ pub(in crate::api::native) struct ChangeDestination {
     /// Put the file of a message into the body as base64.
     #[serde(default)]
     inline_media: Option<bool>,
+    /// 0 to 300, or `null` for what the instance says.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
+    wait_for_media_s: Option<Option<u32>>,
 }
 
 /// Tells `null` from absent.
@@ -192,6 +200,8 @@ pub(in crate::api::native) struct DestinationAnswer {
     media_key: bool,
     /// The file of a message is put into the body as base64.
     inline_media: bool,
+    /// Seconds that events are held for their files; `null`: what the instance says.
+    wait_for_media_s: Option<u32>,
     /// `active`, `paused` or `disabled`.
     #[schema(value_type = String, example = "active")]
     state: &'static str,
@@ -303,6 +313,7 @@ impl DestinationAnswer {
             fallback: spec.map(|spec| spec.fallback).unwrap_or_default(),
             media_key: spec.is_some_and(|spec| spec.media_key),
             inline_media: spec.is_some_and(|spec| spec.inline_media),
+            wait_for_media_s: spec.and_then(|spec| spec.wait_for_media_s),
             state,
             reason,
             since,

@@ -58,6 +58,7 @@ impl CreateDestination {
         spec.fallback = self.fallback.unwrap_or_default();
         spec.media_key = self.media_key.unwrap_or(dialect != Dialect::Native);
         spec.inline_media = self.inline_media;
+        spec.wait_for_media_s = self.wait_for_media_s;
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
             return Err(ApiError::Invalid(faults));
@@ -141,6 +142,9 @@ impl ChangeDestination {
         }
         if let Some(inline_media) = self.inline_media {
             spec.inline_media = inline_media;
+        }
+        if let Some(wait_for_media_s) = self.wait_for_media_s {
+            spec.wait_for_media_s = wait_for_media_s;
         }
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
