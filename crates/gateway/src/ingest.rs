@@ -16,6 +16,7 @@ use zapbus_store::{Append, AppendError, Appended, Clock, NewEvent, Store};
 pub use self::ignored::Ignored;
 use crate::{
     directory::Directory,
+    media::Fetcher,
     telemetry::{Ingested, Telemetry},
     traces::{Accepted, Course, Tracer},
 };
@@ -28,6 +29,8 @@ pub struct Ingest {
     tracer: Option<(Tracer, Clock)>,
     /// Knows what instances do not take.
     directory: Option<Directory>,
+    /// Fetches what events only name.
+    fetcher: Option<Fetcher>,
     /// Bytes of events that wait to be durable, and what the store lets wait.
     waiting: Arc<AtomicUsize>,
     bound: usize,
@@ -37,12 +40,19 @@ impl Ingest {
     /// In front of `store`, which lets so many bytes wait for the disk.
     pub fn new(store: Store, telemetry: Arc<Telemetry>, bound: usize) -> Self {
         let waiting = Arc::default();
-        Self { store, telemetry, tracer: None, directory: None, waiting, bound }
+        let (tracer, directory, fetcher) = (None, None, None);
+        Self { store, telemetry, tracer, directory, fetcher, waiting, bound }
     }
 
     /// Leaves out what instances do not take.
     pub fn heeding(mut self, directory: Directory) -> Self {
         self.directory = Some(directory);
+        self
+    }
+
+    /// Notes which files are to be fetched.
+    pub fn fetching(mut self, fetcher: Fetcher) -> Self {
+        self.fetcher = Some(fetcher);
         self
     }
 
@@ -123,7 +133,7 @@ impl Ingest {
         let waits = Waits::new(&self.waiting, &append);
         let kinds = self.tracer.as_ref().map(|_| kinds(&append));
         let offered = Instant::now();
-        let result = self.store.append(append).await;
+        let result = self.store_all(append).await;
         drop(waits);
         match &result {
             Ok(appended) => {
@@ -151,6 +161,28 @@ impl Ingest {
             }
         }
         result
+    }
+}
+
+impl Ingest {
+    /// Appends, and notes what is to be fetched for it. Whoever brought it may go away meanwhile:
+    /// where there is something to fetch, that ends nothing.
+    async fn store_all(&self, append: Append) -> Result<Vec<Appended>, AppendError> {
+        let Some(fetcher) = &self.fetcher else { return self.store.append(append).await };
+        let wanted = fetcher.wanted(&append).await;
+        if wanted.is_empty() {
+            return self.store.append(append).await;
+        }
+        let (store, fetcher) = (self.store.clone(), fetcher.clone());
+        let stored = tokio::spawn(async move {
+            let instances: Vec<_> = append.events.iter().map(|event| event.instance).collect();
+            let appended = store.append(append).await?;
+            fetcher.note(&wanted, &instances, &appended).await?;
+            Ok(appended)
+        });
+        stored.await.unwrap_or_else(|error| {
+            Err(AppendError::Unavailable { reason: format!("storing it failed: {error}") })
+        })
     }
 }
 

@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     brokers::Brokers,
-    media::Links,
+    media::{Arrivals, Links},
     rendering::Rendering,
     spec::{Retry, Spec},
     telemetry::{self, Telemetry},
@@ -99,6 +99,8 @@ pub struct Parts {
     pub server_url: String,
     /// Makes links to files.
     pub links: Arc<Links>,
+    /// Tells when files have come that were still to be fetched.
+    pub arrivals: Arc<Arrivals>,
     /// What the operator says of Evolution's form.
     pub evolution: Evolution,
     /// When things are due.
@@ -150,6 +152,7 @@ pub(crate) struct Shared {
     telemetry: Arc<Telemetry>,
     tracer: Option<Tracer>,
     rendering: Arc<Rendering>,
+    arrivals: Arc<Arrivals>,
     /// The node's cap on sends.
     sends: Arc<Semaphore>,
     /// Read-ahead of all lanes, in KiB.
@@ -187,6 +190,7 @@ impl Lanes {
             opening,
             server_url,
             links,
+            arrivals,
             evolution,
             clock,
             wall,
@@ -206,6 +210,7 @@ impl Lanes {
                 evolution.show_key,
                 links,
             )),
+            arrivals,
             trusted: Arc::new(Guard::trusted()),
             evolution,
             sends: Arc::new(Semaphore::new(config.max_in_flight.max(1) as usize)),

@@ -216,6 +216,7 @@ struct Running {
     inherited: bool,
     stopping: CancellationToken,
     upkeep: JoinHandle<()>,
+    fetching: JoinHandle<()>,
     exporter: Option<Exporter>,
 }
 
@@ -245,12 +246,14 @@ impl Running {
         if let Some(tracer) = &tracer {
             ingest = ingest.traced(tracer.clone(), hooks.clock.clone());
         }
-        let links = Arc::new(Links::new(&store, &config.public_url(address), config.media));
+        let links = Arc::new(Links::new(&store, &config.public_url(address), config.media.clone()));
+        let arrivals = Arc::new(media::Arrivals::default());
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
             server_url: config.public_url(address),
             links: links.clone(),
+            arrivals: arrivals.clone(),
             evolution: lane::Evolution {
                 retry: config.evolution.webhook.retry(),
                 show_key: config.evolution.expose_api_key == Some(true),
@@ -278,7 +281,23 @@ impl Running {
         // Before anything is kept in it.
         let changes = store.changes();
         let directory = Directory::new(store.clone());
-        let ingest = ingest.heeding(directory.clone());
+        let fetcher = media::Fetcher::new(media::Parts {
+            store: store.clone(),
+            directory: directory.clone(),
+            telemetry: telemetry.clone(),
+            clock: clock.clone(),
+            config: config.media.fetch.clone(),
+            guard: egress.clone(),
+            arrivals,
+        })?;
+        let ingest = ingest.heeding(directory.clone()).fetching(fetcher.clone());
+        let fetching = tokio::spawn(fetcher.run(stopping.clone()));
+        let checked = store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = checked.check_bucket().await {
+                tracing::error!(event = "media.bucket_unusable", %error, "events with files are refused until the bucket takes them");
+            }
+        });
         tokio::spawn(directory.clone().follow(changes, stopping.clone()));
         let realtime = Realtime::start(realtime::Parts {
             store: store.clone(),
@@ -337,7 +356,7 @@ impl Running {
             loopback_targets,
             app: app.clone(),
         });
-        Ok(Self { app, server, inherited, stopping, upkeep, exporter })
+        Ok(Self { app, server, inherited, stopping, upkeep, fetching, exporter })
     }
 
     /// Nothing more is taken; what is being answered and what is being sent finishes; then the
@@ -372,6 +391,9 @@ impl Running {
         }
         if let Err(error) = self.upkeep.await {
             tracing::error!(event = "upkeep.failed", %error, "upkeep ended early");
+        }
+        if let Err(error) = self.fetching.await {
+            tracing::error!(event = "media.stopped", %error, "fetching files ended early");
         }
         Leaving { server: self.server, realtime: self.app.realtime.clone() }
     }

@@ -1,11 +1,19 @@
 //! Files of messages: where they can be fetched, and how an event says so.
 //!
-//! A file that came with its event is kept with it (see `docs/design/media.md`). What is delivered
-//! names a URL of this gateway in its place, signed and for a time; the event itself is never
-//! changed. The key of the signatures is derived from the store's, so that every node of a
-//! database honours the links of the others.
+//! A file that came with its event is kept with it, and one that is only named may be fetched (see
+//! `docs/design/media.md`). What is delivered names a URL of this gateway in its place, signed and
+//! for a time; the event itself is never changed. The key of the signatures is derived from the
+//! store's, so that every node of a database honours the links of the others.
 
-use std::time::Duration;
+mod config;
+mod download;
+mod fetching;
+mod fields;
+mod graph;
+mod instance;
+mod shown;
+
+use std::{borrow::Cow, time::Duration};
 
 use base64::{
     Engine,
@@ -13,43 +21,27 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::Sha256;
-use zapbus_event::{Dialect, Event, EventId, Timestamp, dialect::Options};
+use zapbus_event::{EventId, Timestamp};
 use zapbus_store::Store;
+
+pub use self::{
+    config::{Config, Fetching, S3},
+    fetching::{Arrivals, Fetcher, Parts},
+    instance::{Choice, Files},
+};
+pub(crate) use self::{
+    fetching::wait_of,
+    instance::{LONGEST_WAIT_S, Named},
+};
 
 /// What the key is derived for.
 const PURPOSE: &str = "links to media";
 
 /// Links end on the minute, so that those of one moment are alike.
 const GRAIN_S: i64 = 60;
-
-/// `[media]`
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Seconds for which a link to a file works.
-    pub link_ttl_s: u32,
-    /// Larger files are never put into a body, whatever a destination asks for.
-    pub max_inline_bytes: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { link_ttl_s: 7 * 24 * 3_600, max_inline_bytes: 8 << 20 }
-    }
-}
-
-impl Config {
-    /// What is wrong with it, by key.
-    pub fn check(&self) -> Vec<(&'static str, String)> {
-        match self.link_ttl_s {
-            60.. => Vec::new(),
-            found => vec![("link_ttl_s", format!("found {found}, expected at least 60"))],
-        }
-    }
-}
 
 /// Makes and checks links to files.
 pub struct Links {
@@ -81,7 +73,12 @@ impl Links {
     }
 
     /// A link to the file of an event, and when it ends.
-    fn make(&self, event: EventId, mime: &str, now: Timestamp) -> Option<(String, Timestamp)> {
+    pub(crate) fn make(
+        &self,
+        event: EventId,
+        mime: &str,
+        now: Timestamp,
+    ) -> Option<(String, Timestamp)> {
         let ttl = Duration::from_secs(u64::from(self.config.link_ttl_s));
         let end = (now + ttl).as_secs();
         let expires = end.div_euclid(GRAIN_S).saturating_add(1).saturating_mul(GRAIN_S);
@@ -108,38 +105,6 @@ impl Links {
         mac.verify_slice(&claimed).map_err(|_| Refusal::Forged)?;
         if expires > now.as_secs() { Ok(()) } else { Err(Refusal::Expired) }
     }
-
-    /// The event as it is delivered, where its file came with it: with a link to the file, and the
-    /// file itself only where it is asked for and not too large.
-    pub(crate) fn delivered(
-        &self,
-        event: &Event,
-        dialect: Dialect,
-        options: &Options,
-        now: Timestamp,
-    ) -> Option<Event> {
-        if event.kind.family() != "message" {
-            return None;
-        }
-        let mut data = with_file(&event.data)?;
-        let media = media_of(&mut data)?.as_object_mut()?;
-        let length = media.get("base64")?.as_str()?.len();
-        let mime = media.get("mime").and_then(Value::as_str).unwrap_or_default();
-        let (url, end) = self.make(event.id, mime, now)?;
-        media.insert("url".to_owned(), Value::from(url));
-        media.insert("url_expires_at".to_owned(), Value::from(end.to_string()));
-        // The other dialects leave it out themselves where nobody asked for it.
-        let is_wanted = dialect != Dialect::Native || options.inline_media;
-        let is_inline = is_wanted && length / 4 * 3 <= self.config.max_inline_bytes;
-        if !is_inline {
-            media.shift_remove("base64");
-        }
-        if !is_inline || dialect != Dialect::Native {
-            media.insert("state".to_owned(), Value::from("url"));
-        }
-        let data = serde_json::to_vec(&data).ok()?.into();
-        Some(Event { data, ..event.clone() })
-    }
 }
 
 impl std::fmt::Debug for Links {
@@ -150,7 +115,7 @@ impl std::fmt::Debug for Links {
 
 /// The payload, if it may have a file in it: hardly any has.
 fn with_file(data: &[u8]) -> Option<Value> {
-    let found = memchr::memmem::find(data, b"\"base64\":");
+    let found = memchr::memmem::find(data, b"\"media\"");
     found.and_then(|_| serde_json::from_slice(data).ok())
 }
 
@@ -159,11 +124,12 @@ fn media_of(data: &mut Value) -> Option<&mut Value> {
     data.get_mut("content")?.get_mut("media")
 }
 
-/// What a payload says of a file that came with it.
+/// What a payload says of its file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Kept {
-    /// Its bytes, or what the store has put in their place.
-    pub(crate) base64: String,
+    /// Its bytes, or what the store has put in their place, if it came with the event.
+    #[serde(default)]
+    pub(crate) base64: Option<String>,
     /// Its media type, as the upstream has it.
     #[serde(default)]
     pub(crate) mime: String,
@@ -173,7 +139,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// The file of an event, if one came with it.
+    /// The file of an event, if it has one.
     pub(crate) fn of(data: &[u8]) -> Option<Self> {
         let mut data = with_file(data)?;
         serde_json::from_value(media_of(&mut data)?.take()).ok()
@@ -181,18 +147,27 @@ impl Kept {
 
     /// Its bytes, where they are here.
     pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
-        const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-            .with_decode_allow_trailing_bits(true);
-        let text = match self.base64.split_once(";base64,") {
-            Some((_, text)) => text,
-            None => &self.base64,
-        };
-        let text = text.trim();
-        [STANDARD, URL_SAFE]
-            .iter()
-            .find_map(|alphabet| GeneralPurpose::new(alphabet, LENIENT).decode(text).ok())
+        decode(self.base64.as_deref()?)
     }
+}
+
+/// Base64 as the upstreams write it: either alphabet, padded or not, on one line or several, alone
+/// or in a `data:` URL.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let text = match text.split_once(";base64,") {
+        Some((_, text)) => text,
+        None => text,
+    };
+    let text = match text.contains(|letter: char| letter.is_ascii_whitespace()) {
+        true => Cow::from(text.split_ascii_whitespace().collect::<String>()),
+        false => Cow::from(text),
+    };
+    [STANDARD, URL_SAFE]
+        .iter()
+        .find_map(|alphabet| GeneralPurpose::new(alphabet, LENIENT).decode(text.as_ref()).ok())
 }
 
 /// The type without its parameters, in small letters.
@@ -226,4 +201,17 @@ fn name_of(mime: &str) -> String {
         _ => "bin",
     };
     format!("file.{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_however_it_is_written() {
+        for text in ["-_8=", "+/8=", "+/8", "data:image/png;base64,+/8=", " +/\n8=\r\n"] {
+            assert_eq!(decode(text).as_deref(), Some(&[0xfb, 0xff][..]), "{text:?}");
+        }
+        assert_eq!(decode("no base64!"), None);
+    }
 }

@@ -17,7 +17,7 @@ use zapbus_event::{
 use zapbus_store::{Clock, Store, StoreError};
 
 use crate::{
-    media::Links,
+    media::{self, Links},
     spec::{EVOLUTION_WEBHOOK, Spec},
 };
 
@@ -94,6 +94,8 @@ pub(crate) struct Identity {
     pub(crate) name: Arc<str>,
     /// Its token; empty when it is gone.
     pub(crate) token: String,
+    /// What it chooses about files.
+    pub(crate) media: media::Choice,
     account: Option<AccountId>,
 }
 
@@ -178,13 +180,12 @@ impl Rendering {
             server_url: &self.server_url,
             form,
         };
-        let whole = self.store.restored(event).await?;
-        let whole = whole.as_ref().unwrap_or(event);
         let now = (self.clock)();
-        let linked = self.links.delivered(whole, wanted.dialect, &wanted.options, now);
-        // A link ends; what was rendered with it is not for later.
-        let key = key.filter(|_| linked.is_none());
-        let shown = linked.as_ref().unwrap_or(whole);
+        let Wanted { dialect, options, .. } = &wanted;
+        let shown = self.links.shown(&self.store, event, *dialect, options, now).await?;
+        // A link ends, and a file arrives: what was rendered with it is not for later.
+        let key = key.filter(|_| !shown.passes);
+        let shown = shown.event.as_ref().unwrap_or(event);
         let parts: Arc<[Part]> = wanted.dialect.encode(shown, &context, &wanted.options)?.into();
         if let Some(key) = key
             && parts.iter().map(|part| part.body.len()).sum::<usize>() <= MAX_KEPT
@@ -217,6 +218,7 @@ impl Rendering {
             Some(instance) => Identity {
                 name: instance.name.into(),
                 token: instance.token,
+                media: media::Choice::of(&instance.settings),
                 account: Some(instance.account),
             },
             None => Identity::default(),

@@ -14,6 +14,9 @@ pub struct CloudApi {
     /// The number whose changes are this instance's. App-level sources have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone_number_id: Option<String>,
+    /// Opens the Graph API, for the files of messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<String>,
 }
 
 impl std::fmt::Debug for CloudApi {
@@ -152,6 +155,7 @@ mod tests {
                 app_secret: "a".to_owned(),
                 verify_token: "b".to_owned(),
                 phone_number_id: Some("1".to_owned()),
+                access_token: Some("c".to_owned()),
             }),
             bridge(Product::Evolution),
             bridge(Product::Wuzapi),
@@ -167,6 +171,7 @@ mod tests {
             app_secret: "hush".to_owned(),
             verify_token: "hush".to_owned(),
             phone_number_id: None,
+            access_token: Some("hush".to_owned()),
         });
         assert!(!format!("{source:?}").contains("hush"));
         assert!(!format!("{:?}", bridge(Product::Waha)).contains("hush"));

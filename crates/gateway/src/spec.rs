@@ -114,6 +114,10 @@ pub struct Spec {
     /// Put a file that is there into the body, where the dialect has a place for it.
     #[serde(default)]
     pub inline_media: bool,
+    /// Seconds that an event, and its chat, is held for a file that is still to be fetched: 0 to
+    /// 300. Left out: what its instance says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for_media_s: Option<u32>,
     /// What only Evolution's form lets one choose.
     #[serde(default)]
     pub evolution: evolution::Choice,
@@ -167,6 +171,7 @@ impl Spec {
             fallback: zapbus_event::dialect::Fallback::default(),
             media_key: false,
             inline_media: false,
+            wait_for_media_s: None,
             evolution: evolution::Choice::default(),
             ryze: ryze::Choice::default(),
             server_broker: false,

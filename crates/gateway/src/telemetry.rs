@@ -74,6 +74,36 @@ struct IngestLabels {
     result: &'static str,
 }
 
+/// What became of a try to fetch a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FetchResult {
+    /// It is here.
+    Fetched,
+    /// It is tried again.
+    Failed,
+    /// It is not tried again.
+    GivenUp,
+}
+
+impl FetchResult {
+    /// All of them.
+    const ALL: [Self; 3] = [Self::Fetched, Self::Failed, Self::GivenUp];
+
+    /// Its name as a label.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FetchLabels {
+    result: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     channel: &'static str,
@@ -123,6 +153,7 @@ pub struct Telemetry {
     /// Those whose names are not ours.
     common: Registry,
     ingested: Family<IngestLabels, Counter>,
+    fetched: Family<FetchLabels, Counter>,
     append_seconds: Histogram,
     attempts: Family<AttemptLabels, Counter>,
     attempt_seconds: Histograms<ChannelLabels>,
@@ -187,6 +218,7 @@ impl Telemetry {
             registry: Registry::with_prefix("zapbus"),
             common: Registry::default(),
             ingested: Family::default(),
+            fetched: Family::default(),
             append_seconds: latency_histogram(),
             attempts: Family::default(),
             attempt_seconds: Family::new_with_constructor(latency_histogram),
@@ -217,6 +249,14 @@ impl Telemetry {
             "ingest_events",
             "Events offered to sources, by result",
             self.ingested.clone(),
+        );
+        for result in FetchResult::ALL {
+            drop(self.fetched.get_or_create(&FetchLabels { result: result.as_str() }));
+        }
+        all.register(
+            "media_fetches",
+            "Tries to fetch files that events only name, by result",
+            self.fetched.clone(),
         );
         all.register(
             "append_seconds",
@@ -330,6 +370,11 @@ impl Telemetry {
     pub fn ingested(&self, source: SourceKind, result: Ingested, events: u64) {
         let labels = IngestLabels { source: source.as_str(), result: result.as_str() };
         self.ingested.get_or_create(&labels).inc_by(events);
+    }
+
+    /// Counts a try to fetch a file.
+    pub fn fetched(&self, result: FetchResult) {
+        self.fetched.get_or_create(&FetchLabels { result: result.as_str() }).inc();
     }
 
     /// Takes how long an append took to be durable.

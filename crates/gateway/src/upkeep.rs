@@ -14,6 +14,9 @@ use crate::{app::App, reading::MAX_POSITION};
 /// takes with it.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
+/// How often files are looked after that nothing refers to any more.
+const TIDY_EVERY: Duration = Duration::from_secs(300);
+
 /// Between two steps of pruning: everybody else gets their turn.
 const BREATH: Duration = Duration::from_millis(5);
 
@@ -29,7 +32,7 @@ const PAGE: usize = 500;
 
 /// Goes round until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
-    tokio::join!(put_in_order(&app, &stop), tell_others(&app, &stop));
+    tokio::join!(put_in_order(&app, &stop), tell_others(&app, &stop), tidy_files(&app, &stop));
 }
 
 async fn put_in_order(app: &App, stop: &CancellationToken) {
@@ -42,6 +45,29 @@ async fn put_in_order(app: &App, stop: &CancellationToken) {
             tracing::warn!(event = "upkeep.delete_failed", %error, "deleting goes on later");
         }
     }
+}
+
+/// Deletes files that nothing refers to any more, and forgets those that were fetched for events
+/// that are gone.
+async fn tidy_files(app: &App, stop: &CancellationToken) {
+    while waited(TIDY_EVERY, stop).await {
+        if let Err(error) = tidy(app).await {
+            tracing::warn!(event = "upkeep.files_failed", %error, "files are tidied up later");
+        }
+    }
+}
+
+/// What [`run`] does about files each round.
+///
+/// # Errors
+///
+/// When the store cannot be read or written: the rest is for the next round.
+pub async fn tidy(app: &App) -> Result<(), StoreError> {
+    app.store.forget_fetches().await?;
+    while app.store.tidy_files().await? > 0 {
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
 }
 
 /// Writes what only this node has counted. Pruning, which may take long, does not hold it up.

@@ -171,19 +171,23 @@ impl Blobs {
         Ok((refs, pin))
     }
 
-    /// The text as it was before its references were put in.
-    pub(crate) fn restore(
-        &self,
-        text: &Bytes,
-        refs: &[BlobRef],
-        in_raw: bool,
-    ) -> io::Result<Bytes> {
-        restore(text, refs, in_raw, &|sha| self.read(sha))
-    }
-
     /// The file that a reference stands for.
     pub(crate) fn open(&self, sha: &Sha) -> io::Result<fs::File> {
         fs::File::open(self.path(sha))
+    }
+
+    /// Takes a finished file of the same file system for one of its own. When it returns it is on
+    /// disk.
+    pub(crate) fn adopt(&self, sha: Sha, file: &Path) -> io::Result<Pin> {
+        let mut pin = self.pin();
+        *lock(&self.pins).entry(sha).or_default() += 1;
+        pin.shas.push(sha);
+        let folder = self.folder.join(hex::encode(&sha[..1]));
+        private::make_folder(&folder)?;
+        fs::rename(file, self.path(&sha))?;
+        fs::File::open(&folder)?.sync_all()?;
+        fs::File::open(&self.folder)?.sync_all()?;
+        Ok(pin)
     }
 
     /// What a reference stands for.
@@ -347,7 +351,7 @@ pub(crate) fn restore(
     text: &Bytes,
     refs: &[BlobRef],
     in_raw: bool,
-    fetch: &dyn Fn(&Sha) -> io::Result<Vec<u8>>,
+    fetch: &dyn Fn(&Sha) -> io::Result<Bytes>,
 ) -> io::Result<Bytes> {
     let mut whole = Vec::new();
     let mut copied = 0;
@@ -425,11 +429,21 @@ fn closing_quote(text: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// Base64 in either alphabet; `\/` is how some JSON writers escape a slash.
+/// Base64 in either alphabet, in lines or in one; `\/` is how some JSON writers escape a slash. Prose
+/// has more spaces than lines have ends.
 fn is_base64(literal: &[u8]) -> bool {
-    literal.iter().all(|byte| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\\')
-    })
+    let mut spaces = 0;
+    let is_plain = literal.iter().all(|byte| {
+        spaces += usize::from(*byte == b' ');
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\\' | b' ')
+    });
+    is_plain && spaces <= literal.len() / 32
+}
+
+/// Bytes of a JSON text that leave it for files.
+pub(crate) fn bytes_of_files(text: &[u8], limit: usize) -> usize {
+    long_base64(text, limit).iter().map(ExactSizeIterator::len).sum()
 }
 
 #[cfg(test)]
@@ -445,7 +459,8 @@ mod tests {
         let mut refs = Vec::new();
         let mut keep = |sha: Sha, contents: &[u8]| blobs.write(&sha, contents);
         let short = extract_from(&text, limit, false, &mut refs, &mut keep).unwrap();
-        assert_eq!(blobs.restore(&short, &refs, false).unwrap(), text);
+        let fetch = |sha: &Sha| blobs.read(sha).map(Bytes::from);
+        assert_eq!(restore(&short, &refs, false, &fetch).unwrap(), text);
         (short, refs)
     }
 
@@ -461,7 +476,11 @@ mod tests {
 
     #[test]
     fn what_does_not_encode_back_is_kept_as_text() {
-        for odd in ["A".repeat(201), format!("{}\\/", "AAAA".repeat(60)), "_-".repeat(100)] {
+        let lines = format!("{} ", "AAAA".repeat(19)).repeat(4);
+        let escaped = format!("{}\\n", "AAAA".repeat(19)).repeat(4);
+        for odd in
+            ["A".repeat(201), format!("{}\\/", "AAAA".repeat(60)), "_-".repeat(100), lines, escaped]
+        {
             let (_, refs) = round_trip(&format!(r#"["{odd}"]"#), 100);
             assert!(refs[0].literal, "{odd}");
         }

@@ -125,6 +125,12 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The bucket for files cannot be used as it is configured.
+    #[error("{reason}")]
+    Bucket {
+        /// What is wrong, and where it stands.
+        reason: String,
+    },
     /// Another process has it open.
     #[error("the data folder {} is in use by another process{}. Stop that one, or give this one a folder of its own (ZAPBUS_DATA_DIR).", path.display(), holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     Locked {

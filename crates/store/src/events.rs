@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use zapbus_event::{Event, EventId, InstanceId, Position, Raw, Timestamp};
+use zapbus_event::{Event, EventId, InstanceId, Position, Timestamp};
 
 use crate::{
     AppendError, Engine, Result, Store,
     boxed::boxed,
-    journal::{Append, Appended, Limit, Page, Reader, StoredFile},
+    journal::{Append, Appended, Limit, Page, Reader},
     shard::ShardId,
     sqlite::read,
     statistics::Tally,
@@ -278,59 +278,6 @@ impl Store {
                 engine.read(move |view| read::gap_after(view, of, after)).await
             }
             Engine::Postgres(engine) => boxed(engine.gap_after(of, shard, after)).await,
-        }
-    }
-
-    /// The event's `data` and `raw` as they came in: binaries that were moved out of the journal are
-    /// put back byte for byte.
-    ///
-    /// # Errors
-    /// [`crate::StoreError::EventExpired`] when that needs binaries and the event is gone.
-    pub async fn restore_raw(&self, event: &Event) -> Result<(Bytes, Bytes)> {
-        if read::is_whole(event) {
-            return Ok((event.data.clone(), event.raw_bytes().clone()));
-        }
-        match &self.engine {
-            Engine::Sqlite(engine) => {
-                let event = event.clone();
-                engine.read(move |view| read::restore(view, &event)).await
-            }
-            Engine::Postgres(engine) => boxed(engine.restore(event)).await,
-        }
-    }
-
-    /// The event with its binaries put back, or `None` when it is whole as it is: hardly any event
-    /// needs it.
-    ///
-    /// # Errors
-    /// [`crate::StoreError::EventExpired`] when that needs binaries and the event is gone.
-    pub async fn restored(&self, event: &Event) -> Result<Option<Event>> {
-        if read::is_whole(event) {
-            return Ok(None);
-        }
-        let (data, raw) = self.restore_raw(event).await?;
-        let raw = match &event.raw {
-            Raw::Data => Raw::Data,
-            Raw::Bytes(_) => Raw::Bytes(raw),
-        };
-        Ok(Some(Event { data, raw, ..event.clone() }))
-    }
-
-    /// The file that was moved out of a member of the event's `data`, of which this is what is left:
-    /// to be read piece by piece. `None` when the member is what it is.
-    ///
-    /// # Errors
-    /// When the database or the file cannot be read.
-    pub async fn file(&self, event: &Event, member: &str) -> Result<Option<StoredFile>> {
-        if read::is_whole(event) {
-            return Ok(None);
-        }
-        match &self.engine {
-            Engine::Sqlite(engine) => {
-                let (event, member) = (event.clone(), member.to_owned());
-                engine.read(move |view| read::file(view, &event, &member)).await
-            }
-            Engine::Postgres(engine) => boxed(engine.file(event, member)).await,
         }
     }
 

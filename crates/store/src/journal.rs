@@ -74,17 +74,3 @@ pub struct Page {
     /// `upto` is the end of the journal.
     pub at_head: bool,
 }
-
-/// A file that came with an event.
-#[derive(Debug)]
-pub enum StoredFile {
-    /// On this machine.
-    Open {
-        /// Open for reading, at its beginning.
-        file: std::fs::File,
-        /// Its bytes.
-        length: u64,
-    },
-    /// From a database.
-    Bytes(bytes::Bytes),
-}

@@ -42,6 +42,7 @@ mod blob;
 mod boxed;
 mod copied;
 mod directory;
+mod elsewhere;
 mod encoding;
 mod erasing;
 mod fault;
@@ -51,16 +52,20 @@ mod prepared;
 mod private;
 mod pruning;
 mod random;
+mod references;
 mod seal;
 mod sealed;
 mod shard;
+mod spool;
 mod sqlite;
+mod stored_file;
 mod tail;
 mod unreadable;
 
 mod cluster;
 mod deliveries;
 mod events;
+mod fetching;
 mod records;
 mod subscribers;
 
@@ -77,7 +82,8 @@ pub use delivery::{
     Run, RunCount, RunState, Settlement, ShardStart, State, Status, Stretch, Urgency,
 };
 pub use error::{AppendError, OpenError, StoreError};
-pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader, StoredFile};
+pub use fetching::{Fetch, FetchCounts, FetchState, Fetched};
+pub use journal::{Append, Appended, Limit, NewEvent, Page, Reader};
 pub use lag::{Behind, Counted, Holdings};
 pub use metrics::{Count, Histogram, Metrics};
 pub use options::{Clock, Key, Options, Postgres, system_clock};
@@ -89,7 +95,9 @@ pub use registry::{
 };
 pub use retention::{Budget, Pruned, RetentionPolicy, WhenFull};
 pub use shard::{Change, Cluster, Lease, Leases, Node, NodeId, Shard, ShardId};
+pub use spool::Spool;
 pub use statistics::{Figures, Statistics, Subject, Window};
+pub use stored_file::StoredFile;
 pub use subscriber::{Advance, OpenEvent, PARKED, Place, Progress, Subscriber, SubscriberQuery};
 pub use upkeep::{
     Appends, BackupReport, Dropped, Erase, Erased, MigrationPlan, Rekeyed, Restore, Restored,
@@ -405,11 +413,20 @@ impl Store {
     /// # Errors
     /// When the store cannot write; what was erased until then stays erased.
     pub async fn erase(&self, what: Erase, actor: &Actor) -> Result<Erased> {
-        match &self.engine {
-            Engine::Sqlite(engine) => sqlite::erase::erase(engine, what, actor).await,
-            Engine::Postgres(engine) => boxed(engine.erase(what, actor)).await,
-        }
+        let erased = match &self.engine {
+            Engine::Sqlite(engine) => sqlite::erase::erase(engine, what, actor).await?,
+            Engine::Postgres(engine) => boxed(engine.erase(what, actor)).await?,
+        };
+        // With their events go the files that were fetched for them.
+        self.forget_fetches().await?;
+        Ok(erased)
     }
+}
+
+/// Bytes of a JSON text that the store takes out of it: long base64 strings, of more than `limit`
+/// bytes each.
+pub fn bytes_of_files(text: &[u8], limit: usize) -> usize {
+    blob::bytes_of_files(text, limit)
 }
 
 /// What the fuzz targets reach that nobody else does.

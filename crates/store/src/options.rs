@@ -51,6 +51,8 @@ pub struct Options {
     pub dedup_window: Duration,
     /// Connections that read.
     pub readers: usize,
+    /// Where files of events go in place of the data folder or the database.
+    pub bucket: Option<zapbus_media::Bucket>,
     /// A database on a server in place of one in the data folder.
     pub postgres: Option<Postgres>,
     /// A store that was restored from a backup goes on delivering at once. Else its destinations
@@ -84,6 +86,7 @@ impl Default for Options {
             inline_limit: 64 << 10,
             dedup_window: Duration::from_secs(30 * 24 * 3600),
             readers: 2,
+            bucket: None,
             postgres: None,
             live: false,
             take_back: false,

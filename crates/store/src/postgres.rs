@@ -10,9 +10,11 @@ mod changes;
 mod credentials;
 mod days;
 mod destinations;
+mod elsewhere;
 mod erase;
 mod error;
 mod facts;
+mod fetching;
 mod follow;
 mod instances;
 mod lag;
@@ -49,6 +51,7 @@ use tokio::{
     task::JoinHandle,
 };
 use zapbus_event::{DestinationId, InstanceId, Position, Timestamp};
+use zapbus_media::Bucket;
 
 pub(crate) use self::{
     accounts::{answer_id, answer_place},
@@ -110,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) shown: String,
     pub(crate) clock: Clock,
+    /// Where files go in place of the database.
+    pub(crate) bucket: Option<Bucket>,
     pub(crate) database_clock: bool,
     /// Days, and hours, for which partitions are made in advance.
     pub(crate) ahead: i32,
@@ -327,6 +332,7 @@ impl Engine {
             pool,
             shown: shown.clone(),
             clock: options.clock,
+            bucket: options.bucket,
             database_clock: postgres.database_clock,
             ahead: i32::from(postgres.ahead),
             metrics: Arc::clone(&metrics),
@@ -432,8 +438,9 @@ impl Engine {
         let row = session
             .one(
                 "SELECT pg_database_size(current_database()), \
-                 coalesce((SELECT sum(bytes) FROM blob), 0)::bigint",
-                &[],
+                 coalesce((SELECT sum(bytes) FROM blob \
+                 WHERE content IS NOT NULL OR starts_with(object, $1)), 0)::bigint",
+                &[&crate::elsewhere::PIECES],
             )
             .await?;
         let count = |at: usize| -> Result<u64> { Ok(row::count(row.try_get(at)?)) };

@@ -8,7 +8,7 @@ use zapbus_event::{Draft, InstanceId, Raw};
 
 use crate::{
     StoreError,
-    blob::{BlobRef, Blobs, Pin, Sha},
+    blob::{self, BlobRef, Blobs, Pin, Sha},
     fault::{Fault, Result},
     journal::{Append, NewEvent},
 };
@@ -68,8 +68,16 @@ pub(crate) fn has_large_parts(append: &Append, inline_limit: usize) -> bool {
 /// An append with everything done that needs no database.
 pub(crate) struct Ready {
     pub(crate) events: Vec<Prepared>,
+    /// What was taken out of the events and is nowhere yet.
+    pub(crate) contents: Vec<(Sha, Bytes)>,
     pub(crate) body: Option<(Sha, Bytes)>,
     pub(crate) weight: usize,
+}
+
+/// What an append of so many bytes takes of a bound on memory: at most three quarters. One that is
+/// larger than the bound then passes as soon as little else waits, also where something always does.
+pub(crate) fn counted(bytes: usize, bound: usize) -> usize {
+    bytes.min(bound / 4 * 3)
 }
 
 /// Bytes that an append holds before anything of it is moved to files.
@@ -78,12 +86,24 @@ pub(crate) fn weight(append: &Append) -> usize {
     events + append.body.as_ref().map_or(0, Bytes::len)
 }
 
-/// Hashes keys; with `blobs`, moves large base64 strings to files and syncs them.
-pub(crate) fn prepare(append: Append, blobs: Option<(&Blobs, usize)>) -> std::io::Result<Ready> {
+/// Where large base64 strings go that are taken out of events.
+pub(crate) enum Keep<'a> {
+    /// To files, which are synced.
+    InFolder(&'a Blobs),
+    /// To [`Ready::contents`].
+    InMemory,
+}
+
+/// Hashes keys; with `keep`, takes large base64 strings out of the events.
+pub(crate) fn prepare(append: Append, keep: Option<(Keep<'_>, usize)>) -> std::io::Result<Ready> {
+    let mut contents = Vec::new();
     let mut events = Vec::with_capacity(append.events.len());
     for NewEvent { instance, mut draft } in append.events {
-        let (refs, pin) = match blobs {
-            Some((blobs, limit)) => blobs.extract(&mut draft, limit)?,
+        let (refs, pin) = match &keep {
+            Some((Keep::InFolder(blobs), limit)) => blobs.extract(&mut draft, *limit)?,
+            Some((Keep::InMemory, limit)) => {
+                (blob::extract(&mut draft, *limit, &mut into_memory(&mut contents))?, None)
+            }
             None => (Vec::new(), None),
         };
         let keys = draft.keys.iter().map(|key| key_hash(instance, key)).collect();
@@ -92,7 +112,19 @@ pub(crate) fn prepare(append: Append, blobs: Option<(&Blobs, usize)>) -> std::io
     let body = append.body.map(|body| (Sha256::digest(&body).into(), body));
     let weight = events.iter().map(Prepared::weight).sum::<usize>()
         + body.as_ref().map_or(0, |(_, body): &(Sha, Bytes)| body.len());
-    Ok(Ready { events, body, weight })
+    Ok(Ready { events, contents, body, weight })
+}
+
+/// Keeps each content once.
+pub(crate) fn into_memory(
+    contents: &mut Vec<(Sha, Bytes)>,
+) -> impl FnMut(Sha, &[u8]) -> std::io::Result<()> {
+    |sha, content| {
+        if !contents.iter().any(|(known, _)| *known == sha) {
+            contents.push((sha, Bytes::copy_from_slice(content)));
+        }
+        Ok(())
+    }
 }
 
 /// A draft without keys or large parts: the gateway's own events.

@@ -8,8 +8,10 @@ mod checkpoint;
 pub(crate) mod credentials;
 mod dedup;
 pub(crate) mod destinations;
+mod elsewhere;
 pub(crate) mod erase;
 mod error;
+mod fetching;
 mod generation;
 pub(crate) mod instances;
 pub(crate) mod lag;
@@ -42,6 +44,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::watch;
 use zapbus_event::Position;
+use zapbus_media::Bucket;
 
 pub(crate) use self::{backup::back_up, readers::Readers, schema::plan, writer::Tx};
 use self::{call::Call, checkpoint::Checkpoints, queue::Queue, writer::Writer};
@@ -58,6 +61,7 @@ use crate::{
     options::{Clock, Options},
     private,
     seal::Sealer,
+    spool,
     tail::Tail,
     upkeep::{Appends, StoreHealth},
 };
@@ -71,6 +75,10 @@ pub(crate) struct Shared {
     pub(crate) kinds: Kinds,
     pub(crate) sealer: Sealer,
     pub(crate) blobs: Blobs,
+    /// Where files go in place of the folder.
+    pub(crate) bucket: Option<Bucket>,
+    /// Where files are made before they have a name.
+    pub(crate) spool: PathBuf,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) min_free_bytes: AtomicU64,
     pub(crate) dedup_window: std::time::Duration,
@@ -204,9 +212,16 @@ impl Engine {
             .and_then(|()| private::tighten_folder(blobs.folder()))
             .map_err(|source| OpenError::Folder { path: blobs.folder().to_owned(), source })?;
         let stored: i64 = conn
-            .query_row("SELECT ifnull(sum(bytes), 0) FROM blob", [], |row| row.get(0))
+            .query_row(
+                "SELECT ifnull(sum(bytes), 0) FROM blob WHERE object IS NULL AND refs > 0",
+                [],
+                |row| row.get(0),
+            )
             .map_err(|error| wrong(error.into()))?;
         blobs.stored().store(row::count(stored), std::sync::atomic::Ordering::Relaxed);
+
+        let spool = spool::folder(&data_dir)
+            .map_err(|source| OpenError::Folder { path: data_dir.clone(), source })?;
 
         let shared = Arc::new(Shared {
             queue: Queue::new(options.queue_bytes, options.ride),
@@ -216,6 +231,8 @@ impl Engine {
             kinds,
             sealer,
             blobs,
+            bucket: options.bucket,
+            spool,
             checkpoints: Checkpoints::default(),
             min_free_bytes: AtomicU64::new(options.min_free_bytes),
             dedup_window: options.dedup_window,

@@ -18,6 +18,8 @@ mod engine;
 mod erasure;
 #[path = "contract/failures.rs"]
 mod failures;
+#[path = "contract/fetching.rs"]
+mod fetching;
 #[path = "contract/files.rs"]
 mod files;
 #[path = "contract/journal.rs"]

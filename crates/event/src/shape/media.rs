@@ -88,6 +88,9 @@ pub struct Media {
     pub thumbnail_base64: Option<String>,
     /// How the file can be had.
     pub state: MediaState,
+    /// Why it cannot be had, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable_reason: Option<String>,
 }
 
 impl Media {
@@ -111,6 +114,7 @@ impl Media {
             base64: None,
             thumbnail_base64: None,
             state,
+            unavailable_reason: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Decoding again what was not understood when it came.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::{Decoded, Routed, cloud_api, evolution, waha, wuzapi};
@@ -19,19 +21,23 @@ pub fn again(event: &Event, body: Option<&Bytes>) -> Vec<Routed> {
     let Some(decoded) = decode(event, body.unwrap_or(element)) else {
         return Vec::new();
     };
-    let understood = decoded.events.into_iter().filter(|routed| {
-        routed.draft.kind != Kind::EventUnknown
-            && match body {
-                // Of the whole body, only what stands in this element.
-                Some(_) => stands_in(&routed.draft.raw, element),
-                // Without a key, a neighbour cannot be told from the event that it became.
-                None => {
-                    !routed.draft.keys.is_empty() || routed.draft.source.index == event.source.index
-                }
-            }
-    });
-    let mut found: Vec<Routed> = understood.collect();
-    for (place, routed) in found.iter_mut().enumerate() {
+    let mut seen: HashMap<(u32, Kind), u32> = HashMap::new();
+    let mut found = Vec::new();
+    for mut routed in decoded.events {
+        let index = routed.draft.source.index;
+        // Its place in the body, whatever else of it is understood: that may be more tomorrow.
+        let nth = seen.entry((index, routed.draft.kind)).or_default();
+        let place = format!("{index}.{}.{nth}", routed.draft.kind);
+        *nth += 1;
+        let is_meant = match body {
+            // Of the whole body, only what stands in this element.
+            Some(_) => stands_in(&routed.draft.raw, element),
+            // Without a key, a neighbour cannot be told from the event that it became.
+            None => !routed.draft.keys.is_empty() || index == event.source.index,
+        };
+        if routed.draft.kind == Kind::EventUnknown || !is_meant {
+            continue;
+        }
         let draft = &mut routed.draft;
         draft.history = true;
         draft.hops = event.hops;
@@ -39,6 +45,7 @@ pub fn again(event: &Event, body: Option<&Bytes>) -> Vec<Routed> {
         // Its place in the body is what the unknown event itself is recognised by.
         draft.keys.retain(|key| Some(key) != event.dedup_key.as_ref());
         draft.keys.push(format!("u|{}|{place}", event.id));
+        found.push(routed);
     }
     found
 }
@@ -124,7 +131,8 @@ mod tests {
             let keys =
                 evolution::decode(CONTACTS.as_bytes(), None).events[place].draft.keys.clone();
             assert_eq!(draft.keys[..keys.len()], keys, "that of the same event from the upstream");
-            assert_eq!(draft.keys[keys.len()], format!("u|{}|{place}", event.id));
+            let key = format!("u|{}|{place}.contact.updated.0", event.id);
+            assert_eq!(draft.keys[keys.len()], key);
         }
         assert_eq!(again(&event, None), found);
     }

@@ -9,14 +9,14 @@ use zapbus_event::{
     dialect::Options,
     sample,
     shape::{Body, Content, Media, MediaContent, MediaKind, MediaState},
-    source::cloud_api,
+    source::{Decoded, cloud_api, evolution, waha, wuzapi},
 };
 
 use super::{event, live, parts, written};
 
-#[test]
-fn everything_that_meta_posts() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/cloud-api");
+/// What each fixture of an upstream becomes.
+fn everything(folder: &str, decode: impl Fn(&[u8]) -> Decoded) -> serde_json::Map<String, Value> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -25,7 +25,7 @@ fn everything_that_meta_posts() {
     files.sort();
     let mut all = serde_json::Map::new();
     for path in files {
-        let decoded = cloud_api::decode(&fs::read(&path).unwrap());
+        let decoded = decode(&fs::read(&path).unwrap());
         let bodies = decoded.events.into_iter().map(|routed| {
             let draft = routed.draft;
             let data = Data::parse(draft.kind, &draft.data).unwrap();
@@ -40,7 +40,27 @@ fn everything_that_meta_posts() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         all.insert(name, bodies.collect());
     }
-    insta::assert_json_snapshot!(all);
+    all
+}
+
+#[test]
+fn everything_that_meta_posts() {
+    insta::assert_json_snapshot!(everything("cloud-api", cloud_api::decode));
+}
+
+#[test]
+fn everything_that_evolution_posts() {
+    insta::assert_json_snapshot!(everything("evolution", |body| evolution::decode(body, None)));
+}
+
+#[test]
+fn everything_that_wuzapi_posts() {
+    insta::assert_json_snapshot!(everything("wuzapi", |body| wuzapi::decode(body, None)));
+}
+
+#[test]
+fn everything_that_waha_posts() {
+    insta::assert_json_snapshot!(everything("waha", waha::decode));
 }
 
 const WUZAPI: &str = r#"{

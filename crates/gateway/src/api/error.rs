@@ -319,7 +319,7 @@ impl ApiError {
     }
 
     /// What happened, what was expected, what to do.
-    fn detail(&self) -> Cow<'_, str> {
+    pub(in crate::api) fn detail(&self) -> Cow<'_, str> {
         match self {
             Self::Unauthenticated { reason } => format!(
                 "{reason}. Send a valid admin, account or instance token as \

@@ -499,7 +499,7 @@ const SOURCE: &[&str] = &[
 fn read_source(bytes: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
     for app_level in [false, true] {
-        if let Ok(source) = source::read(value.clone(), app_level) {
+        if let Ok(source) = source::read(value.clone(), app_level, &crate::source::Source::Native) {
             let kept = crate::source::Source::from_document(&source.to_document());
             assert_eq!(kept.ok(), Some(source));
         }

@@ -6,22 +6,18 @@
 
 mod range;
 
-use std::io::SeekFrom;
-
 use axum::{
     body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use zapbus_event::{Event, EventId};
-use zapbus_store::StoredFile;
+use zapbus_store::{StoreError, StoredFile};
 
 use self::range::{Part, Range};
 use super::{
@@ -31,10 +27,8 @@ use super::{
 use crate::{
     app::App,
     media::{Kept, Refusal, family},
+    server::answers::Streamed,
 };
-
-/// Bytes of a file that are in memory at a time.
-const CHUNK: usize = 64 << 10;
 
 /// Every route under `/media`.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -84,14 +78,11 @@ async fn fetch_file(
     }
     let event = app.store.event(id).await?.ok_or(ApiError::NotFound(What::File))?;
     let (kept, file) = find(&app, &event).await?;
-    let length = match &file {
-        StoredFile::Open { length, .. } => *length,
-        StoredFile::Bytes(bytes) => bytes.len() as u64,
-    };
+    let length = file.length();
     // Files never change.
     let tag = format!("\"{id}\"");
     let is = |name: HeaderName| headers.get(name).is_some_and(|value| value == tag.as_str());
-    if is(header::IF_NONE_MATCH) {
+    if headers.get_all(header::IF_NONE_MATCH).iter().any(|list| names(list, &tag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
@@ -101,7 +92,10 @@ async fn fetch_file(
         Range::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
         Range::Beyond => return Err(ApiError::RangeBeyond { length }),
     };
-    let mut response = (status, body(file, part).await?).into_response();
+    let pieces = file.read(part.from..part.from + part.length).await;
+    let body = Body::from_stream(pieces.map_err(ApiError::internal)?);
+    let mut response = (status, body).into_response();
+    response.extensions_mut().insert(Streamed(part.length));
     let shown = response.headers_mut();
     describe(shown, &kept);
     let text = |text: String| HeaderValue::from_str(&text).map_err(ApiError::internal);
@@ -115,39 +109,38 @@ async fn fetch_file(
     Ok(response)
 }
 
-/// What is known of the file, and its bytes.
+/// Whether a list of tags names this one (RFC 9110, 13.1.2).
+fn names(list: &HeaderValue, tag: &str) -> bool {
+    let Ok(list) = list.to_str() else { return false };
+    list.split(',')
+        .map(str::trim)
+        .any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag)
+}
+
+/// What is known of the file, and where it is.
 async fn find(app: &App, event: &Event) -> Result<(Kept, StoredFile), ApiError> {
     let gone = || ApiError::NotFound(What::File);
-    let kept = Kept::of(&event.data).ok_or_else(gone)?;
-    if let Some(file) = app.store.file(event, &kept.base64).await? {
+    let mut kept = Kept::of(&event.data).ok_or_else(gone)?;
+    let Some(base64) = &kept.base64 else {
+        let fetched = app.store.fetched(event.id).await?.ok_or_else(gone)?;
+        let file = app.store.fetched_file(event.id).await?.ok_or_else(gone)?;
+        if kept.mime.is_empty() {
+            kept.mime = fetched.mime.unwrap_or_default();
+        }
+        return Ok((kept, file));
+    };
+    if let Some(file) = app.store.file(event, base64).await? {
         return Ok((kept, file));
     }
     // It stands in the row, or in a file as the upstream wrote it.
-    let bytes = match app.store.restored(event).await? {
-        Some(whole) => Kept::of(&whole.data).and_then(|kept| kept.bytes()),
-        None => kept.bytes(),
+    let bytes = match app.store.restored_in(event, true, false).await {
+        Ok(Some(whole)) => Kept::of(&whole.data).and_then(|kept| kept.bytes()),
+        Ok(None) => kept.bytes(),
+        // It has just gone with its event.
+        Err(StoreError::EventExpired) => None,
+        Err(error) => return Err(error.into()),
     };
-    Ok((kept, StoredFile::Bytes(Bytes::from(bytes.ok_or_else(gone)?))))
-}
-
-async fn body(file: StoredFile, part: Part) -> Result<Body, ApiError> {
-    let file = match file {
-        StoredFile::Open { file, .. } => file,
-        StoredFile::Bytes(bytes) => {
-            let from = usize::try_from(part.from).map_err(ApiError::internal)?;
-            let length = usize::try_from(part.length).map_err(ApiError::internal)?;
-            return Ok(Body::from(bytes.slice(from..from + length)));
-        }
-    };
-    let mut file = tokio::fs::File::from_std(file);
-    file.seek(SeekFrom::Start(part.from)).await.map_err(ApiError::internal)?;
-    let rest = file.take(part.length);
-    Ok(Body::from_stream(stream::try_unfold(rest, |mut rest| async move {
-        let mut chunk = vec![0; CHUNK];
-        let count = rest.read(&mut chunk).await?;
-        chunk.truncate(count);
-        Ok::<_, std::io::Error>((count > 0).then(|| (Bytes::from(chunk), rest)))
-    })))
+    Ok((kept, StoredFile::in_memory(Bytes::from(bytes.ok_or_else(gone)?))))
 }
 
 /// The headers that say what it is, and that let nothing in it run.
@@ -210,7 +203,7 @@ mod tests {
     fn described(mime: &str, name: Option<&str>) -> (String, String) {
         let mut headers = HeaderMap::new();
         let kept = Kept {
-            base64: String::new(),
+            base64: Some(String::new()),
             mime: mime.to_owned(),
             file_name: name.map(str::to_owned),
         };

@@ -5,6 +5,7 @@ pub(super) mod cloud_api;
 mod door;
 mod refusals;
 
+use axum::routing::post;
 pub use cloud_api::Guesses;
 pub use refusals::Refusals;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,7 +18,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(cloud_api::verify_callback, cloud_api::receive_changes))
         .routes(routes!(cloud_api::verify_app_callback, cloud_api::receive_app_changes))
         .routes(routes!(bridge::receive_evolution))
-        .routes(routes!(bridge::receive_evolution_event))
+        .route("/sources/evolution/{instance}/{event}", post(bridge::receive_evolution))
         .routes(routes!(bridge::receive_wuzapi))
         .routes(routes!(bridge::receive_waha))
 }

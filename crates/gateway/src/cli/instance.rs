@@ -53,11 +53,12 @@ Examples:
         /// Its id or name.
         instance: String,
     },
-    /// Rename one or give it a new token.
+    /// Rename one, give it a new token, or say what to do about the files of its messages.
     #[command(after_help = "\
 Examples:
   zapbus instance update shop --name shop-br
-  zapbus instance update shop --rotate-token")]
+  zapbus instance update shop --rotate-token
+  zapbus instance update shop --fetch-media all --wait-for-media 20")]
     Update {
         /// Its id or name.
         instance: String,
@@ -70,6 +71,13 @@ Examples:
         /// A new token of your own, or @FILE that holds it; the old one ends at once.
         #[arg(long, value_name = "TEXT", value_parser = text_or_file, conflicts_with = "rotate_token")]
         own_token: Option<String>,
+        /// Which files are fetched that its events only name: those with an id of Cloud API, or
+        /// those at plain URLs too.
+        #[arg(long, value_enum)]
+        fetch_media: Option<Files>,
+        /// Seconds that an event is held for its file: 0 to 300.
+        #[arg(long, value_name = "SECONDS")]
+        wait_for_media: Option<u32>,
     },
     /// Delete one: it takes no events any more, and goes when its last event has gone out.
     #[command(after_help = "\
@@ -87,6 +95,27 @@ Examples:
   zapbus instance source set shop cloud-api --app-secret @secret.txt")]
     #[command(subcommand)]
     Source(Source),
+}
+
+/// Which files are fetched that events only name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Files {
+    /// None.
+    None,
+    /// Those with an id of Cloud API.
+    Ids,
+    /// Those at plain URLs too.
+    All,
+}
+
+impl Files {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Ids => "ids",
+            Self::All => "all",
+        }
+    }
 }
 
 /// A product that holds sessions and posts what happens in them.
@@ -159,6 +188,9 @@ Examples:
         /// The number whose changes are this instance's.
         #[arg(long)]
         phone_number_id: Option<String>,
+        /// What opens Meta's Graph API, for the files of messages, or @FILE that holds it.
+        #[arg(long, value_parser = text_or_file)]
+        access_token: Option<String>,
     },
     /// The webhook of Evolution API.
     #[command(after_help = "\
@@ -187,7 +219,7 @@ Examples:
 /// What a bridged product shows or signs with.
 #[derive(Debug, Args)]
 pub(super) struct Secret {
-    /// The secret, or @FILE that holds it [default: made and shown].
+    /// The secret, or @FILE that holds it [default: the one it has, else made and shown].
     #[arg(long, value_parser = text_or_file)]
     secret: Option<String>,
 }
@@ -234,7 +266,14 @@ impl Instance {
             Self::Statistics { instance } => {
                 to.show(Call::get(&["v1", "instances", &instance, "statistics"]), out)
             }
-            Self::Update { instance, name, rotate_token, own_token } => {
+            Self::Update {
+                instance,
+                name,
+                rotate_token,
+                own_token,
+                fetch_media,
+                wait_for_media,
+            } => {
                 let mut change = Map::new();
                 for (member, value) in [("name", name), ("token", own_token)] {
                     change.extend(value.map(|value| (member.to_owned(), Value::from(value))));
@@ -242,8 +281,19 @@ impl Instance {
                 if rotate_token {
                     change.insert("rotate_token".to_owned(), Value::from(true));
                 }
+                let mut media = Map::new();
+                if let Some(files) = fetch_media {
+                    media.insert("fetch".to_owned(), Value::from(files.as_str()));
+                }
+                if let Some(seconds) = wait_for_media {
+                    media.insert("wait_for_media_s".to_owned(), Value::from(seconds));
+                }
+                if !media.is_empty() {
+                    change.insert("media".to_owned(), Value::Object(media));
+                }
                 if change.is_empty() {
-                    let message = "nothing to change: give --name, --rotate-token or --own-token";
+                    let message = "nothing to change: give --name, --rotate-token, --own-token, \
+                                   --fetch-media or --wait-for-media";
                     return Err(Failure::new(Exit::Usage, message));
                 }
                 to.show(Call::patch(&["v1", "instances", &instance], Value::Object(change)), out)
@@ -263,8 +313,12 @@ impl Instance {
             }
             Self::Source(Source::Set { instance, kind }) => {
                 let source = match kind {
-                    Kind::CloudApi { app_secret, verify_token, phone_number_id } => {
-                        cloud_api(app_secret, verify_token, phone_number_id)
+                    Kind::CloudApi { app_secret, verify_token, phone_number_id, access_token } => {
+                        let mut source = cloud_api(app_secret, verify_token, phone_number_id);
+                        if let Some(token) = access_token {
+                            source["access_token"] = Value::from(token);
+                        }
+                        source
                     }
                     Kind::Evolution(it) => Product::Evolution.source(it.secret),
                     Kind::Wuzapi(it) => Product::Wuzapi.source(it.secret),

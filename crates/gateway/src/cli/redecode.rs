@@ -70,10 +70,14 @@ impl Redecode {
     }
 }
 
+/// What is added up.
+const COUNTS: [&str; 6] = ["looked_at", "understood", "stored", "known", "ignored", "failed"];
+
 /// Asks until everything was looked at, and adds up.
 fn all(to: &Connection, mut body: Value, dry_run: bool) -> Result<Value, Failure> {
     body["dry_run"] = Value::from(dry_run);
-    let mut sums = BTreeMap::from(["looked_at", "understood", "stored", "known"].map(|it| (it, 0)));
+    let mut sums = BTreeMap::from(COUNTS.map(|it| (it, 0)));
+    let mut failures: Vec<Value> = Vec::new();
     let mut events: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         let mut answer = to.ask(Call::post(&["v1", "redecode"], body.clone()))?;
@@ -83,6 +87,7 @@ fn all(to: &Connection, mut body: Value, dry_run: bool) -> Result<Value, Failure
         for (name, count) in answer["events"].as_object().into_iter().flatten() {
             *events.entry(name.clone()).or_default() += count.as_u64().unwrap_or(0);
         }
+        failures.extend(answer["failures"].as_array().into_iter().flatten().cloned());
         match answer["next"].take() {
             Value::Null => break,
             next => body["after"] = next,
@@ -95,5 +100,8 @@ fn all(to: &Connection, mut body: Value, dry_run: bool) -> Result<Value, Failure
         "events": events,
         "stored": sums["stored"],
         "known": sums["known"],
+        "ignored": sums["ignored"],
+        "failed": sums["failed"],
+        "failures": failures,
     }))
 }

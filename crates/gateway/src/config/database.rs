@@ -71,6 +71,9 @@ impl Config {
             data_dir: self.data_dir.clone(),
             keys: self.encryption_keys()?,
             clock,
+            bucket: self.media.s3.open().map_err(|(key, reason)| store::OpenError::Bucket {
+                reason: format!("media.{key}: {reason}"),
+            })?,
             postgres: self.postgres(),
             ..self.store.options()
         })

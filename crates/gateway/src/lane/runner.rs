@@ -6,6 +6,7 @@
 mod beginning;
 mod ending;
 mod outcome;
+mod parking;
 mod probing;
 mod reading;
 mod waiting;
@@ -195,6 +196,13 @@ pub(super) struct Lane {
     nothing_to_probe: bool,
     read_ahead: Option<OwnedSemaphorePermit>,
     read_ahead_shown: Shown,
+    /// Events that are held for their file, and who waits for that.
+    parked: HashMap<parking::Held, Task>,
+    arriving: FuturesUnordered<Boxed<parking::Held>>,
+    /// What came of that while the lane waited for something else.
+    come: VecDeque<parking::Held>,
+    /// Events that were held for as long as they may be.
+    let_through: HashSet<parking::Held>,
     permit: Option<OwnedSemaphorePermit>,
     permit_wait: Option<Boxed<Option<OwnedSemaphorePermit>>>,
     phase: Phase,
@@ -233,6 +241,7 @@ impl Lane {
             self.store_from = None;
         }
         self.unsure = !self.outlet.warrant.holds();
+        self.unpark_unless_open(now);
         if self.phase == Phase::Open && !self.unsure {
             self.load_missed_runs().await;
             if self.gate.is_probing() {
@@ -269,14 +278,19 @@ impl Lane {
             // After an outage due rows go first: while they are being looked for, nothing goes.
             let hold_on = self.gate.is_opening() && !self.looking.is_empty();
             let room = if hold_on { 0 } else { self.gate.room(now) };
-            let mut started = 0;
+            let (mut started, mut held) = (0, 0);
             while started < room && self.has_work() && self.take_permit() {
                 let Some((run, sending)) = self.choose() else { break };
-                self.start(run, sending, false);
-                started += 1;
+                match self.unless_held(run, sending, now) {
+                    Some(sending) => {
+                        self.start(run, sending, false);
+                        started += 1;
+                    }
+                    None => held += 1,
+                }
             }
             // Go round again only if reading from memory may have more for the room that is left.
-            let more = started > 0
+            let more = started + held > 0
                 && started < room
                 && self.permit_wait.is_none()
                 && self.tracks.iter().any(Track::wants_page);
@@ -287,7 +301,7 @@ impl Lane {
     }
 
     fn queued_bytes(&self) -> usize {
-        self.tracks.iter().map(Track::queued_bytes).sum()
+        self.tracks.iter().map(Track::queued_bytes).sum::<usize>() + self.parked_bytes()
     }
 
     fn has_work(&self) -> bool {

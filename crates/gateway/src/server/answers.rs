@@ -33,6 +33,14 @@ const PIECE: usize = 64 << 10;
 const KNOWN: usize = 64 << 20;
 const STRANGERS: usize = 16 << 20;
 
+/// What an answer takes that is read from elsewhere as it goes out.
+const STREAMED: u64 = 256 << 10;
+
+/// Marks an answer that is read from elsewhere as it goes out, a piece at a time: how many bytes it
+/// has in all.
+#[derive(Debug, Clone, Copy)]
+pub struct Streamed(pub u64);
+
 /// The node's room for large answers.
 #[derive(Debug, Clone)]
 pub struct Answers {
@@ -51,13 +59,16 @@ impl Answers {
     /// The answer of a route, with room for it; 503 when there is none. What is made while it is
     /// sent, such as a stream of events, has no size and takes no room here.
     pub fn hold(&self, route: &str, response: Response) -> Response {
-        let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes > SMALL) else {
+        let streamed = response.extensions().get::<Streamed>().map(|streamed| streamed.0);
+        let exact = response.body().size_hint().exact();
+        let Some(bytes) = streamed.or(exact).filter(|bytes| *bytes > SMALL) else {
             return response;
         };
+        let weight = if streamed.is_some() { bytes.min(STREAMED) } else { bytes };
         let (room, most) =
             if is_public(route) { (&self.strangers, STRANGERS) } else { (&self.known, KNOWN) };
         // One that is larger than the room has it to itself.
-        let kib = usize::try_from(bytes.div_ceil(1 << 10)).unwrap_or(most).min(most >> 10);
+        let kib = usize::try_from(weight.div_ceil(1 << 10)).unwrap_or(most).min(most >> 10);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         match room.clone().try_acquire_many_owned(kib) {
             Ok(permit) => response.map(|body| Body::new(self.pieces(body, bytes, permit))),

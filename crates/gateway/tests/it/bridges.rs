@@ -6,6 +6,8 @@ mod files;
 mod links;
 mod products;
 
+pub(crate) use self::files::picture;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -124,7 +126,11 @@ async fn a_new_secret_ends_the_old_one() {
     let gateway = Gateway::start(|_| {}).await;
     let id = connect(&gateway, WAHA, "shop").await;
     let path = format!("/v1/instances/{id}/source");
+    // What is left out stays; only `null` asks for another.
     let set = expect_json(put(&gateway, &path, &json!({ "type": "waha" })).await, 200).await;
+    assert_eq!(text(&set["paste"], "secret"), SECRET);
+    let anew = json!({ "type": "waha", "secret": null });
+    let set = expect_json(put(&gateway, &path, &anew).await, 200).await;
     let secret = text(&set["paste"], "secret");
     assert!(secret.len() > 32 && secret != SECRET);
     let post = message(WAHA);

@@ -7,7 +7,7 @@ mod every_channel;
 mod evolution;
 mod guarded;
 mod node;
-mod peers;
+pub(crate) mod peers;
 mod pusher;
 mod pusher_server;
 mod rabbitmq;

@@ -47,6 +47,7 @@ mod lane_order;
 mod lane_outage;
 mod lane_replay;
 mod logs;
+mod media;
 mod metrics;
 mod operations;
 mod packages;

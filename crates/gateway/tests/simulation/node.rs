@@ -112,13 +112,14 @@ impl Node {
         let channels = ChannelWorld(Arc::new(Outside(Arc::clone(world))));
         let opening = Arc::new(Opening::new(egress.clone()).with_world(channels));
         let ingest = Ingest::new(store.clone(), telemetry.clone(), config.store.queue_bytes);
-        let links = Arc::new(Links::new(&store, "", config.media));
+        let links = Arc::new(Links::new(&store, "", config.media.clone()));
         let lanes = Lanes::start(lane::Parts {
             store: store.clone(),
             opening: opening.clone(),
             evolution: lane::Evolution::default(),
             server_url: String::new(),
             links: links.clone(),
+            arrivals: Arc::default(),
             clock: clock.clone(),
             wall,
             config: config.lanes.clone(),

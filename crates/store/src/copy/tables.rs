@@ -5,8 +5,8 @@ use zapbus_event::EventId;
 
 use super::{
     mapping::{
-        Mapping, Periods, WEEK_MS, bytes, number, plain, put_attempt, put_delivery, put_event,
-        put_lane, put_subscriber, sealed,
+        Mapping, Periods, WEEK_MS, bytes, must, number, plain, put_attempt, put_delivery,
+        put_event, put_lane, put_subscriber, sealed,
     },
     wire::{
         Rows,
@@ -281,23 +281,73 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table {
         name: "blob",
-        columns: &[("sha256", Bytes), ("bytes", Bigint), ("refs", Bigint), ("content", Bytes)],
+        columns: &[
+            ("sha256", Bytes),
+            ("bytes", Bigint),
+            ("refs", Bigint),
+            ("content", Bytes),
+            ("object", Text),
+            ("there", Bool),
+            ("touched", Bigint),
+        ],
         rows: Found::In {
             table: "blob",
-            select: "SELECT sha256, bytes, refs FROM blob ORDER BY sha256",
+            select: "SELECT sha256, bytes, refs, object, there, touched FROM blob ORDER BY sha256",
         },
         put: |row, mapping, rows, _| {
             let sha: [u8; 32] = row.get(0)?;
-            let content = mapping.blobs.read(&sha).map_err(|error| {
-                Fault::Broken(format!("blob {} cannot be read ({error})", hex::encode(sha)))
-            })?;
-            if crate::prepared::sha256(&content) != sha {
-                return Err(Fault::Damaged(format!("blob {} has changed", hex::encode(sha))));
-            }
+            let object = bytes(row, 3)?;
+            // What lies in the bucket stays there.
+            let content = if object.is_none() { Some(content(mapping, &sha)?) } else { None };
             rows.bytes(Some(&sha));
             rows.bigint(number(row, 1)?);
             rows.bigint(number(row, 2)?);
-            rows.bytes(Some(&content));
+            rows.bytes(content.as_deref());
+            rows.text(object);
+            rows.bool(must(row, 4)? != 0);
+            rows.bigint(number(row, 5)?);
+            Ok(())
+        },
+    },
+    Table {
+        name: "stray",
+        columns: &[("object", Text)],
+        rows: Found::In { table: "stray", select: "SELECT object FROM stray ORDER BY object" },
+        put: |row, _, rows, _| plain(row, &[("object", Text)], rows),
+    },
+    Table {
+        name: "wanted_file",
+        columns: &[
+            ("event", Bytes),
+            ("instance", Bytes),
+            ("shard", Int),
+            ("seq", Bigint),
+            ("state", Int),
+            ("due", Bigint),
+            ("attempts", Int),
+            ("sha256", Bytes),
+            ("bytes", Bigint),
+            ("mime", Text),
+            ("problem", Text),
+        ],
+        rows: Found::In {
+            table: "wanted_file",
+            select: "SELECT event, instance, seq, state, due, attempts, sha256, bytes, mime, \
+             problem FROM wanted_file ORDER BY event",
+        },
+        put: |row, mapping, rows, _| {
+            let instance = bytes(row, 1)?.unwrap_or_default();
+            rows.bytes(bytes(row, 0)?);
+            rows.bytes(Some(instance));
+            rows.int(Some(mapping.shard(instance)?.0.into()));
+            rows.bigint(number(row, 2)?);
+            rows.int(number(row, 3)?);
+            rows.bigint(number(row, 4)?);
+            rows.int(number(row, 5)?);
+            rows.bytes(bytes(row, 6)?);
+            rows.bigint(number(row, 7)?);
+            rows.text(bytes(row, 8)?);
+            rows.text(bytes(row, 9)?);
             Ok(())
         },
     },
@@ -472,3 +522,14 @@ const FIGURES: &[(&str, Type)] = &[
 ];
 const EVENTS: &[(&str, Type)] = &[("instance", Bytes), ("slot", Bigint), ("events", Bigint)];
 const ALIAS: &[(&str, Type)] = &[("instance", Bytes), ("lid", Text), ("phone", Text)];
+
+/// What a file of the folder holds.
+fn content(mapping: &Mapping, sha: &[u8; 32]) -> Result<Vec<u8>> {
+    let content = mapping.blobs.read(sha).map_err(|error| {
+        Fault::Broken(format!("blob {} cannot be read ({error})", hex::encode(sha)))
+    })?;
+    if crate::prepared::sha256(&content) != *sha {
+        return Err(Fault::Damaged(format!("blob {} has changed", hex::encode(sha))));
+    }
+    Ok(content)
+}

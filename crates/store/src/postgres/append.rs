@@ -21,7 +21,7 @@ use super::{
     state,
 };
 use crate::{
-    AppendError, ShardId, blob,
+    AppendError, ShardId, blob, elsewhere,
     fault::{Fault, Result},
     journal::{Append, Appended},
     prepared::{self, Prepared, key_hash},
@@ -46,8 +46,16 @@ impl Engine {
         // Each part keeps it until it is written: also when nobody waits for that any more.
         let room = Arc::new(Room::reserve(&self.shared, prepared::weight(&append))?);
         let count = append.events.len();
-        let parts = self.split(append, &room);
+        let mut parts = self.split(append, &room);
         drop(room);
+        if let Some(bucket) = &self.shared.bucket {
+            for (.., job, _) in &mut parts {
+                let kept = elsewhere::keep(self, bucket, &job.contents).await;
+                kept.map_err(|error| unavailable(error.to_string()))?;
+                // Their rows are there, and only counted on.
+                job.contents.iter_mut().for_each(|(_, content)| content.clear());
+            }
+        }
         let mut answers = Vec::with_capacity(parts.len());
         // One after the other, in the order of shards: a repeat finds what was stored.
         for (shard, indexes, job, answered) in parts {
@@ -114,11 +122,8 @@ impl Engine {
                 let part = parts.entry(shared.shard_of(event.instance)).or_default();
                 let contents = &mut part.2;
                 // Keeping in memory does not fail.
-                let blobs = blob::extract(&mut event.draft, limit, &mut |sha, content| {
-                    contents.push((sha, Bytes::copy_from_slice(content)));
-                    Ok(())
-                })
-                .unwrap_or_default();
+                let keep = &mut prepared::into_memory(contents);
+                let blobs = blob::extract(&mut event.draft, limit, keep).unwrap_or_default();
                 let keys =
                     event.draft.keys.iter().map(|key| key_hash(event.instance, key)).collect();
                 part.0.push(index);

@@ -19,7 +19,7 @@ use self::ground::Step;
 pub(crate) use self::space::Space;
 pub(super) use self::{
     noted::{Columns as Noting, Noted},
-    remove::remove_events,
+    remove::{count_down, remove_events},
 };
 use super::{Engine, Shared, changes, lock, pool::Session, row, state};
 use crate::{
@@ -37,7 +37,7 @@ const COUNTED: [(&str, &str); 4] = [
     ("journal", "octet_length(head) + octet_length(data) + coalesce(octet_length(raw), 0) + 120"),
     ("delivery", "150 + coalesce(octet_length(excerpt), 0)"),
     ("body", "octet_length(body) + 80"),
-    ("blob", "bytes"),
+    ("blob", "coalesce(octet_length(content), 0) + 120"),
 ];
 /// A partition that is smaller is looked at row by row; of a larger one the share that is not
 /// deleted is estimated, as the server's own statistics know it.

@@ -15,7 +15,7 @@ use crate::{
     delivery::Urgency,
     journal::{Appended, Limit},
     postgres::destinations::Known,
-    prepared::Prepared,
+    prepared::{Prepared, counted},
 };
 
 /// Settlements and their rows in one call.
@@ -124,7 +124,7 @@ pub(crate) struct Room {
 impl Room {
     pub(crate) fn reserve(shared: &Arc<Shared>, bytes: usize) -> Result<Self, AppendError> {
         let bound = shared.queue_bound;
-        // One that is larger than the whole bound passes when it is alone.
+        let bytes = counted(bytes, bound);
         let taken = shared.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| {
             (queued == 0 || queued + bytes <= bound).then_some(queued + bytes)
         });

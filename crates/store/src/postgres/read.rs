@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use tokio_postgres::Row;
-use zapbus_event::{AccountId, Event, EventId, InstanceId, Position, Raw, Timestamp};
+use zapbus_event::{AccountId, Event, EventId, InstanceId, Position, Timestamp};
 
 use super::{
     Engine, Shared, days,
@@ -12,9 +12,12 @@ use super::{
     row::{self, EVENT, Fixed, Head, limit, position, sql, text},
 };
 use crate::{
-    ShardId, StoreError, blob,
+    ShardId, StoreError,
+    blob::Sha,
     fault::{Fault, Result},
-    journal::{Limit, Page, Reader, StoredFile},
+    journal::{Limit, Page, Reader},
+    references::References,
+    stored_file::PIECE,
 };
 
 /// How many rows one call looks at.
@@ -451,52 +454,8 @@ impl Engine {
         Ok(found.is_some())
     }
 
-    /// `data` and `raw` as they came in.
-    pub(crate) async fn restore(&self, event: &Event) -> Result<(Bytes, Bytes), StoreError> {
-        let session = self.session().await?;
-        let found = session
-            .first(
-                "SELECT head FROM journal WHERE shard = $1 AND seq = $2 AND id = $3",
-                &[
-                    &i32::from(self.shared.shard_of(event.instance).0),
-                    &sql(event.seq),
-                    &Fixed(event.id.to_bytes()),
-                ],
-            )
-            .await?;
-        let Some(row) = found else {
-            return Err(StoreError::EventExpired);
-        };
-        let head: &[u8] = row.try_get(0).map_err(Fault::from)?;
-        let refs = Head::parse(head)?.blobs;
-        let shas: Vec<Fixed<32>> = refs.iter().map(|reference| Fixed(reference.sha)).collect();
-        let rows = session
-            .query("SELECT sha256, content FROM blob WHERE sha256 = ANY ($1)", &[&shas])
-            .await?;
-        let mut contents = HashMap::new();
-        for row in &rows {
-            let content: Vec<u8> = row.try_get(1).map_err(Fault::from)?;
-            contents.insert(row::fixed::<32>(row, 0)?, content);
-        }
-        let fetch = |sha: &[u8; 32]| {
-            contents.get(sha).cloned().ok_or_else(|| std::io::Error::other("it is not stored"))
-        };
-        let gone =
-            |error: std::io::Error| Fault::malformed(format!("a blob of {}: {error}", event.id));
-        let data = blob::restore(&event.data, &refs, false, &fetch).map_err(gone)?;
-        let raw = match &event.raw {
-            Raw::Data => data.clone(),
-            Raw::Bytes(raw) => blob::restore(raw, &refs, true, &fetch).map_err(gone)?,
-        };
-        Ok((data, raw))
-    }
-
-    /// The file that stands in the place of a member of the event's `data`.
-    pub(crate) async fn file(
-        &self,
-        event: &Event,
-        member: &str,
-    ) -> Result<Option<StoredFile>, StoreError> {
+    /// What an event refers to; `None` when it is gone.
+    pub(crate) async fn references(&self, event: &Event) -> Result<Option<References>, StoreError> {
         let session = self.session().await?;
         let found = session
             .first(
@@ -511,13 +470,59 @@ impl Engine {
         let Some(row) = found else { return Ok(None) };
         let head: &[u8] = row.try_get(0).map_err(Fault::from)?;
         let refs = Head::parse(head)?.blobs;
-        let Some(found) = blob::referred(&refs, member) else { return Ok(None) };
-        let content = session
-            .first("SELECT content FROM blob WHERE sha256 = $1", &[&Fixed(found.sha)])
+        let shas: Vec<Fixed<32>> = refs.iter().map(|reference| Fixed(reference.sha)).collect();
+        let rows = session
+            .query(
+                "SELECT sha256, object FROM blob WHERE sha256 = ANY ($1) AND object IS NOT NULL",
+                &[&shas],
+            )
             .await?;
-        let Some(row) = content else { return Ok(None) };
-        let content: Vec<u8> = row.try_get(0).map_err(Fault::from)?;
-        Ok(Some(StoredFile::Bytes(Bytes::from(content))))
+        let mut objects = HashMap::new();
+        for row in &rows {
+            objects.insert(row::fixed::<32>(row, 0)?, row.try_get(1).map_err(Fault::from)?);
+        }
+        Ok(Some(References { refs, objects }))
+    }
+
+    /// A stretch of a file that stands in its row.
+    pub(crate) async fn stretch(
+        &self,
+        sha: &Sha,
+        from: u64,
+        length: u64,
+    ) -> Result<Bytes, StoreError> {
+        let session = self.session().await?;
+        let (from, length) = (int(from + 1)?, int(length)?);
+        let row = session
+            .first(
+                "SELECT substring(content FROM $2 FOR $3) FROM blob WHERE sha256 = $1",
+                &[&Fixed(*sha), &from, &length],
+            )
+            .await?;
+        let gone = || StoreError::NotFound { what: "file" };
+        let content: Option<Vec<u8>> = row.ok_or_else(gone)?.try_get(0).map_err(Fault::from)?;
+        Ok(content.ok_or_else(gone)?.into())
+    }
+
+    /// The same of one that stands in pieces; within one of them.
+    pub(crate) async fn piece(
+        &self,
+        object: &str,
+        from: u64,
+        upto: u64,
+    ) -> Result<Bytes, StoreError> {
+        let session = self.session().await?;
+        let (n, start) = (int(from / PIECE)?, int(from % PIECE + 1)?);
+        let length = int(upto - from)?;
+        let row = session
+            .first(
+                "SELECT substring(content FROM $3 FOR $4) FROM blob_part \
+                 WHERE object = $1 AND n = $2",
+                &[&object, &n, &start, &length],
+            )
+            .await?;
+        let row = row.ok_or(StoreError::NotFound { what: "file" })?;
+        Ok(row.try_get::<_, Vec<u8>>(0).map_err(Fault::from)?.into())
     }
 
     pub(crate) async fn body(&self, sha256: [u8; 32]) -> Result<Option<Bytes>, StoreError> {
@@ -537,4 +542,8 @@ impl Engine {
         let session = self.session().await?;
         Ok(aliases(&session, instance, address).await?)
     }
+}
+
+fn int(number: u64) -> Result<i32> {
+    i32::try_from(number).map_err(|_| Fault::malformed(format!("a file of {number} bytes")))
 }

@@ -26,6 +26,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0004_node_lag", include_str!("../../migrations/postgres/0004_node_lag.sql")),
     ("0005_subscribers", include_str!("../../migrations/postgres/0005_subscribers.sql")),
     ("0006_known_end", include_str!("../../migrations/postgres/0006_known_end.sql")),
+    ("0007_media", include_str!("../../migrations/postgres/0007_media.sql")),
 ];
 
 /// Versions below lack what we use.

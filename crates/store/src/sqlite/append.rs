@@ -120,16 +120,23 @@ impl Tx<'_> {
     fn keep_blobs(&mut self, prepared: &Prepared) -> Result<()> {
         for blob in &prepared.blobs {
             let bytes = i64::try_from(blob.bytes).unwrap_or(i64::MAX);
-            let refs: i64 = self
-                .conn
-                .prepare_cached(
-                    "INSERT INTO blob (sha256, bytes, refs) VALUES (?1, ?2, 1) \
-                     ON CONFLICT (sha256) DO UPDATE SET refs = refs + 1 RETURNING refs",
-                )?
-                .query_row(params![blob.sha, bytes], |row| row.get(0))?;
-            if refs == 1 {
-                self.pending.blob_bytes += bytes;
-            }
+            self.refer(blob.sha, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Something refers to a file from now on.
+    pub(crate) fn refer(&mut self, sha: Sha, bytes: i64) -> Result<()> {
+        let (refs, is_here): (i64, bool) = self
+            .conn
+            .prepare_cached(
+                "INSERT INTO blob (sha256, bytes, refs) VALUES (?1, ?2, 1) \
+                 ON CONFLICT (sha256) DO UPDATE SET refs = refs + 1 \
+                 RETURNING refs, object IS NULL",
+            )?
+            .query_row(params![sha, bytes], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if refs == 1 && is_here {
+            self.pending.blob_bytes += bytes;
         }
         Ok(())
     }

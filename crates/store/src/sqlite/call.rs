@@ -22,9 +22,12 @@ use super::{
 };
 use crate::{
     AppendError, StoreError,
+    blob::Sha,
     delivery::{Settlement, Urgency},
+    elsewhere,
     journal::{Append, Appended, Limit, Page, Reader},
-    prepared,
+    prepared::{self, Keep},
+    stored_file::StoredFile,
     upkeep::{Appends, Sizes, StoreHealth},
 };
 
@@ -49,7 +52,8 @@ impl Engine {
         };
         let job = |ready: prepared::Ready| {
             let (answer, answered) = oneshot::channel();
-            let prepared::Ready { events, body, weight } = ready;
+            let prepared::Ready { events, body, weight, .. } = ready;
+            let weight = self.shared.queue.counted(weight);
             (AppendJob { events, body, weight, answer, outcome: None }, answered)
         };
         let answered = if prepared::has_large_parts(&append, self.inline_limit) {
@@ -57,19 +61,25 @@ impl Engine {
             if let Appends::Stopped { reason } = &self.shared.health.borrow().appends {
                 return Err(unavailable(reason.clone()));
             }
-            let room =
-                Room::reserve(&self.shared, prepared::weight(&append)).inspect_err(count_busy)?;
+            let weight = self.shared.queue.counted(prepared::weight(&append));
+            let room = Room::reserve(&self.shared, weight).inspect_err(count_busy)?;
             let limit = self.inline_limit;
+            let in_bucket = self.shared.bucket.is_some();
             let prepare = move || {
-                let blobs = &room.shared.blobs;
+                let keep =
+                    if in_bucket { Keep::InMemory } else { Keep::InFolder(&room.shared.blobs) };
                 // With the room: a caller that goes away does not end it.
-                prepared::prepare(append, Some((blobs, limit))).map(|ready| (ready, room))
+                prepared::prepare(append, Some((keep, limit))).map(|ready| (ready, room))
             };
             let (ready, room) = self
                 .off_thread(prepare)
                 .await
                 .map_err(|error| unavailable(error.to_string()))?
                 .map_err(|error| unavailable(format!("the blob folder: {error}")))?;
+            if let Some(bucket) = &self.shared.bucket {
+                let kept = elsewhere::keep(self, bucket, &ready.contents).await;
+                kept.map_err(|error| unavailable(error.to_string()))?;
+            }
             let (job, answered) = job(ready);
             room.use_for(job)?;
             answered
@@ -138,7 +148,7 @@ impl Engine {
     }
 
     /// Does what blocks away from the async threads.
-    async fn off_thread<T: Send + 'static>(
+    pub(super) async fn off_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, tokio::task::JoinError> {
@@ -147,6 +157,20 @@ impl Engine {
             return Ok(work());
         }
         tokio::task::spawn_blocking(work).await
+    }
+
+    /// Opens a file of the folder.
+    pub(crate) async fn open_file(&self, sha: Sha, bytes: u64) -> Result<StoredFile, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let opened = self.off_thread(move || shared.blobs.open(&sha)).await;
+        let opened = opened.map_err(|error| Fault::Broken(error.to_string()))?;
+        match opened {
+            Ok(file) => Ok(StoredFile::in_folder(file, bytes)),
+            Err(error) => {
+                let name = hex::encode(sha);
+                Err(Fault::malformed(format!("blob {name} cannot be read: {error}")).into())
+            }
+        }
     }
 
     pub(crate) fn tail_after(&self, of: Reader, after: Position, limit: Limit) -> Option<Page> {

@@ -235,12 +235,13 @@ fn erase_some(tx: &mut Tx<'_>, instance: InstanceId, which: &Which, after: i64) 
     more |= looked == EVENTS;
     drop(rows);
     drop(statement);
-    let blobs = tx.pending.gone_blobs.len();
+    let blobs = (tx.pending.gone_blobs.len(), tx.pending.gone_objects);
     let mut erased = Erased { events: doomed.len() as u64, ..Erased::default() };
     erased.deliveries = wipe_rows(tx, instance, &doomed)?;
     erased.bodies = delete_bodies(tx, instance, &doomed)?;
     remove_events(tx, &doomed)?;
-    erased.blobs = (tx.pending.gone_blobs.len() - blobs) as u64;
+    erased.blobs =
+        (tx.pending.gone_blobs.len() - blobs.0) as u64 + tx.pending.gone_objects - blobs.1;
     Ok(Step { at, more, erased })
 }
 

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use rusqlite::{OptionalExtension, params};
 use zapbus_event::{AccountId, AuditId, DestinationId, InstanceId, Position, Timestamp};
 
-pub(crate) use self::remove::remove_events;
+pub(crate) use self::remove::{release_blob, remove_events};
 use super::{
     Tx,
     destinations::filter_of,
@@ -290,7 +290,9 @@ impl Ground for Tx<'_> {
     fn sweep(&mut self, shelf: u8) -> Result<u64> {
         let referenced = |sha: &crate::blob::Sha| {
             self.conn
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM blob WHERE sha256 = ?1)")
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM blob WHERE sha256 = ?1 AND object IS NULL)",
+                )
                 .and_then(|mut statement| statement.query_row([sha], |row| row.get(0)))
                 // In doubt a file stays.
                 .unwrap_or(true)

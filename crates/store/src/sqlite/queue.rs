@@ -16,6 +16,7 @@ use crate::{
     blob::Sha,
     delivery::{Settlement, Urgency},
     journal::{Appended, Limit},
+    prepared::counted,
 };
 
 #[derive(Debug)]
@@ -127,6 +128,12 @@ impl Queue {
         self.bell.notify_one();
     }
 
+    /// What an append of so many bytes takes of the bound: a very large one not all of it, or it
+    /// would never find that nothing else waits.
+    pub(crate) fn counted(&self, bytes: usize) -> usize {
+        counted(bytes, self.bound)
+    }
+
     /// Bytes of appends that wait or are being written.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
@@ -166,7 +173,6 @@ impl Queue {
         if state.closed {
             return Err(AppendError::Unavailable { reason: "it is closed".to_owned() });
         }
-        // One that is larger than the whole bound passes when it is alone.
         if state.bytes > 0 && state.bytes + bytes > self.bound {
             return Err(AppendError::Busy { queued_bytes: state.bytes });
         }

@@ -1,6 +1,6 @@
 //! Reading the journal.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
@@ -8,13 +8,14 @@ use zapbus_event::{AccountId, Event, EventId, InstanceId, Position, Raw, Timesta
 
 use super::{
     View,
-    fault::{Fault, Result},
+    fault::Result,
     generation,
     row::{self, EVENT, Head, position, sql},
 };
 use crate::{
-    StoreError, blob,
-    journal::{Limit, Page, Reader, StoredFile},
+    blob::{self, Sha},
+    journal::{Limit, Page, Reader},
+    references::References,
 };
 
 /// How many rows one call looks at.
@@ -303,43 +304,35 @@ pub(crate) fn pruned_upto(view: View<'_>, of: Reader) -> Result<Position> {
     Ok(position(found.unwrap_or(0)))
 }
 
-/// `data` and `raw` as they came in.
-pub(crate) fn restore(view: View<'_>, event: &Event) -> Result<(Bytes, Bytes)> {
-    let refs: Option<Vec<u8>> = view
-        .conn
-        .prepare_cached("SELECT head FROM journal WHERE seq = ?1 AND id = ?2")?
-        .query_row(params![sql(event.seq), event.id.to_bytes()], |row| row.get(0))
-        .optional()?;
-    let Some(head) = refs else {
-        return Err(Fault::Store(StoreError::EventExpired));
-    };
-    let refs = Head::parse(&head)?.blobs;
-    let blobs = &view.shared.blobs;
-    let gone = |error: std::io::Error| Fault::malformed(format!("a blob of {}: {error}", event.id));
-    let data = blobs.restore(&event.data, &refs, false).map_err(gone)?;
-    let raw = match &event.raw {
-        Raw::Data => data.clone(),
-        Raw::Bytes(raw) => blobs.restore(raw, &refs, true).map_err(gone)?,
-    };
-    Ok((data, raw))
-}
-
-/// The file that stands in the place of a member of the event's `data`.
-pub(crate) fn file(view: View<'_>, event: &Event, member: &str) -> Result<Option<StoredFile>> {
+/// What an event refers to; `None` when it is gone.
+pub(crate) fn references(view: View<'_>, seq: Position, id: EventId) -> Result<Option<References>> {
     let head: Option<Vec<u8>> = view
         .conn
         .prepare_cached("SELECT head FROM journal WHERE seq = ?1 AND id = ?2")?
-        .query_row(params![sql(event.seq), event.id.to_bytes()], |row| row.get(0))
+        .query_row(params![sql(seq), id.to_bytes()], |row| row.get(0))
         .optional()?;
     let Some(head) = head else { return Ok(None) };
     let refs = Head::parse(&head)?.blobs;
-    let Some(found) = blob::referred(&refs, member) else { return Ok(None) };
-    let gone = |error: std::io::Error| Fault::malformed(format!("a blob of {}: {error}", event.id));
-    let file = view.shared.blobs.open(&found.sha).map_err(gone)?;
-    Ok(Some(StoredFile::Open { file, length: found.bytes }))
+    let mut objects = HashMap::new();
+    for found in &refs {
+        if let Some(object) = object(view, &found.sha)? {
+            objects.insert(found.sha, object);
+        }
+    }
+    Ok(Some(References { refs, objects }))
 }
 
-/// Whether [`restore`] has anything to do.
+/// What a file is called that does not lie in the folder.
+pub(crate) fn object(view: View<'_>, sha: &Sha) -> Result<Option<String>> {
+    let found: Option<Option<String>> = view
+        .conn
+        .prepare_cached("SELECT object FROM blob WHERE sha256 = ?1")?
+        .query_row([sha], |row| row.get(0))
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// Whether there is nothing to put back.
 pub(crate) fn is_whole(event: &Event) -> bool {
     let raw_is_whole = match &event.raw {
         Raw::Data => true,

@@ -245,8 +245,9 @@ fn copy_blobs(
 ) -> Result<u64, OpenError> {
     let wrong = |reason: String| OpenError::Backup { path: source.database.clone(), reason };
     let read = |error: rusqlite::Error| wrong(error.to_string());
-    let mut statement =
-        conn.prepare("SELECT sha256, bytes FROM blob ORDER BY sha256").map_err(read)?;
+    let mut statement = conn
+        .prepare("SELECT sha256, bytes FROM blob WHERE object IS NULL ORDER BY sha256")
+        .map_err(read)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(read)?;
     let rows: Vec<([u8; 32], i64)> = rows.collect::<Result<_, _>>().map_err(read)?;
     copy.total += rows.iter().map(|(_, bytes)| row::count(*bytes)).sum::<u64>();

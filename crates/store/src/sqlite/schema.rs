@@ -29,6 +29,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0002_statistics", include_str!("../../migrations/sqlite/0002_statistics.sql")),
     ("0003_open_deliveries", include_str!("../../migrations/sqlite/0003_open_deliveries.sql")),
     ("0004_subscribers", include_str!("../../migrations/sqlite/0004_subscribers.sql")),
+    ("0005_media", include_str!("../../migrations/sqlite/0005_media.sql")),
 ];
 
 const DATABASE: &str = "zapbus.db";

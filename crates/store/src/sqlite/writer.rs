@@ -170,10 +170,12 @@ impl Writer {
             return;
         }
         let is_referenced = |sha: &Sha| {
-            conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM blob WHERE sha256 = ?1)")
-                .and_then(|mut statement| statement.query_row([sha], |row| row.get(0)))
-                // In doubt a file stays.
-                .unwrap_or(true)
+            conn.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM blob WHERE sha256 = ?1 AND object IS NULL)",
+            )
+            .and_then(|mut statement| statement.query_row([sha], |row| row.get(0)))
+            // In doubt a file stays.
+            .unwrap_or(true)
         };
         let gone: Vec<Sha> = loose.into_iter().filter(|sha| !is_referenced(sha)).collect();
         self.shared.blobs.remove(&gone);

@@ -3,7 +3,9 @@
 use serde_json::{Value, value::RawValue};
 
 use super::{Name, Options, Payload, Told, failed};
-use crate::{Event, Kind, Raw, SourceKind, dialect::RenderError, source::Members};
+use crate::{
+    Event, Kind, Raw, SourceKind, dialect::RenderError, shape::MediaState, source::Members,
+};
 
 /// The members of a message that decrypt its file.
 const KEYS: [&str; 2] = ["mediaKey", "directPath"];
@@ -37,12 +39,18 @@ pub(super) fn passed(event: &Event, options: &Options) -> Result<Passed, RenderE
         name.map_or_else(|| event.source.event.clone(), |name| name.wire().to_owned())
     });
     let data = posted.given("data").unwrap_or(RawValue::NULL);
-    let data = match options.media_key {
-        true => Payload::Verbatim(data.to_owned()),
-        false => {
+    let link = link_instead(event, data);
+    let data = match (options.media_key, link) {
+        (true, None) => Payload::Verbatim(data.to_owned()),
+        (with_keys, link) => {
             let mut data = serde_json::from_str(data.get())
                 .map_err(|error| failed(event, &error.to_string()))?;
-            remove_keys(&mut data);
+            if !with_keys {
+                remove_keys(&mut data);
+            }
+            if let Some(link) = link {
+                put_link(&mut data, link);
+            }
             Payload::Told(data)
         }
     };
@@ -54,6 +62,23 @@ pub(super) fn passed(event: &Event, options: &Options) -> Result<Passed, RenderE
     }
     told.upstream = Some((verbatim("date_time"), verbatim("sender")));
     Ok(Passed::Whole(Box::new(told)))
+}
+
+/// Where the file of a message is that came in the upstream's body and is not to go on in one.
+fn link_instead(event: &Event, posted: &RawValue) -> Option<String> {
+    memchr::memmem::find(posted.get().as_bytes(), b"\"base64\"")?;
+    let data: Value = serde_json::from_slice(&event.data).ok()?;
+    let media = data.get("content")?.get("media")?;
+    let is_link = media.get("base64").is_none() && media.get("state")? == MediaState::Url.as_str();
+    media.get("url")?.as_str().filter(|_| is_link).map(str::to_owned)
+}
+
+/// As upstream writes a message whose file lies in its storage.
+fn put_link(data: &mut Value, link: String) {
+    let Some(message) = data.get_mut("message").and_then(Value::as_object_mut) else { return };
+    if message.shift_remove("base64").is_some() {
+        message.insert("mediaUrl".to_owned(), Value::from(link));
+    }
 }
 
 /// Its depth is bounded by the reader that made the value.

@@ -46,8 +46,21 @@ pub(super) struct HealthAnswer {
     /// When the last backup was begun that is done; `null` where backups are the server's business.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_backup_at: Option<Timestamp>,
+    media: MediaAnswer,
     destinations: DestinationsHealth,
     instances: InstancesHealth,
+}
+
+/// Files that events only name.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MediaHealth)]
+struct MediaAnswer {
+    /// The bucket that files are kept in; `null`: the data folder, or the database on a server.
+    bucket: Option<String>,
+    /// Files that are still to be fetched.
+    pending: u64,
+    /// Files given up in the last day.
+    failed_last_day: u64,
 }
 
 /// The store.
@@ -203,6 +216,7 @@ pub(super) async fn show_health(
     let backups = tokio::task::spawn_blocking(move || backups.list()).await;
     let backups = backups.map_err(ApiError::internal)?;
     let done = backups.iter().filter(|backup| backup.state == BackupState::Done);
+    let fetches = app.store.fetch_counts().await?;
     let cert = config.tls.cert.clone();
     let expires = tokio::task::spawn_blocking(move || cert.as_deref().and_then(expiry::of_file));
     let loopback = config.listen.ip().is_loopback();
@@ -211,6 +225,11 @@ pub(super) async fn show_health(
         at: now,
         not_ready: app.readiness.check().err().map(|not_ready| not_ready.detail),
         store: store(&app).await?,
+        media: MediaAnswer {
+            bucket: config.media.s3.shown(),
+            pending: fetches.pending,
+            failed_last_day: fetches.failed,
+        },
         listener: ListenerAnswer {
             address: config.listen.to_string(),
             loopback,

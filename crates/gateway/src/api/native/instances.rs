@@ -26,6 +26,7 @@ use crate::{
         token,
     },
     app::App,
+    media,
     source::Source,
 };
 
@@ -50,6 +51,8 @@ pub(super) struct InstanceAnswer {
     source: &'static str,
     /// The same id as other products write it.
     ids: Ids,
+    /// What it chooses about the files of messages.
+    media: media::Choice,
     /// What its events say about it.
     state: InstanceStateAnswer,
     /// When its last event was accepted.
@@ -134,6 +137,7 @@ impl InstanceAnswer {
             account: instance.account,
             token: None,
             source,
+            media: media::Choice::of(&instance.settings),
             ids: Ids { vzaps: instance.id.to_vzaps(), uuid: instance.id.to_uuid() },
             state: InstanceStateAnswer {
                 connection: state.connection,
@@ -188,6 +192,35 @@ pub(super) struct ChangeInstance {
     /// Make a new token and show it. The old one stops working at once.
     #[serde(default)]
     rotate_token: bool,
+    /// What to do about files that events only name. What is left out stays as it is.
+    #[serde(default)]
+    media: Option<ChangeMedia>,
+}
+
+/// What to change about the files of an instance.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ChangeInstanceMedia)]
+pub(super) struct ChangeMedia {
+    /// `none`, `ids` or `all`.
+    #[serde(default)]
+    #[schema(inline)]
+    fetch: Option<media::Files>,
+    /// 0 to 300.
+    #[serde(default)]
+    wait_for_media_s: Option<u32>,
+}
+
+impl ChangeMedia {
+    /// As members to merge into the instance's settings.
+    fn settings(self, stored: &serde_json::Value) -> serde_json::Value {
+        let stored = media::Choice::of(stored);
+        let choice = media::Choice {
+            fetch: self.fetch.unwrap_or(stored.fetch),
+            wait_for_media_s: self.wait_for_media_s.unwrap_or(stored.wait_for_media_s),
+        };
+        choice.settings()
+    }
 }
 
 /// What is wrong with a token of somebody's own, if anything is.
@@ -319,7 +352,7 @@ pub(super) async fn show_instance(
     Ok(axum::Json(InstanceAnswer::new(&known.instance, Some(status))))
 }
 
-/// Renames an instance or gives it another token.
+/// Renames an instance, gives it another token, or says what to do about files.
 #[utoipa::path(
     patch, path = "/v1/instances/{instance}", tag = "instances", request_body = ChangeInstance,
     params(("instance" = String, Path, description = "Id in any form, or name.")),
@@ -340,6 +373,11 @@ pub(super) async fn change_instance(
     if request.token.is_some() && request.rotate_token {
         faults.push(Fault::new("rotate_token", "goes without `token`: give one of them"));
     }
+    let wait = request.media.and_then(|media| media.wait_for_media_s);
+    if wait.is_some_and(|wait| wait > media::LONGEST_WAIT_S) {
+        let text = format!("expected 0 to {}", media::LONGEST_WAIT_S);
+        faults.push(Fault::new("media.wait_for_media_s", text));
+    }
     refuse_if_any(faults)?;
     if request.name.is_some() {
         refuse_reserved(&known.instance)?;
@@ -350,8 +388,12 @@ pub(super) async fn change_instance(
         None => None,
     };
     complete(async move {
-        let patch =
-            InstancePatch { name: request.name, token: token.clone(), ..InstancePatch::default() };
+        let patch = InstancePatch {
+            name: request.name,
+            token: token.clone(),
+            merge_settings: request.media.map(|media| media.settings(&known.instance.settings)),
+            ..InstancePatch::default()
+        };
         let after = alter(&app, &known.instance, patch, &caller.actor()).await?;
         let status = app.store.instance_status(after.id).await?;
         let answer = InstanceAnswer::new(&after, Some(status));

@@ -6,10 +6,11 @@ use std::{
 };
 
 use axum::extract::State;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use zapbus_event::{Event, Filter, InstanceId, SourceKind, Timestamp, source};
+use zapbus_event::{Event, EventId, Filter, InstanceId, SourceKind, Timestamp, source};
 use zapbus_store::{Append, Limit, NewEvent, Reader};
 
 use super::{complete, events, refuse_if_any};
@@ -71,8 +72,36 @@ pub(super) struct RedecodedAnswer {
     stored: u64,
     /// How many of these were known already.
     known: u64,
+    /// How many of these were left out, because their instance does not take their sort.
+    ignored: u64,
+    /// Events that could not be decoded again or stored.
+    failed: u64,
+    /// The first of them, at most a hundred, and why.
+    failures: Vec<RedecodeFailure>,
     /// Give it as `after` to go on; `null` when all were looked at.
     next: Option<String>,
+}
+
+/// An event that could not be decoded again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RedecodeFailure {
+    /// The unknown event.
+    #[schema(value_type = String)]
+    event: EventId,
+    /// Why, in words.
+    problem: String,
+}
+
+/// Failures that are told one by one.
+const TOLD: usize = 100;
+
+impl RedecodedAnswer {
+    fn failed(&mut self, event: EventId, error: &ApiError) {
+        self.failed += 1;
+        if self.failures.len() < TOLD {
+            self.failures.push(RedecodeFailure { event, problem: error.detail().into_owned() });
+        }
+    }
 }
 
 /// Decodes again what was kept as `event.unknown`, for the day a decoder has learned more. What is
@@ -172,7 +201,14 @@ impl Wanted {
                 return Ok(());
             }
             if self.wants(&event) {
-                decode(app, &event, answer).await?;
+                match decode(app, &event, answer).await {
+                    Ok(()) => {}
+                    // It is the same for all of them.
+                    Err(error) if error.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                        return Err(error);
+                    }
+                    Err(error) => answer.failed(event.id, &error),
+                }
             }
             merged.take(&event);
         }
@@ -197,12 +233,18 @@ async fn decode(app: &App, event: &Event, answer: &mut RedecodedAnswer) -> Resul
     for routed in found {
         *answer.events.entry(routed.draft.kind.to_string()).or_default() += 1;
         let instance = instance(app, event, routed.phone_number_id.as_deref()).await?;
-        events.push(NewEvent { instance, draft: routed.draft });
+        let known = app.directory.instance(instance).await?;
+        if known.is_some_and(|known| !known.ignored.takes(&routed.draft)) {
+            answer.ignored += 1;
+        } else {
+            events.push(NewEvent { instance, draft: routed.draft });
+        }
     }
     if answer.dry_run {
         return Ok(());
     }
-    for appended in app.ingest.append(Append { events, body: None }).await? {
+    let append = Append { events, body: None };
+    for appended in app.ingest.append_all_since(Instant::now(), append).await? {
         *(if appended.duplicate { &mut answer.known } else { &mut answer.stored }) += 1;
     }
     Ok(())

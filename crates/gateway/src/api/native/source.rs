@@ -6,7 +6,7 @@ mod paste;
 use std::collections::HashSet;
 
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use zapbus_event::{AccountId, InstanceId, data::InstanceAction};
@@ -42,35 +42,47 @@ pub(super) struct SourceRequest {
     /// `cloud-api`, `evolution`, `wuzapi`, `waha` or `native`.
     #[schema(example = "cloud-api")]
     r#type: String,
-    /// Of a bridged product: what it shows, or signs with. Made when left out.
+    /// Of a bridged product: what it shows, or signs with. Left out: it stays, or is made if there
+    /// is none; `null`: a new one is made.
     secret: Option<String>,
-    /// Meta's app secret: it signs what Meta posts.
+    /// Meta's app secret: it signs what Meta posts. Left out: it stays.
     app_secret: Option<String>,
-    /// The token Meta repeats when the callback URL is set. Made when left out.
+    /// The token Meta repeats when the callback URL is set. Left out: it stays, or is made if there
+    /// is none.
     verify_token: Option<String>,
     /// The number whose changes are this instance's. Left out: whatever no other instance of
     /// the account claims.
     #[schema(example = "900000000000101")]
     phone_number_id: Option<String>,
+    /// Opens Meta's Graph API, for the files of messages. Left out: it stays; `null` takes it away.
+    access_token: Option<String>,
 }
 
 /// The members of a `cloud-api` source.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CloudApiMembers {
-    app_secret: String,
+    #[serde(default)]
+    app_secret: Option<String>,
     #[serde(default)]
     verify_token: Option<String>,
     #[serde(default)]
     phone_number_id: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    access_token: Option<Option<String>>,
+}
+
+/// Tells `null` from absent.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// The members of the source of a bridged product.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BridgeMembers {
-    #[serde(default)]
-    secret: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    secret: Option<Option<String>>,
 }
 
 /// The members of a `native` source.
@@ -91,6 +103,9 @@ pub(super) struct SourceAnswer {
     /// The number whose changes are this instance's.
     #[serde(skip_serializing_if = "Option::is_none")]
     phone_number_id: Option<String>,
+    /// Whether files of messages can be fetched with a token; of `cloud-api`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_access_token: Option<bool>,
     /// What to enter upstream. Of Meta's webhook only in the answer that sets it; of a bridged
     /// product for whoever may set it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,11 +114,13 @@ pub(super) struct SourceAnswer {
 
 impl SourceAnswer {
     fn new(source: &Source, url: String) -> Self {
-        let phone_number_id = match source {
-            Source::CloudApi(cloud_api) => cloud_api.phone_number_id.clone(),
-            Source::Native | Source::Bridge(_) => None,
+        let (phone_number_id, has_access_token) = match source {
+            Source::CloudApi(cloud_api) => {
+                (cloud_api.phone_number_id.clone(), Some(cloud_api.access_token.is_some()))
+            }
+            Source::Native | Source::Bridge(_) => (None, None),
         };
-        Self { r#type: source.kind(), url, phone_number_id, paste: None }
+        Self { r#type: source.kind(), url, phone_number_id, has_access_token, paste: None }
     }
 
     fn with_paste(mut self, source: &Source) -> Self {
@@ -112,8 +129,13 @@ impl SourceAnswer {
     }
 }
 
-/// Reads a source: first its `type`, then what that type takes.
-pub(in crate::api) fn read(document: Value, app_level: bool) -> Result<Source, ApiError> {
+/// Reads a source: first its `type`, then what that type takes. Secrets that are left out are those
+/// of `stored`, if that is of the same type.
+pub(in crate::api) fn read(
+    document: Value,
+    app_level: bool,
+    stored: &Source,
+) -> Result<Source, ApiError> {
     let Value::Object(mut members) = document else {
         return Err(ApiError::invalid("", "expected an object with `type`"));
     };
@@ -128,7 +150,13 @@ pub(in crate::api) fn read(document: Value, app_level: bool) -> Result<Source, A
             body::convert::<NativeMembers>("", members)?;
             Ok(Source::Native)
         }
-        ("cloud-api", _) => cloud_api(members, app_level).map(Source::CloudApi),
+        ("cloud-api", _) => {
+            let stored = match stored {
+                Source::CloudApi(stored) => Some(stored),
+                Source::Native | Source::Bridge(_) => None,
+            };
+            cloud_api(members, app_level, stored).map(Source::CloudApi)
+        }
         (_, Some(product)) if app_level => Err(ApiError::invalid(
             "type",
             format!(
@@ -136,7 +164,13 @@ pub(in crate::api) fn read(document: Value, app_level: bool) -> Result<Source, A
                 product.as_str()
             ),
         )),
-        (_, Some(product)) => bridge(product, members).map(Source::Bridge),
+        (_, Some(product)) => {
+            let stored = match stored {
+                Source::Bridge(stored) if stored.product == product => Some(stored),
+                Source::Bridge(_) | Source::Native | Source::CloudApi(_) => None,
+            };
+            bridge(product, members, stored).map(Source::Bridge)
+        }
         (other, None) => {
             let near = ["cloud-api", "native", "evolution", "wuzapi", "waha"]
                 .into_iter()
@@ -147,10 +181,14 @@ pub(in crate::api) fn read(document: Value, app_level: bool) -> Result<Source, A
     }
 }
 
-fn bridge(product: Product, members: Value) -> Result<Bridge, ApiError> {
+fn bridge(product: Product, members: Value, stored: Option<&Bridge>) -> Result<Bridge, ApiError> {
     let members: BridgeMembers = body::convert("", members)?;
-    let Some(secret) = members.secret else {
-        return Ok(Bridge { product, secret: token::generate()? });
+    let secret = match (members.secret, stored) {
+        (Some(Some(secret)), _) => secret,
+        (None, Some(stored)) => return Ok(stored.clone()),
+        (Some(None), _) | (None, None) => {
+            return Ok(Bridge { product, secret: token::generate()? });
+        }
     };
     let shortest = if product == Product::Wuzapi { WUZAPI_KEY } else { SECRET };
     let fits = (shortest..=256).contains(&secret.len());
@@ -161,15 +199,30 @@ fn bridge(product: Product, members: Value) -> Result<Bridge, ApiError> {
     Ok(Bridge { product, secret })
 }
 
-fn cloud_api(members: Value, app_level: bool) -> Result<CloudApi, ApiError> {
+fn cloud_api(
+    members: Value,
+    app_level: bool,
+    stored: Option<&CloudApi>,
+) -> Result<CloudApi, ApiError> {
     let members: CloudApiMembers = body::convert("", members)?;
     let mut faults = Vec::new();
     let text = "expected 1 to 256 visible ASCII characters";
     let fits = |text: &str| {
         (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    if !fits(&members.app_secret) {
+    let app_secret = members.app_secret.or_else(|| stored.map(|stored| stored.app_secret.clone()));
+    if !app_secret.as_deref().is_some_and(fits) {
         faults.push(Fault::new("app_secret", text));
+    }
+    let access_token = members
+        .access_token
+        .unwrap_or_else(|| stored.and_then(|stored| stored.access_token.clone()));
+    let fits_token = |token: &str| {
+        (1..=4_096).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if access_token.as_deref().is_some_and(|token| !fits_token(token)) {
+        let text = "expected 1 to 4096 visible ASCII characters";
+        faults.push(Fault::new("access_token", text));
     }
     if members.verify_token.as_deref().is_some_and(|token| !fits(token)) {
         faults.push(Fault::new("verify_token", text));
@@ -187,12 +240,14 @@ fn cloud_api(members: Value, app_level: bool) -> Result<CloudApi, ApiError> {
     }
     refuse_if_any(faults)?;
     Ok(CloudApi {
-        app_secret: members.app_secret,
-        verify_token: match members.verify_token {
-            Some(token) => token,
-            None => token::generate()?,
+        app_secret: app_secret.unwrap_or_default(),
+        verify_token: match (members.verify_token, stored) {
+            (Some(token), _) => token,
+            (None, Some(stored)) => stored.verify_token.clone(),
+            (None, None) => token::generate()?,
         },
         phone_number_id: members.phone_number_id,
+        access_token,
     })
 }
 
@@ -231,7 +286,7 @@ pub(super) async fn set_source(
     let known = caller.instance(&app, &instance).await?;
     caller.need_account()?;
     instances::refuse_reserved(&known.instance)?;
-    let source = read(body.value, false)?;
+    let source = read(body.value, false, &known.source)?;
     complete(async move {
         let before = &known.instance;
         let patch = InstancePatch {
@@ -308,7 +363,9 @@ pub(super) async fn set_account_source(
 ) -> Result<axum::Json<SourceAnswer>, ApiError> {
     caller.need_account()?;
     let account = caller.acting_account(&app).await?;
-    let source = read(body.value, true)?;
+    let stored = app.store.account(account).await?.and_then(|account| account.source);
+    let stored = stored.as_ref().and_then(|document| Source::from_document(document).ok());
+    let source = read(body.value, true, stored.as_ref().unwrap_or(&Source::Native))?;
     refuse_one_too_many(&app, &source, account).await?;
     complete(async move {
         let document = match &source {

@@ -18,6 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use serde::Deserialize;
 use zapbus_event::{
     InstanceId,
     source::{self, Decoded, evolution, waha, wuzapi},
@@ -42,8 +43,10 @@ const AT_ONCE: usize = 256 << 10;
 /// Takes what Evolution API posts for an instance.
 ///
 /// The source's secret comes as `Authorization: Bearer <secret>`, as a token that Evolution signs
-/// with it (`jwt_key`), or in the URL. What is not understood is kept as `event.unknown`. Nothing
-/// that is wrong for the moment only is answered 4xx: Evolution would not send it again.
+/// with it (`jwt_key`), or in the URL. Where each event has a URL of its own, its name follows as a
+/// last segment; the name in the body goes before it. What is not understood is kept as
+/// `event.unknown`. Nothing that is wrong for the moment only is answered 4xx: Evolution would not
+/// send it again.
 #[utoipa::path(
     post, path = "/sources/evolution/{instance}", tag = "sources", security(()),
     request_body(content = Object, content_type = "application/json", description = "As Evolution posts it."),
@@ -59,32 +62,19 @@ const AT_ONCE: usize = 256 << 10;
 )]
 pub(super) async fn receive_evolution(
     State(app): State<App>,
-    Path(instance): Path<String>,
+    Path(Target { instance, event }): Path<Target>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    receive(&app, Product::Evolution, &instance, None, request).await
+    receive(&app, Product::Evolution, &instance, event, request).await
 }
 
-/// Takes what Evolution API posts for an instance, where each event has a URL of its own.
-#[utoipa::path(
-    post, path = "/sources/evolution/{instance}/{event}", tag = "sources", security(()),
-    request_body(content = Object, content_type = "application/json", description = "As Evolution posts it."),
-    params(
-        ("instance" = String, Path, description = "Id in any form, or name."),
-        ("event" = String, Path, description = "The event, for example `messages-upsert`. The name in the body goes before it."),
-        ("Authorization" = Option<String>, Header, description = "`Bearer` and the secret, or a token signed with it."),
-    ),
-    responses(
-        (status = 200, body = ReceivedAnswer, description = "It is durable."),
-        Receiving,
-    )
-)]
-pub(super) async fn receive_evolution_event(
-    State(app): State<App>,
-    Path((instance, event)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    receive(&app, Product::Evolution, &instance, Some(event), request).await
+/// What stands in the path.
+#[derive(Debug, Deserialize)]
+pub(super) struct Target {
+    instance: String,
+    /// The event, for example `messages-upsert`, where each has a URL of its own.
+    #[serde(default)]
+    event: Option<String>,
 }
 
 /// Takes what wuzapi posts for an instance.
@@ -223,10 +213,8 @@ async fn store(
         }
         events.push(NewEvent { instance: callback.instance, draft });
     }
-    // What was not understood has its own words in any case; a body with files in it would weigh
-    // more than an event may.
-    let body = decoded.keep_body.filter(|_| read.bytes.len() <= limit);
-    let append = Append { events, body: body.map(|_| read.bytes.clone()) };
+    let body = decoded.keep_body.map(|_| read.bytes.clone());
+    let append = Append { events, body };
     let appended = app.ingest.append_since(began, append).await?;
     Ok(appended.iter().filter(|event| !event.duplicate).count())
 }

@@ -2,6 +2,7 @@
 //! only when it is `true`, and a number that is none, or 0, means the default.
 
 mod brokers;
+mod files;
 
 use serde_json::Value;
 use zapbus_event::dialect::evolution::Name;
@@ -50,7 +51,7 @@ const SIGNS: [&str; 9] = [
 ];
 
 /// Beginnings of names that mean nothing here, with what does instead.
-const IGNORED: [(&str, &str); 30] = [
+const IGNORED: [(&str, &str); 31] = [
     ("SQS_ACCOUNT_ID", "the addresses of queues are asked for"),
     ("SQS_MAX_PAYLOAD_SIZE", "what a queue does not take is a dead letter, with both sizes"),
     ("RABBITMQ_MESSAGE_TTL", "queues have what the broker's policies say"),
@@ -60,7 +61,8 @@ const IGNORED: [(&str, &str); 30] = [
     ("DATABASE_", "the store is set by data_dir or database_url"),
     ("CACHE_", "nothing is cached outside the store"),
     ("REDIS_", "nothing is cached outside the store"),
-    ("S3_", "files are not kept in S3 in this version"),
+    ("S3_SKIP_POLICY", "the bucket's policy is left as it is"),
+    ("S3_SAVE_VIDEO", "films are kept like other files"),
     ("SERVER_PORT", "the port is set by listen"),
     ("SERVER_TYPE", "HTTPS is set by tls.cert and tls.key"),
     ("SERVER_DISABLE_", "there is no manager"),
@@ -109,6 +111,7 @@ impl Layers {
         self.log_level(environment);
         self.webhook(environment);
         self.backoff(environment);
+        self.files(environment);
         if environment.get("AUTHENTICATION_API_KEY").is_some_and(|key| PUBLIC_KEYS.contains(&key)) {
             self.note(
                 "AUTHENTICATION_API_KEY is a key that stands in Evolution's documentation: choose \

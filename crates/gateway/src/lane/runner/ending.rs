@@ -120,6 +120,8 @@ impl Lane {
     fn forget(&mut self) {
         let now = self.now();
         self.era += 1;
+        // Among what is held may be what was erased.
+        self.unpark(now);
         self.probe_rows = None;
         self.nothing_to_probe = false;
         for track in &mut self.tracks {

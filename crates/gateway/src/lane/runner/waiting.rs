@@ -31,13 +31,18 @@ impl Lane {
                 Some(read) = self.reads.next(), if !self.reads.is_empty() => {
                     self.answers.push_back(read);
                 }
+                Some(held) = self.arriving.next(), if !self.arriving.is_empty() => {
+                    self.come.push_back(held);
+                }
             }
         }
     }
 
     pub(super) async fn wait(&mut self, now: Timestamp) {
-        let is_behind =
-            !self.finished.is_empty() || !self.written.is_empty() || !self.answers.is_empty();
+        let is_behind = !self.finished.is_empty()
+            || !self.written.is_empty()
+            || !self.answers.is_empty()
+            || !self.come.is_empty();
         if is_behind {
             while let Some(sent) = self.finished.pop_front() {
                 self.finish(sent);
@@ -47,6 +52,9 @@ impl Lane {
             }
             while let Some(read) = self.answers.pop_front() {
                 self.take(read);
+            }
+            while let Some(held) = self.come.pop_front() {
+                self.arrived(held, now);
             }
             return;
         }
@@ -64,6 +72,10 @@ impl Lane {
             }
             Some(write) = self.writes.next(), if !self.writes.is_empty() => self.wrote(write),
             Some(read) = self.reads.next(), if !self.reads.is_empty() => self.take(read),
+            Some(held) = self.arriving.next(), if !self.arriving.is_empty() => {
+                let now = self.now();
+                self.arrived(held, now);
+            }
             Some(permit) = OptionFuture::from(self.permit_wait.as_mut()) => {
                 self.permit_wait = None;
                 self.permit = permit;

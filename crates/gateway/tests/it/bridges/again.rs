@@ -45,7 +45,7 @@ async fn what_is_understood_by_now_is_stored_once() {
     let counted = asked(&gateway, &["redecode", "--dry-run"]).await;
     let expected = json!({
         "dry_run": true, "looked_at": 2, "understood": 1, "events": { "message.received": 1 },
-        "stored": 0, "known": 0,
+        "stored": 0, "known": 0, "ignored": 0, "failed": 0, "failures": [],
     });
     assert_eq!(counted, expected);
     assert_eq!(types(&gateway, "shop").await, ["event.unknown"; 2]);

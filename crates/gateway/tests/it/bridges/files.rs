@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Bytes of a picture, different ones for each seed.
-pub(super) fn picture(seed: u8, length: usize) -> Vec<u8> {
+pub(crate) fn picture(seed: u8, length: usize) -> Vec<u8> {
     let mut state = u32::from(seed) + 1;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

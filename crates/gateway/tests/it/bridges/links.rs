@@ -198,6 +198,48 @@ fn find<'a>(value: &'a Value, part: &str) -> Option<&'a str> {
     }
 }
 
+/// A file that Evolution posted goes to an Evolution webhook as that asks for it.
+#[tokio::test]
+async fn evolution_gets_a_file_of_evolution_as_it_asks_for_it() {
+    let gateway = Gateway::start(|config| config.media.max_inline_bytes = 150_000).await;
+    let id = connect(&gateway, EVOLUTION, "shop").await;
+    let mut receivers = Vec::new();
+    for inline in [true, false] {
+        let receiver = Receiver::start().await;
+        let more = json!({
+            "dialect": "evolution", "label": format!("inline {inline}"), "inline_media": inline,
+            "events": ["message.*"],
+        });
+        gateway.create_webhook("shop", &receiver.url("/hook"), more).await;
+        receivers.push((inline, receiver));
+    }
+    for (count, length) in [(1, 1_000), (2, 100_000), (3, 200_000)] {
+        let file = picture(u8::try_from(count).unwrap(), length);
+        let post = EVOLUTION.post("messages-upsert-image.json");
+        let mut body: Value = serde_json::from_slice(&post.body).unwrap();
+        body["data"]["key"]["id"] = json!(format!("3EB0{count}"));
+        let message = body["data"]["message"].as_object_mut().unwrap();
+        message.shift_remove("mediaUrl");
+        message.insert("base64".to_owned(), json!(STANDARD.encode(&file)));
+        expect_json(post.with_body(&body).send(&gateway, &id).await, 200).await;
+        for (inline, receiver) in &receivers {
+            let got = next(receiver, count).await;
+            if *inline && length <= 150_000 {
+                assert!(got["data"] == body["data"], "as it came");
+                continue;
+            }
+            let mut rest = got["data"].clone();
+            let message = rest["message"].as_object_mut().unwrap();
+            let link = message.shift_remove("mediaUrl").unwrap();
+            let fetched = fetch(&gateway, link.as_str().unwrap(), &[]).await;
+            assert!(fetched.bytes().await.unwrap() == file, "{inline} {length}");
+            let mut expected = body["data"].clone();
+            expected["message"].as_object_mut().unwrap().shift_remove("base64");
+            assert!(rest == expected, "{rest}");
+        }
+    }
+}
+
 /// What goes through an Evolution bridge to an Evolution webhook is what Evolution posted.
 #[tokio::test]
 async fn evolution_gets_back_what_evolution_posted() {

@@ -26,16 +26,16 @@ pub(super) fn missing_slow(reason: &str) {
 }
 
 /// Python with pika, boto3 and moto in reach.
-pub(super) struct Python;
+pub(crate) struct Python;
 
 impl Python {
     /// Nothing, once it is said, where they cannot be had.
-    pub(super) async fn find() -> Option<Self> {
+    pub(crate) async fn find() -> Option<Self> {
         PACKAGES.program("consume_rabbitmq.py").await.map(|_| Self)
     }
 
     /// Runs a program of `tests/sdk/brokers` to its end, and reads the lines that it prints.
-    pub(super) async fn run(&self, program: &str, env: &[(&str, &str)]) -> Vec<Value> {
+    pub(crate) async fn run(&self, program: &str, env: &[(&str, &str)]) -> Vec<Value> {
         let mut command = PACKAGES.program(program).await.expect("they were there");
         command.envs(env.iter().copied());
         let output = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -47,7 +47,7 @@ impl Python {
     }
 
     /// Starts one in the background; it ends when it is dropped.
-    pub(super) async fn start(&self, program: &str, env: &[(&str, &str)]) -> Child {
+    pub(crate) async fn start(&self, program: &str, env: &[(&str, &str)]) -> Child {
         let mut command = PACKAGES.program(program).await.expect("they were there");
         command.envs(env.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use zapbus_event::Position;
+use zapbus_event::{Position, Timestamp};
 
 use crate::{
     ShardId,
+    elsewhere::GRACE_MS,
     fault::Result,
     postgres::{
         Tx,
@@ -98,7 +99,7 @@ async fn release_blobs(tx: &Tx, shard: ShardId, doomed: &[Doomed]) -> Result<u64
     }
     let (shas, counts): (Vec<Fixed<32>>, Vec<i64>) =
         fewer.into_iter().map(|(sha, count)| (Fixed(sha), count)).unzip();
-    count_down(&tx.session, &shas, &counts).await
+    count_down(&tx.session, &shas, &counts, tx.now).await
 }
 
 /// The share of events in the binaries they refer to, by their place in the page.
@@ -135,10 +136,11 @@ pub(super) async fn binaries_of(
 }
 
 /// Takes away references. Gives how many binaries went.
-pub(super) async fn count_down(
+pub(in crate::postgres) async fn count_down(
     session: &Session,
     shas: &[Fixed<32>],
     counts: &[i64],
+    now: Timestamp,
 ) -> Result<u64> {
     session
         .execute(
@@ -147,5 +149,15 @@ pub(super) async fn count_down(
             &[&shas, &counts],
         )
         .await?;
-    session.execute("DELETE FROM blob WHERE sha256 = ANY ($1) AND refs <= 0", &[&shas]).await
+    // The others stay until they were deleted where they lie, or nobody is about to refer to them.
+    let row = session
+        .one(
+            "WITH gone AS (SELECT sha256, object IS NULL AND touched < $2 AS at_once FROM blob \
+             WHERE sha256 = ANY ($1) AND refs <= 0), \
+             deleted AS (DELETE FROM blob b USING gone g WHERE b.sha256 = g.sha256 AND g.at_once) \
+             SELECT count(*) FROM gone",
+            &[&shas, &(now.as_millis() - GRACE_MS)],
+        )
+        .await?;
+    Ok(count(row.try_get(0)?))
 }

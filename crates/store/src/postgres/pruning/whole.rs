@@ -8,6 +8,8 @@ use super::super::{
     pool::Session,
     row::{Fixed, Head, count, fixed},
 };
+use zapbus_event::Timestamp;
+
 use crate::{fault::Result, retention::RetentionPolicy};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -233,7 +235,7 @@ async fn note_whole_day(
     if !owed.is_empty() || !open.is_empty() {
         return Ok(None);
     }
-    let events = note(session, name).await?;
+    let events = note(session, name, shared.now()).await?;
     for shard in &shared.shards {
         shard.followed.change().remove(|event| {
             let at = event.received_at.as_millis();
@@ -243,11 +245,11 @@ async fn note_whole_day(
     Ok(Some(events))
 }
 
-async fn note(session: &Session, name: &str) -> Result<u64> {
+async fn note(session: &Session, name: &str, now: Timestamp) -> Result<u64> {
     note_instances(session, name).await?;
     let fewer = references(session, name).await?;
     session.batch("BEGIN").await?;
-    let noted = note_together(session, name, &fewer).await;
+    let noted = note_together(session, name, &fewer, now).await;
     session.batch(if noted.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
     noted?;
     let rows = session.long_query(&format!("SELECT count(*) FROM {name}"), &[]).await?;
@@ -318,6 +320,7 @@ async fn note_together(
     session: &Session,
     name: &str,
     fewer: &BTreeMap<[u8; 32], i64>,
+    now: Timestamp,
 ) -> Result<()> {
     // Once, also if it takes more than one try until the partition is gone.
     let first = session
@@ -331,7 +334,7 @@ async fn note_together(
             fewer.iter().map(|(sha, count)| (Fixed(*sha), *count)).collect();
         for some in fewer.chunks(LOCKED) {
             let (shas, counts): (Vec<Fixed<32>>, Vec<i64>) = some.iter().copied().unzip();
-            super::remove::count_down(session, &shas, &counts).await?;
+            super::remove::count_down(session, &shas, &counts, now).await?;
         }
     }
     let ends = session

@@ -7,6 +7,7 @@ use zapbus_event::InstanceId;
 
 use crate::{
     blob::Sha,
+    elsewhere::GRACE_MS,
     pruning::Doomed,
     retention::Pruned,
     sqlite::{
@@ -152,15 +153,26 @@ fn release_blobs(tx: &mut Tx<'_>, seq: i64) -> Result<()> {
     Ok(())
 }
 
-fn release_blob(tx: &mut Tx<'_>, sha: Sha) -> Result<()> {
-    let left: Option<(i64, i64)> = tx
+/// Counts down one file.
+pub(crate) fn release_blob(tx: &mut Tx<'_>, sha: Sha) -> Result<()> {
+    let left: Option<(i64, i64, bool, i64)> = tx
         .conn
-        .prepare_cached("UPDATE blob SET refs = refs - 1 WHERE sha256 = ?1 RETURNING refs, bytes")?
-        .query_row([sha], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached(
+            "UPDATE blob SET refs = refs - 1 WHERE sha256 = ?1 \
+             RETURNING refs, bytes, object IS NULL, touched",
+        )?
+        .query_row([sha], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    if let Some((..=0, bytes)) = left {
+    let Some((..=0, bytes, is_here, touched)) = left else { return Ok(()) };
+    if !is_here {
+        // Its row stays until it was deleted where it lies.
+        tx.pending.gone_objects += 1;
+        return Ok(());
+    }
+    tx.pending.blob_bytes -= bytes;
+    // Else somebody is about to refer to it.
+    if touched < tx.now.as_millis() - GRACE_MS {
         tx.conn.prepare_cached("DELETE FROM blob WHERE sha256 = ?1")?.execute([sha])?;
-        tx.pending.blob_bytes -= bytes;
         tx.pending.gone_blobs.push(sha);
     }
     Ok(())

@@ -32,6 +32,8 @@ pub(crate) struct Pending {
     pub(crate) blob_bytes: i64,
     /// Files nothing refers to any more.
     pub(crate) gone_blobs: Vec<Sha>,
+    /// Files elsewhere that nothing refers to any more.
+    pub(crate) gone_objects: u64,
     /// Positions that leave the tail too.
     pub(crate) gone_events: Vec<Position>,
 }
@@ -49,6 +51,7 @@ struct Mark {
     duplicates: u64,
     blob_bytes: i64,
     gone_blobs: usize,
+    gone_objects: u64,
 }
 
 impl Pending {
@@ -67,6 +70,7 @@ impl Pending {
             rows: 0,
             blob_bytes: 0,
             gone_blobs: Vec::new(),
+            gone_objects: 0,
             gone_events: Vec::new(),
         }
     }
@@ -84,6 +88,7 @@ impl Pending {
             duplicates: self.duplicates,
             blob_bytes: self.blob_bytes,
             gone_blobs: self.gone_blobs.len(),
+            gone_objects: self.gone_objects,
         }
     }
 
@@ -99,6 +104,7 @@ impl Pending {
         self.duplicates = mark.duplicates;
         self.blob_bytes = mark.blob_bytes;
         self.gone_blobs.truncate(mark.gone_blobs);
+        self.gone_objects = mark.gone_objects;
     }
 }
 

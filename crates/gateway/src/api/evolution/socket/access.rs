@@ -161,7 +161,6 @@ impl Visitor {
         query: &str,
     ) -> Result<Self, Refused> {
         let wishes = Wishes::of_query(query);
-        let address = peer.map(|peer| peer.address);
         let mut visitor = Self {
             caller: None,
             // Behind a proxy that nobody vouches for, everybody has the proxy's address.

@@ -80,8 +80,8 @@ pub(in crate::api::native) struct CreateDestination {
     /// expect it.
     #[serde(default)]
     media_key: Option<bool>,
-    /// Put the file of a message into the body as base64, where it came with its event and is not
-    /// over `media.max_inline_bytes`. A link to it is there in any case.
+    /// Put the file of a message into the body as base64, where it is here and not over
+    /// `media.max_inline_bytes`. A link to it is there in any case.
     #[serde(default)]
     inline_media: bool,
     /// What only RyzeAPI's form lets one choose.
@@ -90,6 +90,10 @@ pub(in crate::api::native) struct CreateDestination {
     /// What only Evolution API's form lets one choose.
     #[serde(default)]
     evolution: Option<EvolutionChoices>,
+    /// Seconds that an event, and its chat, is held for a file that is still to be fetched: 0 to
+    /// 300. When left out, what the instance says.
+    #[serde(default)]
+    wait_for_media_s: Option<u32>,
 }
 
 /// What to change of a destination. What is left out stays as it is; `channel` is merged, with
@@ -151,6 +155,10 @@ pub(in crate::api::native) struct ChangeDestination {
     /// What only Evolution API's form lets one choose.
     #[serde(default)]
     evolution: Option<EvolutionChoices>,
+    /// 0 to 300, or `null` for what the instance says.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
+    wait_for_media_s: Option<Option<u32>>,
 }
 
 /// Tells `null` from absent.
@@ -212,6 +220,8 @@ pub(in crate::api::native) struct DestinationAnswer {
     /// What only Evolution API's form lets one choose; only of a destination in that form.
     #[serde(skip_serializing_if = "Option::is_none")]
     evolution: Option<EvolutionChoices>,
+    /// Seconds that events are held for their files; `null`: what the instance says.
+    wait_for_media_s: Option<u32>,
     /// `active`, `paused` or `disabled`.
     #[schema(value_type = String, example = "active")]
     state: &'static str,
@@ -326,6 +336,7 @@ impl DestinationAnswer {
             inline_media: spec.is_some_and(|spec| spec.inline_media),
             ryze,
             evolution,
+            wait_for_media_s: spec.and_then(|spec| spec.wait_for_media_s),
             state,
             reason,
             since,

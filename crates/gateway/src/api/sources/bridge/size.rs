@@ -1,40 +1,42 @@
 //! What an event weighs without the files that the store takes out of it.
 
 use zapbus_event::{Draft, Raw};
+use zapbus_store::bytes_of_files;
 
-/// Whether more than `limit` bytes are left of a draft when its long base64 strings (more than
-/// `inline` bytes each) are in the blob folder.
+/// Whether more than `limit` bytes are left of a draft's payload, or of the element it was made of,
+/// when long base64 strings (more than `inline` bytes each) are taken out.
 pub(super) fn exceeds(draft: &Draft, inline: usize, limit: usize) -> bool {
+    let is_too_large =
+        |text: &[u8]| text.len() > limit && text.len() - bytes_of_files(text, inline) > limit;
     let raw: &[u8] = match &draft.raw {
         Raw::Data => &[],
         Raw::Bytes(raw) => raw,
     };
-    let whole = draft.data.len() + raw.len();
-    whole > limit && whole - files(&draft.data, inline) - files(raw, inline) > limit
-}
-
-/// Bytes of all long base64 strings in a JSON text.
-fn files(text: &[u8], inline: usize) -> usize {
-    let is_base64 = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\\')
-    };
-    // Neither a quotation mark nor a comma is base64: what stands between two of them is a
-    // string, or what follows the comma of a `data:` URL.
-    let pieces = text.split(|byte| matches!(byte, b'"' | b','));
-    let long = pieces.filter(|piece| piece.len() > inline && piece.iter().all(is_base64));
-    long.map(<[u8]>::len).sum()
+    is_too_large(&draft.data) || is_too_large(raw)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
-    fn files_do_not_count() {
-        let file = "A".repeat(100);
-        let text = format!(r#"{{"a":"{file}","b":"data:x/y;base64,{file}","c":"{file} {file}"}}"#);
-        assert_eq!(files(text.as_bytes(), 99), 200);
-        assert_eq!(files(text.as_bytes(), 100), 0);
-        assert_eq!(files(b"", 0), 0);
+    fn payload_and_element_count_each_for_itself_and_files_not_at_all() {
+        let file = "A".repeat(1_000);
+        let event = r#"{"type":"instance.lifecycle","data":{"action":"created"}}"#;
+        let draft = |data: String, raw: String| {
+            let mut draft = Draft::native(event.as_bytes()).unwrap();
+            draft.data = Bytes::from(data);
+            draft.raw = Raw::Bytes(Bytes::from(raw));
+            draft
+        };
+        let words = format!(r#"["{}"]"#, "some words ".repeat(20));
+        let with_file = format!(r#"["data:x/y;base64,{file}","{file}"]"#);
+        assert!(!exceeds(&draft(words.clone(), words.clone()), 500, words.len()));
+        assert!(exceeds(&draft(words.clone(), "[]".to_owned()), 500, words.len() - 1));
+        assert!(exceeds(&draft("[]".to_owned(), words.clone()), 500, words.len() - 1));
+        assert!(!exceeds(&draft(with_file.clone(), with_file.clone()), 500, 100));
+        assert!(exceeds(&draft(with_file, "[]".to_owned()), 1_000, 100));
     }
 }

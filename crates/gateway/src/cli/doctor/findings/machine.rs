@@ -25,6 +25,20 @@ pub(super) fn look(health: &Value, now: i64, found: &mut Vec<Finding>) {
     keys(&health["encryption"], found);
     egress(&health["egress"], found);
     backups(health, found);
+    media(&health["media"], found);
+}
+
+fn media(media: &Value, found: &mut Vec<Finding>) {
+    let failed = media["failed_last_day"].as_u64().unwrap_or(0);
+    if failed > 0 {
+        found.push(Finding::new(
+            Warning,
+            "media_given_up",
+            format!("{failed} files of messages could not be fetched in the last day."),
+            "The lines media.given_up of the log say why. Of Cloud API it is mostly the source's \
+             access_token: set one that does not end.",
+        ));
+    }
 }
 
 fn process(health: &Value, now: i64, found: &mut Vec<Finding>) {
@@ -388,6 +402,7 @@ mod tests {
             "encryption": { "key_in_data_folder": false, "keys": ["aa"] },
             "egress": { "allow": ["n8n"], "loopback_allowed": false },
             "last_backup_at": "2026-01-30T08:00:00Z",
+            "media": { "bucket": null, "pending": 3, "failed_last_day": 0 },
             "instances": { "with_source": 0 },
         })
     }
@@ -432,6 +447,7 @@ mod tests {
             (expires, json!("2026-02-02T00:00:00Z"), ("certificate", Problem)),
             (expires, json!("2026-02-12T00:00:00Z"), ("certificate", Warning)),
             ("/listener/loopback", json!(false), ("plain_http", Warning)),
+            ("/media/failed_last_day", json!(2), ("media_given_up", Warning)),
         ] {
             let mut health = healthy();
             *health.pointer_mut(pointer).unwrap() = value;

@@ -232,3 +232,28 @@ fn what_brokers_lack_is_said() {
     let off = [("RABBITMQ_ENABLED", "false"), ("RABBITMQ_URI", "amqp://h")];
     assert!(!load(&off).config.evolution.rabbitmq.enabled);
 }
+
+#[test]
+fn files_go_where_evolution_was_told_to_put_them() {
+    let told = [
+        ("S3_ENABLED", "true"),
+        ("S3_ENDPOINT", "minio"),
+        ("S3_BUCKET", "evolution"),
+        ("S3_ACCESS_KEY", "AKIAEXAMPLE"),
+        ("S3_SECRET_KEY", "not-a-real-one"),
+        ("S3_USE_SSL", "false"),
+    ];
+    let loaded = load(&told);
+    assert_eq!((&loaded.mistakes[..], notes(&loaded).as_str()), (&[][..], ""));
+    let s3 = &loaded.config.media.s3;
+    assert_eq!(s3.endpoint.as_deref(), Some("http://minio:9000"));
+    assert_eq!((s3.bucket.as_deref(), s3.path_style), (Some("evolution"), Some(true)));
+    assert!(!format!("{:?} {:?}", loaded.settings, loaded.config).contains("not-a-real-one"));
+    let amazon = [("S3_ENDPOINT", "s3.eu-west-1.amazonaws.com"), ("S3_PORT", "443")];
+    let loaded = load(&[&told[..1], &told[2..5], &amazon[..], &[("S3_USE_SSL", "true")]].concat());
+    let s3 = &loaded.config.media.s3;
+    assert_eq!(s3.endpoint.as_deref(), Some("https://s3.eu-west-1.amazonaws.com"));
+    assert_eq!(s3.path_style, Some(false));
+    // Not switched on, it says nothing.
+    assert_eq!(load(&told[1..]).config.media.s3.bucket, None);
+}

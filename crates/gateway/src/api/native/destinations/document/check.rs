@@ -58,6 +58,7 @@ impl CreateDestination {
         spec.inline_media = self.inline_media;
         let choices = Choices { ryze: self.ryze, evolution: self.evolution };
         choices.put_in(&mut spec, &mut faults);
+        spec.wait_for_media_s = self.wait_for_media_s;
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
             return Err(ApiError::Invalid(faults));
@@ -144,6 +145,9 @@ impl ChangeDestination {
         }
         let choices = Choices { ryze: self.ryze, evolution: self.evolution };
         choices.put_in(&mut spec, &mut faults);
+        if let Some(wait_for_media_s) = self.wait_for_media_s {
+            spec.wait_for_media_s = wait_for_media_s;
+        }
         check_numbers(&spec, &mut faults);
         if !faults.is_empty() {
             return Err(ApiError::Invalid(faults));
