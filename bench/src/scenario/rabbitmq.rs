@@ -140,6 +140,7 @@ async fn by_channel(uri: &str, messages: u64, window: u64) -> Result<Duration, F
                 instance_name: "bench".into(),
                 body,
                 headers: Vec::new(),
+                headers_win: false,
                 ordering_key: number.to_string(),
                 timestamp: Timestamp::from_millis(0),
                 hops: 1,
