@@ -102,6 +102,7 @@ pub(super) async fn by_channel(
                 instance_name: "bench".into(),
                 body,
                 headers: Vec::new(),
+                headers_win: false,
                 ordering_key: number.to_string(),
                 timestamp: Timestamp::from_millis(0),
                 hops: 1,

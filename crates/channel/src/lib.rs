@@ -61,9 +61,10 @@ pub struct Message {
     pub segment: Option<String>,
     /// The rendered body.
     pub body: Bytes,
-    /// What the dialect's own product says in headers, besides ours. These win over headers of the
-    /// destination's own, as they do there.
+    /// What the dialect's own product says in headers, besides ours.
     pub headers: Vec<(HeaderName, String)>,
+    /// Whether these win over headers of the destination's own, as they do there.
+    pub headers_win: bool,
     /// Messages with equal keys must not overtake each other.
     pub ordering_key: String,
     /// When this attempt starts; signed.
@@ -530,6 +531,7 @@ mod tests {
             instance_name: instance.into(),
             body: Bytes::from_static(b"{}"),
             headers: Vec::new(),
+            headers_win: false,
             ordering_key: "chat".to_owned(),
             timestamp: Timestamp::from_millis(1_767_225_600_000),
             hops: 1,

@@ -189,7 +189,9 @@ impl Webhook {
         let signature =
             signature::sign(signers, message.id.as_bytes(), timestamp.as_bytes(), &message.body);
         for (name, value) in &message.headers {
-            headers.insert(name, HeaderValue::try_from(value)?);
+            if message.headers_win || !headers.contains_key(name) {
+                headers.insert(name, HeaderValue::try_from(value)?);
+            }
         }
         if let Some(key) = &self.jwt_key
             && let Some(bearer) = bearer::bearer(key.expose(), message.timestamp)

@@ -54,6 +54,7 @@ pub(crate) fn message(id: &str) -> Message {
         replay: None,
         traceparent: None,
         headers: Vec::new(),
+        headers_win: false,
         warrant: None,
     }
 }

@@ -150,6 +150,7 @@ impl Outlet {
                     instance_name: &identity.name,
                     is_global: self.is_global,
                 }),
+                headers_win: headers_win(self.spec.dialect),
                 segment: segment(self.spec.dialect, &part.name),
                 event_name: part.name.clone(),
                 instance_name: Arc::clone(&identity.name),
@@ -230,6 +231,12 @@ pub(crate) struct Said<'a> {
 /// An event's name as the last segment of a URL, where the dialect has a form for that.
 pub(crate) fn segment(dialect: Dialect, name: &str) -> Option<String> {
     (dialect == Dialect::Evolution).then(|| evolution::segment(name))
+}
+
+/// Whether the dialect's own product lets no header of a destination's own take the place of what it
+/// says itself.
+pub(crate) fn headers_win(dialect: Dialect) -> bool {
+    dialect == Dialect::Evolution
 }
 
 /// What the dialect's own product says in headers.

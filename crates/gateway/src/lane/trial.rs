@@ -9,7 +9,7 @@ use zapbus_store::Destination;
 
 use super::{
     Lanes,
-    send::{Said, dialect_headers, segment, wanted},
+    send::{Said, dialect_headers, headers_win, segment, wanted},
 };
 use crate::spec::Spec;
 
@@ -42,6 +42,7 @@ impl Lanes {
                     instance_name: &identity.name,
                     is_global,
                 }),
+                headers_win: headers_win(spec.dialect),
                 segment: segment(spec.dialect, &part.name),
                 event_name: part.name.clone(),
                 instance_name: Arc::clone(&identity.name),
@@ -78,6 +79,7 @@ impl Lanes {
             .map(|name| Message {
                 id: String::new(),
                 headers: Vec::new(),
+                headers_win: false,
                 segment: None,
                 event_name: (*name).to_owned(),
                 instance_name: instance_name.into(),

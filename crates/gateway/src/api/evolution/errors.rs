@@ -93,6 +93,7 @@ impl Reporter {
             instance_name: "".into(),
             body: body.to_string().into(),
             headers: Vec::new(),
+            headers_win: false,
             ordering_key: String::new(),
             timestamp: now,
             hops: 1,
