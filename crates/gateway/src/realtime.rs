@@ -151,6 +151,7 @@ impl Realtime {
         let (writing, stop) = (Arc::clone(&inner), inner.stop.clone());
         tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = writing.ledgers.keep() => {}
                 () = stop.cancelled() => {}
             }
@@ -301,7 +302,7 @@ impl Realtime {
     }
 
     /// Nothing more is sent, and where subscribers stand is written. Connections stay.
-    pub(crate) async fn freeze(&self) {
+    pub async fn freeze(&self) {
         self.move_to(FROZEN);
         if let Err(error) = self.write().await {
             tracing::warn!(event = "realtime.cut", %error, "cursors of subscribers are not written: they will see events again");

@@ -11,9 +11,12 @@ use std::{
     time::Duration,
 };
 
-use zapbus_event::Position;
+use zapbus_event::{Position, SubscriberId};
 
-use crate::delivery::{Settlement, State};
+use crate::{
+    delivery::{Settlement, State},
+    subscriber::Advance,
+};
 
 /// A seeded source of choices (SplitMix64).
 #[derive(Debug, Clone)]
@@ -104,6 +107,10 @@ pub enum Mutation {
     ForgetsRetries,
     /// A delivery leaves no row behind, and the cursor stays where it is.
     ForgetsDeliveries,
+    /// What a subscriber has acknowledged is not written down.
+    ForgetsAcks,
+    /// What a subscriber was offered and has not acknowledged is not written down.
+    ForgetsOffers,
 }
 
 /// What became of a commit that failed.
@@ -196,6 +203,20 @@ impl Simulation {
                     settlement.rows.retain(|row| row.state != State::Delivered);
                     settlement.cursor = None;
                 }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Simulation {
+    /// Makes of what is written about subscribers what faulty ones would.
+    pub(crate) fn bend_advances(&self, advances: &mut [(SubscriberId, Advance)]) {
+        let mutation = self.inner().mutation;
+        for (_, advance) in advances {
+            match mutation {
+                Some(Mutation::ForgetsAcks) => advance.done.clear(),
+                Some(Mutation::ForgetsOffers) => advance.progress.open.clear(),
                 _ => {}
             }
         }

@@ -34,6 +34,8 @@ impl Store {
     ) -> Result<Vec<Option<Progress>>> {
         match &self.engine {
             Engine::Sqlite(engine) => {
+                #[cfg(feature = "simulation")]
+                let advances = engine.bent(advances);
                 engine.write(move |tx| subscribers::advance(tx, &advances)).await
             }
             Engine::Postgres(engine) => boxed(engine.advance_subscribers(&advances)).await,

@@ -17,8 +17,8 @@ pub(crate) struct Merged {
     reader: Reader,
     streams: Vec<Stream>,
     reads: usize,
-    /// Something had to be read from the database.
-    lags: bool,
+    /// How often something had to be read from the database.
+    asked: usize,
 }
 
 struct Stream {
@@ -53,7 +53,7 @@ impl Merged {
             read: false,
         };
         let streams: Vec<Stream> = places.0.iter().map(stream).collect();
-        Self { store: store.clone(), reader, reads: READS + streams.len(), lags: false, streams }
+        Self { store: store.clone(), reader, reads: READS + streams.len(), asked: 0, streams }
     }
 
     /// The next event. `wanted` says how many more the page may take.
@@ -65,7 +65,8 @@ impl Merged {
                     return Ok(Next::CutShort);
                 }
                 self.reads -= 1;
-                self.lags |= stream.read(&self.store, self.reader, wanted, share).await?;
+                let asked = stream.read(&self.store, self.reader, wanted, share).await?;
+                self.asked += usize::from(asked);
             }
         }
         let heads = self.streams.iter().filter_map(|stream| stream.events.front());
@@ -75,7 +76,12 @@ impl Merged {
 
     /// Whether something had to be read from the database: what is in memory was never pruned.
     pub(crate) fn lags(&self) -> bool {
-        self.lags
+        self.asked > 0
+    }
+
+    /// How often it had to be: before each of them something may have been pruned.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
     }
 
     /// Takes the event that [`Merged::peek`] showed.

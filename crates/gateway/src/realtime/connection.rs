@@ -73,6 +73,8 @@ pub(super) struct State {
     retry_at: Option<Instant>,
     pinged_at: Option<Instant>,
     flushing_since: Option<Instant>,
+    /// When it last looked for something to send.
+    produced_at: Option<Instant>,
     nonsense: u32,
     unacked: i64,
     behind: bool,
@@ -217,6 +219,7 @@ impl<P: Protocol> Connection<P> {
         self.state.flushing |= is_some;
         self.state.work = is_some && filled.is_ok();
         self.note_place(is_some);
+        self.state.produced_at = Some(Instant::now());
         self.show();
         true
     }

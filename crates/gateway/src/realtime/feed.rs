@@ -31,8 +31,8 @@ pub(super) struct Feed {
 
 struct Page {
     merged: Merged,
-    /// It was looked whether something is missing before it.
-    checked: bool,
+    /// How many of its reads are known to have nothing missing before them that nobody was told of.
+    checked: usize,
 }
 
 /// What comes next.
@@ -82,6 +82,11 @@ impl Feed {
         self.stale |= rung;
     }
 
+    /// Whether something was read and not taken.
+    pub(super) fn holds(&self) -> bool {
+        self.page.is_some()
+    }
+
     /// Lets go of what was read and not taken: it is read again.
     pub(super) fn rest(&mut self) {
         if let Some(page) = self.page.take() {
@@ -100,12 +105,12 @@ impl Feed {
                 none => {
                     self.stale = false;
                     let merged = Merged::new(store, self.reader, &self.places);
-                    none.insert(Box::new(Page { merged, checked: false }))
+                    none.insert(Box::new(Page { merged, checked: 0 }))
                 }
             };
             let next = page.merged.peek(PAGE).await?;
-            if page.merged.lags() && !page.checked {
-                page.checked = true;
+            if page.checked < page.merged.asked() {
+                page.checked = page.merged.asked();
                 let first = match &next {
                     Next::Event(event) => Some(event.seq),
                     Next::AtHead | Next::CutShort => None,

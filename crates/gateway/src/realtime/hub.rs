@@ -3,7 +3,7 @@
 //! A bell is a hint; the journal is the truth. Whoever rings in vain costs a look.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -92,8 +92,8 @@ type Room = Vec<Arc<Bell>>;
 
 #[derive(Default)]
 struct Rooms {
-    instances: HashMap<InstanceId, Room>,
-    accounts: HashMap<AccountId, Room>,
+    instances: BTreeMap<InstanceId, Room>,
+    accounts: BTreeMap<AccountId, Room>,
     everybody: Room,
 }
 
@@ -178,8 +178,9 @@ impl Hub {
         upto: Position,
         accounts: &HashMap<InstanceId, AccountId>,
     ) {
-        let mut by_instance: HashMap<InstanceId, Vec<&Arc<Event>>> = HashMap::new();
-        let mut by_account: HashMap<AccountId, Vec<&Arc<Event>>> = HashMap::new();
+        // In an order of their own: who is woken first may decide what is read first.
+        let mut by_instance: BTreeMap<InstanceId, Vec<&Arc<Event>>> = BTreeMap::new();
+        let mut by_account: BTreeMap<AccountId, Vec<&Arc<Event>>> = BTreeMap::new();
         for event in events {
             by_instance.entry(event.instance).or_default().push(event);
             if let Some(account) = accounts.get(&event.instance) {
@@ -224,6 +225,7 @@ pub(super) async fn follow(
     let mut at = *head.borrow_and_update();
     loop {
         tokio::select! {
+            biased;
             changed = head.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }

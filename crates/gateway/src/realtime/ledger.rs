@@ -315,6 +315,7 @@ impl Ledgers {
         loop {
             let is_idle = lock(&self.known).is_empty();
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(EVERY), if !is_idle => {}
                 () = self.hurry.notified() => {}
             }

@@ -1,8 +1,7 @@
 //! What must hold: after every step what is cheap to see, after every crash what the cursors say,
 //! and in the end, when all is well again, everything.
 //!
-//! Subscriptions have no place here yet: what they promise (nothing skipped, nothing acknowledged
-//! twice) is checked beside [`Driver::check_all`] as soon as there are any.
+//! What live consumers were promised is checked in `subscribers.rs`, as their frames come.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -338,9 +337,8 @@ impl Driver {
             .map(|(row, _)| row)
     }
 
-    /// A replay that has come to its end has delivered its stretch: of what is still stored, and so
-    /// was there all the time, nothing is missing.
-    async fn check_replays(&self, node: &Node) {
+    /// The positions of all events that are still stored.
+    pub(crate) async fn stored(&self, node: &Node) -> HashSet<u64> {
         let mut stored = HashSet::new();
         let (mut at, everything) = (Position(0), Limit { events: 1_000, bytes: usize::MAX });
         loop {
@@ -351,6 +349,13 @@ impl Driver {
                 break;
             }
         }
+        stored
+    }
+
+    /// A replay that has come to its end has delivered its stretch: of what is still stored, and so
+    /// was there all the time, nothing is missing.
+    async fn check_replays(&self, node: &Node) {
+        let stored = self.stored(node).await;
         let count = self.world.lock().targets.len();
         for at in 0..count {
             let Some(id) = self.id_of(at) else { continue };

@@ -134,7 +134,7 @@ impl Drop for OnItsWay {
 }
 
 /// The number that follows the first `mark`.
-fn number_after(text: &str, mark: &str) -> Option<u64> {
+pub(crate) fn number_after(text: &str, mark: &str) -> Option<u64> {
     let rest = &text[text.find(mark)? + mark.len()..];
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest[..end].parse().ok()

@@ -133,6 +133,7 @@ impl Inner {
     /// stored before `since` is.
     pub(crate) fn erased(&mut self, doomed: Doomed, since: Option<u64>) {
         self.spared(doomed);
+        self.vanished();
         let now = self.trace.now();
         for event in self.events.iter_mut().filter(|event| doomed.concerns(event)) {
             event.erased = true;

@@ -19,7 +19,9 @@ mod endpoints;
 mod erasing;
 mod node;
 mod panics;
+mod sockets;
 mod steps;
+mod subscribers;
 mod trace;
 mod world;
 
@@ -203,6 +205,8 @@ fn it_can_fail() {
         Mutation::CursorAtSend,
         Mutation::ForgetsRetries,
         Mutation::ForgetsDeliveries,
+        Mutation::ForgetsAcks,
+        Mutation::ForgetsOffers,
     ] {
         let seeds: Vec<u64> = (2_000_000..2_000_300).collect();
         let caught = run_all(&seeds, Some(mutation));

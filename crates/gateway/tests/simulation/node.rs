@@ -10,10 +10,15 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body_util::BodyExt;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{io::DuplexStream, time::Instant};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{self, client::IntoClientRequest as _},
+};
 use tower::ServiceExt;
 use zapbus_channel::{Opening, egress::Guard, simulation::World as ChannelWorld};
 use zapbus_event::Timestamp;
@@ -74,6 +79,9 @@ pub(crate) struct Bounds {
     pub(crate) tail_bytes: usize,
     pub(crate) batch_events: usize,
 }
+
+/// A client's end of a WebSocket.
+pub(crate) type Socket = WebSocketStream<DuplexStream>;
 
 /// A gateway that runs.
 #[derive(Clone)]
@@ -175,9 +183,33 @@ impl Node {
     /// Stops as an operator stops it; whether everything was put away.
     pub(crate) async fn stop(self) -> bool {
         let drained = self.app.lanes.drain(Duration::from_secs(60)).await;
+        self.app.realtime.freeze().await;
         self.app.store.close().await;
         self.app.realtime.close().await;
         drained
+    }
+
+    /// A WebSocket of a client whose pipe holds `pipe` bytes each way; else the status of the refusal.
+    pub(crate) async fn socket(&self, path: &str, pipe: usize) -> Result<Socket, u16> {
+        let (ours, theirs) = tokio::io::duplex(pipe);
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(theirs), service)
+            .with_upgrades();
+        tokio::task::spawn_local(async move {
+            // A client that leaves in the middle ends it with an error.
+            let _ = connection.await;
+        });
+        let mut request =
+            format!("ws://simulation.example{path}").into_client_request().expect("a request");
+        let token = format!("Bearer {TOKEN}").parse().expect("a header");
+        request.headers_mut().insert(header::AUTHORIZATION, token);
+        request.headers_mut().insert("zapbus-account", HeaderValue::from_static("default"));
+        match client_async(request, ours).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(refused)) => Err(refused.status().as_u16()),
+            Err(_) => Err(0),
+        }
     }
 
     /// What an HTTP client would get.

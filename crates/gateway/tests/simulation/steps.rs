@@ -162,7 +162,11 @@ impl Driver {
         let (policy, tight) = (self.policy.clone(), self.tight);
         let (store, world) = (node.app.store.clone(), Arc::clone(&self.world));
         let times = 1 + self.chance.below(6);
-        self.world.lock().pruned = true;
+        {
+            let world = &mut *self.world.lock();
+            world.pruned = true;
+            world.vanishing += 1;
+        }
         tokio::task::spawn_local(async move {
             for _ in 0..times {
                 let Ok(pruned) = store.prune(&policy, budget).await else { break };
@@ -174,6 +178,9 @@ impl Driver {
                     world.lock().violated("what is owed gave way to age".to_owned());
                 }
             }
+            let world = &mut *world.lock();
+            world.vanishing -= 1;
+            world.vanished();
         });
     }
 }

@@ -13,10 +13,10 @@ use zapbus_channel::Scope;
 use zapbus_event::{Filter, Kind};
 use zapbus_store::simulation::Chance;
 
-use crate::{endings::Ending, erasing::Doomed, trace::Trace};
+use crate::{endings::Ending, erasing::Doomed, subscribers::Consumer, trace::Trace};
 
 /// What was being sent, rendered or read when a person stopped it may still arrive for so long.
-const GRACE_MS: u64 = 20_000;
+pub(crate) const GRACE_MS: u64 = 20_000;
 
 /// An event that somebody posts.
 #[derive(Debug, Clone)]
@@ -186,6 +186,14 @@ pub(crate) struct Inner {
     pub(crate) instances: Vec<String>,
     /// Instances that are to be deleted.
     pub(crate) endings: BTreeMap<usize, Ending>,
+    pub(crate) consumers: Vec<Consumer>,
+    /// Connections there have been.
+    pub(crate) linked: u64,
+    /// Prunings under way, and the tick of the last time at which events may have gone.
+    pub(crate) vanishing: u32,
+    pub(crate) vanished: u64,
+    /// By life: when it ended or began to stop, in virtual milliseconds, and whether in order.
+    pub(crate) endings_of_lives: BTreeMap<u32, (u64, bool)>,
 }
 
 impl World {
@@ -207,6 +215,11 @@ impl World {
             erasing: Vec::new(),
             instances,
             endings: BTreeMap::new(),
+            consumers: Vec::new(),
+            linked: 0,
+            vanishing: 0,
+            vanished: 0,
+            endings_of_lives: BTreeMap::new(),
         })))
     }
 
@@ -233,6 +246,7 @@ impl Inner {
         }
         self.life += 1;
         self.under_way = 0;
+        self.all_disconnected();
         for doomed in self.erasing.clone() {
             self.erased(doomed, None);
         }
@@ -284,7 +298,7 @@ impl Inner {
             wrong.push(format!("sim-{n} came as {seq}, but it was told as {:?}", event.seq));
         }
         if event.gone_at.is_some_and(|gone| now > gone + GRACE_MS) {
-            wrong.push(format!("sim-{n} came although it was erased"));
+            wrong.push(format!("sim-{n} came although it was erased: {event:?}"));
         }
         let stopped = |will: Will| match will {
             Will::Stopped(since) => now > since + GRACE_MS,

@@ -128,6 +128,18 @@ impl Engine {
         answered.await.unwrap_or_else(|_| Err(queue::closed()))
     }
 
+    /// What is to be written about subscribers, as a simulated fault leaves it.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn bent(
+        &self,
+        mut advances: Vec<(zapbus_event::SubscriberId, crate::Advance)>,
+    ) -> Vec<(zapbus_event::SubscriberId, crate::Advance)> {
+        if let Some(simulation) = &self.shared.simulation {
+            simulation.bend_advances(&mut advances);
+        }
+        advances
+    }
+
     /// [`Engine::write`] for one small step of something long: one of them per commit.
     pub(crate) async fn write_step<T: Send + 'static>(
         &self,

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{Connection, End};
 use crate::realtime::{STALLED, protocol::Protocol};
 
-/// A connection that takes nothing keeps what was read ahead for no longer.
+/// A connection that takes nothing, because it does not read or its window is full, keeps what was
+/// read ahead for no longer: it may be erased meanwhile, or pruned behind it.
 const HOLD: Duration = Duration::from_secs(1);
 /// No sleep is longer: the clock may jump.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -22,12 +23,12 @@ impl<P: Protocol> Connection<P> {
         if self.subscription.due().is_some_and(|due| due <= self.realtime.now()) {
             self.state.work = true;
         }
+        if self.feed.holds() && self.state.produced_at.is_none_or(|at| now >= at + HOLD) {
+            self.feed.rest();
+        }
         let config = &self.realtime.inner.config;
         if self.state.flushing {
             let since = *self.state.flushing_since.get_or_insert(now);
-            if now >= since + HOLD {
-                self.feed.rest();
-            }
             if now >= since + config.stall() {
                 return Some(End::Close(1008, STALLED));
             }
@@ -68,6 +69,9 @@ impl<P: Protocol> Connection<P> {
         let mut deadline = ping_at.min(now + LONGEST);
         if let Some(at) = self.state.retry_at {
             deadline = deadline.min(at);
+        }
+        if self.feed.holds() {
+            deadline = deadline.min(self.state.produced_at.unwrap_or(now) + HOLD);
         }
         if self.state.flushing {
             let since = self.state.flushing_since.unwrap_or(now);
