@@ -25,10 +25,11 @@ build: ## Build the binary: target/release/zapbus
 test: lint postgres rabbitmq ## Lint, then every test (crash rounds in their short form), gateways on both engines
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --workspace && \
-		ZAPBUS_TEST_ENGINE=postgres $(CARGO) nextest run --locked --profile postgres --workspace -E 'binary(it)'; \
+		ZAPBUS_TEST_ENGINE=postgres $(CARGO) nextest run --locked --profile postgres --workspace \
+			-E 'binary(it) or binary(crash) or binary(streams)'; \
 	else \
 		$(CARGO) test --locked --workspace --lib --bins --tests && \
-		ZAPBUS_TEST_ENGINE=postgres $(CARGO) test --locked --package zapbus --test it; \
+		ZAPBUS_TEST_ENGINE=postgres $(CARGO) test --locked --package zapbus --test it --test crash --test streams; \
 	fi
 	$(CARGO) test --locked --workspace --doc
 

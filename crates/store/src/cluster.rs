@@ -6,7 +6,8 @@ use tokio::sync::{broadcast, watch};
 use zapbus_event::{DestinationId, InstanceId};
 
 use crate::{
-    Change, Cluster, Engine, Lease, Leases, NodeId, Result, Shard, ShardId, Store, journal::Reader,
+    Change, Cluster, Engine, Lease, Leases, NodeId, Result, Shard, ShardId, Store, boxed::boxed,
+    journal::Reader,
 };
 
 /// On SQLite: what the one node has for ever, and what it hears of others.
@@ -90,7 +91,7 @@ impl Store {
     pub async fn release(&self, shard: ShardId) -> Result<()> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => engine.release(shard).await,
+            Engine::Postgres(engine) => boxed(engine.release(shard)).await,
         }
     }
 
@@ -142,7 +143,7 @@ impl Store {
                     last_event_at: None,
                 }],
             }),
-            Engine::Postgres(engine) => engine.cluster().await,
+            Engine::Postgres(engine) => boxed(engine.cluster()).await,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     Actor, Attempt, BulkRedelivery, Delivery, DeliveryId, DeliveryPage, DeliveryQuery, DueRow,
     Engine, LaneId, LaneStart, LaneStats, Remember, Result, Run, RunCount, RunState, Settlement,
     ShardId, ShardStart, Store, Stretch, Urgency,
+    boxed::boxed,
     delivery::Redelivery,
     sqlite::{accounts, lanes, redeliver, runs, search},
     statistics::Tally,
@@ -31,7 +32,7 @@ impl Store {
     pub async fn lane_in(&self, lane: LaneId, shard: ShardId) -> Result<Option<LaneStart>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| lanes::lane(view, lane)).await,
-            Engine::Postgres(engine) => engine.lane(lane, shard).await,
+            Engine::Postgres(engine) => boxed(engine.lane(lane, shard)).await,
         }
     }
 
@@ -43,7 +44,7 @@ impl Store {
     pub async fn lane_starts(&self, lane: LaneId) -> Result<Option<Vec<ShardStart>>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| lanes::starts(view, lane)).await,
-            Engine::Postgres(engine) => engine.lane_starts(lane).await,
+            Engine::Postgres(engine) => boxed(engine.lane_starts(lane)).await,
         }
     }
 
@@ -55,7 +56,7 @@ impl Store {
     pub async fn cursors(&self, lane: LaneId) -> Result<Vec<(ShardId, Position)>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| lanes::cursors(view, lane)).await,
-            Engine::Postgres(engine) => engine.cursors(lane).await,
+            Engine::Postgres(engine) => boxed(engine.cursors(lane)).await,
         }
     }
 
@@ -68,7 +69,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| lanes::runs_with_rows(view, destination)).await
             }
-            Engine::Postgres(engine) => engine.runs_with_rows(destination).await,
+            Engine::Postgres(engine) => boxed(engine.runs_with_rows(destination)).await,
         }
     }
 
@@ -81,7 +82,7 @@ impl Store {
         let outcomes = Tally::outcomes(&settlements);
         match &self.engine {
             Engine::Sqlite(engine) => engine.settle(settlements, urgency).await?,
-            Engine::Postgres(engine) => engine.settle(settlements, urgency).await?,
+            Engine::Postgres(engine) => boxed(engine.settle(settlements, urgency)).await?,
         }
         self.tally.settled(&outcomes, self.now());
         Ok(())
@@ -96,7 +97,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| lanes::due(view, lane, until, limit)).await
             }
-            Engine::Postgres(engine) => engine.due(lane, until, limit).await,
+            Engine::Postgres(engine) => boxed(engine.due(lane, until, limit)).await,
         }
     }
 
@@ -107,7 +108,7 @@ impl Store {
     pub async fn next_due(&self, lane: LaneId) -> Result<Option<Timestamp>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| lanes::next_due(view, lane)).await,
-            Engine::Postgres(engine) => engine.next_due(lane).await,
+            Engine::Postgres(engine) => boxed(engine.next_due(lane)).await,
         }
     }
 
@@ -120,7 +121,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| lanes::waiting(view, lane, key, limit)).await
             }
-            Engine::Postgres(engine) => engine.waiting(lane, key, limit).await,
+            Engine::Postgres(engine) => boxed(engine.waiting(lane, key, limit)).await,
         }
     }
 
@@ -131,7 +132,7 @@ impl Store {
     pub async fn lanes_due(&self) -> Result<Vec<(LaneId, Timestamp)>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(lanes::lanes_due).await,
-            Engine::Postgres(engine) => engine.lanes_due().await,
+            Engine::Postgres(engine) => boxed(engine.lanes_due()).await,
         }
     }
 
@@ -151,7 +152,7 @@ impl Store {
     pub async fn lane_stats_in(&self, lane: LaneId, shard: ShardId) -> Result<LaneStats> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| lanes::lane_stats(view, lane)).await,
-            Engine::Postgres(engine) => engine.lane_stats(lane, shard).await,
+            Engine::Postgres(engine) => boxed(engine.lane_stats(lane, shard)).await,
         }
     }
 
@@ -169,7 +170,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| search::search(view, &query, after, limit)).await
             }
-            Engine::Postgres(engine) => engine.search(&query, after, limit).await,
+            Engine::Postgres(engine) => boxed(engine.search(&query, after, limit)).await,
         }
     }
 
@@ -180,7 +181,7 @@ impl Store {
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<(Delivery, Vec<Attempt>)>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| search::delivery(view, id)).await,
-            Engine::Postgres(engine) => engine.delivery(id).await,
+            Engine::Postgres(engine) => boxed(engine.delivery(id)).await,
         }
     }
 
@@ -195,7 +196,7 @@ impl Store {
                 let actor = actor.clone();
                 engine.write(move |tx| redeliver::redeliver(tx, id, now, &actor)).await
             }
-            Engine::Postgres(engine) => engine.redeliver(id, now, actor).await,
+            Engine::Postgres(engine) => boxed(engine.redeliver(id, now, actor)).await,
         }
     }
 
@@ -267,7 +268,7 @@ impl Store {
                     .write_step(move |tx| redeliver::redeliver_some(tx, &ids, now, &actor))
                     .await?
             }
-            Engine::Postgres(engine) => engine.redeliver_some(&ids, now, actor).await?,
+            Engine::Postgres(engine) => boxed(engine.redeliver_some(&ids, now, actor)).await?,
         };
         for (lane, outcome) in lanes.into_iter().zip(outcomes) {
             match outcome {
@@ -306,7 +307,7 @@ impl Store {
             }
             Engine::Postgres(engine) => {
                 let none = None::<(Remember, fn(&Run) -> Value)>;
-                engine.create_run(destination, stretch, &filter, actor, none).await
+                boxed(engine.create_run(destination, stretch, &filter, actor, none)).await
             }
         }
     }
@@ -330,7 +331,8 @@ impl Store {
             Engine::Sqlite(engine) => engine,
             Engine::Postgres(engine) => {
                 let remember = Some((remember, answer));
-                return engine.create_run(destination, stretch, &filter, actor, remember).await;
+                return boxed(engine.create_run(destination, stretch, &filter, actor, remember))
+                    .await;
             }
         };
         let actor = actor.clone();
@@ -359,7 +361,9 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| runs::count_run(view, destination, stretch, &filter)).await
             }
-            Engine::Postgres(engine) => engine.count_run(destination, stretch, &filter).await,
+            Engine::Postgres(engine) => {
+                boxed(engine.count_run(destination, stretch, &filter)).await
+            }
         }
     }
 
@@ -379,7 +383,7 @@ impl Store {
     pub async fn runs_in(&self, destination: DestinationId, shard: ShardId) -> Result<Vec<Run>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| runs::runs(view, destination)).await,
-            Engine::Postgres(engine) => engine.runs(destination, shard).await,
+            Engine::Postgres(engine) => boxed(engine.runs(destination, shard)).await,
         }
     }
 
@@ -390,7 +394,7 @@ impl Store {
     pub async fn running(&self) -> Result<Vec<LaneId>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(runs::running).await,
-            Engine::Postgres(engine) => engine.running().await,
+            Engine::Postgres(engine) => boxed(engine.running()).await,
         }
     }
 
@@ -404,7 +408,7 @@ impl Store {
                 let actor = actor.clone();
                 engine.write(move |tx| runs::set_run_state(tx, lane, state, &actor)).await
             }
-            Engine::Postgres(engine) => engine.set_run_state(lane, state, actor).await,
+            Engine::Postgres(engine) => boxed(engine.set_run_state(lane, state, actor)).await,
         }
     }
 }

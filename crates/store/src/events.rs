@@ -8,6 +8,7 @@ use zapbus_event::{Event, EventId, InstanceId, Position, Timestamp};
 
 use crate::{
     AppendError, Engine, Result, Store,
+    boxed::boxed,
     journal::{Append, Appended, Limit, Page, Reader},
     shard::ShardId,
     sqlite::read,
@@ -25,7 +26,7 @@ impl Store {
         let owners = Tally::owners(&append);
         let appended = match &self.engine {
             Engine::Sqlite(engine) => engine.append(append).await?,
-            Engine::Postgres(engine) => engine.append(append).await?,
+            Engine::Postgres(engine) => boxed(engine.append(append)).await?,
         };
         self.tally.appended(&owners, &appended, self.now());
         Ok(appended)
@@ -87,7 +88,9 @@ impl Store {
     ) -> Result<Page> {
         let engine = match &self.engine {
             Engine::Sqlite(engine) => engine,
-            Engine::Postgres(engine) => return engine.read_after(of, shard, after, limit).await,
+            Engine::Postgres(engine) => {
+                return boxed(engine.read_after(of, shard, after, limit)).await;
+            }
         };
         let metrics = &engine.shared.metrics;
         if let Some(page) = engine.tail_after(of, after, limit) {
@@ -122,7 +125,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| read::before(view, of, before, limit)).await
             }
-            Engine::Postgres(engine) => engine.read_before(of, shard, before, limit).await,
+            Engine::Postgres(engine) => boxed(engine.read_before(of, shard, before, limit)).await,
         }
     }
 
@@ -133,7 +136,7 @@ impl Store {
     pub async fn event(&self, id: EventId) -> Result<Option<Arc<Event>>> {
         let engine = match &self.engine {
             Engine::Sqlite(engine) => engine,
-            Engine::Postgres(engine) => return engine.event(id).await,
+            Engine::Postgres(engine) => return boxed(engine.event(id)).await,
         };
         let known = engine.shared.tail().event(id);
         match known {
@@ -152,7 +155,7 @@ impl Store {
                 let found = engine.read(move |view| read::seq_of(view, id)).await?;
                 Ok(found.map(|seq| (ShardId::default(), seq)))
             }
-            Engine::Postgres(engine) => engine.locate(id).await,
+            Engine::Postgres(engine) => boxed(engine.locate(id)).await,
         }
     }
 
@@ -171,7 +174,7 @@ impl Store {
     pub async fn event_at_in(&self, shard: ShardId, seq: Position) -> Result<Option<Arc<Event>>> {
         let engine = match &self.engine {
             Engine::Sqlite(engine) => engine,
-            Engine::Postgres(engine) => return engine.event_at(shard, seq).await,
+            Engine::Postgres(engine) => return boxed(engine.event_at(shard, seq)).await,
         };
         let known = engine.shared.tail().event_at(seq);
         match known {
@@ -195,7 +198,7 @@ impl Store {
     pub async fn position_at_in(&self, shard: ShardId, time: Timestamp) -> Result<Position> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| read::position_at(view, time)).await,
-            Engine::Postgres(engine) => engine.position_at(shard, time).await,
+            Engine::Postgres(engine) => boxed(engine.position_at(shard, time)).await,
         }
     }
 
@@ -217,7 +220,7 @@ impl Store {
     pub async fn resolve_after_in(&self, shard: ShardId, id: EventId) -> Result<Position> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| read::resolve_after(view, id)).await,
-            Engine::Postgres(engine) => engine.resolve_after(shard, id).await,
+            Engine::Postgres(engine) => boxed(engine.resolve_after(shard, id)).await,
         }
     }
 
@@ -238,7 +241,9 @@ impl Store {
     pub async fn first_position_of(&self, of: Reader) -> Result<Position> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| read::pruned_upto(view, of)).await,
-            Engine::Postgres(engine) => engine.first_position(of, self.shard_read(of)?).await,
+            Engine::Postgres(engine) => {
+                boxed(engine.first_position(of, self.shard_read(of)?)).await
+            }
         }
     }
 
@@ -249,7 +254,7 @@ impl Store {
     pub async fn first_position_in(&self, shard: ShardId, of: Reader) -> Result<Position> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| read::pruned_upto(view, of)).await,
-            Engine::Postgres(engine) => engine.first_position(of, shard).await,
+            Engine::Postgres(engine) => boxed(engine.first_position(of, shard)).await,
         }
     }
 
@@ -272,7 +277,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| read::gap_after(view, of, after)).await
             }
-            Engine::Postgres(engine) => engine.gap_after(of, shard, after).await,
+            Engine::Postgres(engine) => boxed(engine.gap_after(of, shard, after)).await,
         }
     }
 
@@ -283,7 +288,7 @@ impl Store {
     pub async fn body(&self, sha256: [u8; 32]) -> Result<Option<Bytes>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| read::body(view, sha256)).await,
-            Engine::Postgres(engine) => engine.body(sha256).await,
+            Engine::Postgres(engine) => boxed(engine.body(sha256)).await,
         }
     }
 
@@ -298,7 +303,7 @@ impl Store {
                 let address = address.to_owned();
                 engine.read(move |view| read::aliases(view, instance, &address)).await
             }
-            Engine::Postgres(engine) => engine.aliases(instance, address).await,
+            Engine::Postgres(engine) => boxed(engine.aliases(instance, address)).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use zapbus_event::{Position, Timestamp};
 
+use crate::boxed::boxed;
 use crate::{Engine, LaneId, Reader, Result, ShardId, Store, sqlite::lag};
 
 /// How far a lane is behind.
@@ -62,7 +63,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| lag::behind(view, lane, cursor)).await
             }
-            Engine::Postgres(engine) => engine.behind(lane, shard, cursor).await,
+            Engine::Postgres(engine) => boxed(engine.behind(lane, shard, cursor)).await,
         }
     }
 
@@ -82,7 +83,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| lag::count_between(view, of, after, upto, limit)).await
             }
-            Engine::Postgres(engine) => engine.count_between(of, after, upto, limit).await,
+            Engine::Postgres(engine) => boxed(engine.count_between(of, after, upto, limit)).await,
         }
     }
 
@@ -93,7 +94,7 @@ impl Store {
     pub async fn holdings(&self) -> Result<Holdings> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(lag::holdings).await,
-            Engine::Postgres(engine) => engine.holdings().await,
+            Engine::Postgres(engine) => boxed(engine.holdings()).await,
         }
     }
 }

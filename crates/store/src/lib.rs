@@ -39,6 +39,7 @@ pub mod subscriber;
 pub mod upkeep;
 
 mod blob;
+mod boxed;
 mod copied;
 mod directory;
 mod elsewhere;
@@ -71,6 +72,8 @@ mod subscribers;
 use std::{path::Path, sync::Arc};
 
 use tokio::sync::watch;
+
+use boxed::boxed;
 
 pub use copy::{Copied, CopiedTable, CopyError, CopyOptions, CopyProgress};
 pub use delivery::{
@@ -204,7 +207,7 @@ impl Store {
                     tracing::error!(event = "store.close_failed", %error, "closing the store failed");
                 }
             }
-            Engine::Postgres(engine) => engine.close().await,
+            Engine::Postgres(engine) => boxed(engine.close()).await,
         }
     }
 
@@ -293,7 +296,7 @@ impl Store {
     pub async fn sizes(&self) -> Result<Sizes> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.sizes().await,
-            Engine::Postgres(engine) => engine.sizes().await,
+            Engine::Postgres(engine) => boxed(engine.sizes()).await,
         }
     }
 
@@ -308,7 +311,7 @@ impl Store {
                 let policy = Arc::new(policy.clone());
                 engine.write_step(move |tx| pruning::prune(tx, &policy, budget)).await
             }
-            Engine::Postgres(engine) => engine.prune(policy, budget).await,
+            Engine::Postgres(engine) => boxed(engine.prune(policy, budget)).await,
         }
     }
 
@@ -360,7 +363,7 @@ impl Store {
     pub async fn rekey(&self, actor: &Actor) -> Result<Rekeyed> {
         match &self.engine {
             Engine::Sqlite(engine) => sqlite::secrets::rekey(engine, actor).await,
-            Engine::Postgres(engine) => engine.rekey(actor).await,
+            Engine::Postgres(engine) => boxed(engine.rekey(actor)).await,
         }
     }
 
@@ -371,7 +374,7 @@ impl Store {
     pub async fn key_ids(&self) -> Result<Vec<String>> {
         match &self.engine {
             Engine::Sqlite(engine) => sqlite::secrets::key_ids(engine).await,
-            Engine::Postgres(engine) => engine.key_ids().await,
+            Engine::Postgres(engine) => boxed(engine.key_ids()).await,
         }
     }
 
@@ -390,7 +393,7 @@ impl Store {
     pub async fn erasable(&self, what: Erase) -> Result<u64> {
         match &self.engine {
             Engine::Sqlite(engine) => sqlite::erase::erasable(engine, what).await,
-            Engine::Postgres(engine) => engine.erasable(what).await,
+            Engine::Postgres(engine) => boxed(engine.erasable(what)).await,
         }
     }
 
@@ -403,7 +406,7 @@ impl Store {
     pub async fn erase(&self, what: Erase, actor: &Actor) -> Result<Erased> {
         let erased = match &self.engine {
             Engine::Sqlite(engine) => sqlite::erase::erase(engine, what, actor).await?,
-            Engine::Postgres(engine) => engine.erase(what, actor).await?,
+            Engine::Postgres(engine) => boxed(engine.erase(what, actor)).await?,
         };
         // With their events go the files that were fetched for them.
         self.forget_fetches().await?;

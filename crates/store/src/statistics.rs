@@ -11,6 +11,7 @@ use zapbus_event::{DestinationId, InstanceId, Timestamp};
 
 pub use self::latency::Latencies;
 pub(crate) use self::tally::{Key, Tally};
+use crate::boxed::boxed;
 use crate::{Engine, Result, Store, sqlite::statistics};
 
 /// Milliseconds of a slot.
@@ -128,7 +129,7 @@ impl Store {
         let _whole = self.tally.writing.lock().await;
         let found = match &self.engine {
             Engine::Sqlite(engine) => statistics::stored(engine, of, slots).await?,
-            Engine::Postgres(engine) => engine.stored_statistics(of, slots).await?,
+            Engine::Postgres(engine) => boxed(engine.stored_statistics(of, slots)).await?,
         };
         let Stored { slots: mut stored, last_event_at, destinations } = found;
         if !destinations.is_empty() {
@@ -176,7 +177,7 @@ impl Store {
                     let step: std::sync::Arc<[_]> = step.into();
                     engine.write_step(move |tx| statistics::add(tx, &step)).await
                 }
-                Engine::Postgres(engine) => engine.add_statistics(step).await,
+                Engine::Postgres(engine) => boxed(engine.add_statistics(step)).await,
             };
             if let Err(error) = written {
                 self.tally.put_back(rest);
@@ -192,7 +193,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.write_step(move |tx| statistics::forget(tx, oldest)).await?
             }
-            Engine::Postgres(engine) => engine.forget_statistics(oldest).await?,
+            Engine::Postgres(engine) => boxed(engine.forget_statistics(oldest)).await?,
         } {}
         Ok(())
     }

@@ -4,6 +4,7 @@ use zapbus_event::{SubscriberId, Timestamp};
 
 use crate::{
     Engine, Result, Store,
+    boxed::boxed,
     sqlite::subscribers,
     subscriber::{Advance, Progress, Subscriber, SubscriberQuery},
 };
@@ -17,7 +18,7 @@ impl Store {
     pub async fn open_subscriber(&self, new: Subscriber) -> Result<Subscriber> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.write(move |tx| subscribers::open(tx, &new)).await,
-            Engine::Postgres(engine) => engine.open_subscriber(&new).await,
+            Engine::Postgres(engine) => boxed(engine.open_subscriber(&new)).await,
         }
     }
 
@@ -35,7 +36,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.write(move |tx| subscribers::advance(tx, &advances)).await
             }
-            Engine::Postgres(engine) => engine.advance_subscribers(&advances).await,
+            Engine::Postgres(engine) => boxed(engine.advance_subscribers(&advances)).await,
         }
     }
 
@@ -46,7 +47,7 @@ impl Store {
     pub async fn subscribers(&self, query: SubscriberQuery) -> Result<Vec<Subscriber>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| subscribers::list(view, query)).await,
-            Engine::Postgres(engine) => engine.subscribers(query).await,
+            Engine::Postgres(engine) => boxed(engine.subscribers(query)).await,
         }
     }
 
@@ -57,7 +58,7 @@ impl Store {
     pub async fn subscriber(&self, id: SubscriberId) -> Result<Option<Subscriber>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| subscribers::find(view, id)).await,
-            Engine::Postgres(engine) => engine.subscriber(id).await,
+            Engine::Postgres(engine) => boxed(engine.subscriber(id)).await,
         }
     }
 
@@ -68,7 +69,7 @@ impl Store {
     pub async fn delete_subscriber(&self, id: SubscriberId) -> Result<bool> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.write(move |tx| subscribers::delete(tx, id)).await,
-            Engine::Postgres(engine) => engine.delete_subscriber(id).await,
+            Engine::Postgres(engine) => boxed(engine.delete_subscriber(id)).await,
         }
     }
 
@@ -86,7 +87,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.write(move |tx| subscribers::keep_ticket(tx, hash, &pass, expires_at)).await
             }
-            Engine::Postgres(engine) => engine.keep_ticket(hash, &pass, expires_at).await,
+            Engine::Postgres(engine) => boxed(engine.keep_ticket(hash, &pass, expires_at)).await,
         }
     }
 
@@ -100,7 +101,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.write(move |tx| subscribers::take_ticket(tx, hash, now)).await
             }
-            Engine::Postgres(engine) => engine.take_ticket(hash, now).await,
+            Engine::Postgres(engine) => boxed(engine.take_ticket(hash, now)).await,
         }
     }
 }

@@ -7,18 +7,14 @@ use tempfile::TempDir;
 
 use crate::{
     callers::Callers,
-    database::Database,
     leases::{Freeze, Moment, now},
-    load::{Api, binary::Served, configure},
+    load::{Api, KEY, binary::Served, configure, database::Database},
     proxy::{Link, Proxy},
     schedule::{Fault, NODES, Step},
 };
 
 /// How long anything may take to be well again, by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The key that all nodes share.
-const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// One node: its process, and its way to the database.
 struct Node {

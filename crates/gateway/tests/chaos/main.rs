@@ -22,7 +22,6 @@ mod load;
 
 mod callers;
 mod cluster;
-mod database;
 mod leases;
 #[expect(dead_code, reason = "stories of one node need more of it")]
 mod proxy;
@@ -38,9 +37,8 @@ use serde_json::json;
 use self::{
     callers::{Acknowledged, Callers},
     cluster::{Cluster, Done},
-    database::Database,
     leases::{Freeze, Leases},
-    load::{Dice, MAX_IN_FLIGHT, from_environment},
+    load::{Dice, MAX_IN_FLIGHT, database::Database, from_environment},
     schedule::{Fault, Form, round},
     shops::Shops,
 };

@@ -8,6 +8,8 @@ pub(crate) mod binary;
 #[path = "../it/receiver.rs"]
 pub(crate) mod receiver;
 
+pub(crate) mod database;
+mod engine;
 mod tally;
 mod target;
 pub(crate) mod writers;
@@ -20,6 +22,7 @@ use tokio::process::Command;
 
 use self::binary::Served;
 pub(crate) use self::{
+    engine::{KEY, is_postgres},
     target::{MAX_IN_FLIGHT, Target},
     writers::{Load, Shape},
 };
@@ -56,8 +59,10 @@ impl Dice {
     }
 }
 
-/// What every gateway here is started with.
+/// What every gateway here is started with. With `ZAPBUS_TEST_ENGINE=postgres` its store is in a
+/// database that belongs to its folder.
 pub(crate) fn configure(command: &mut Command) {
+    engine::configure(command);
     command
         .args(["--log-level", "warn"])
         .env("ZAPBUS_ADMIN_TOKEN", ADMIN_TOKEN)

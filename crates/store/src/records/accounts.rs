@@ -3,6 +3,7 @@
 use serde_json::Value;
 use zapbus_event::AccountId;
 
+use crate::boxed::boxed;
 use crate::{Account, Actor, Engine, Remember, Result, Store, sqlite::accounts};
 
 /// # Accounts
@@ -14,7 +15,7 @@ impl Store {
     pub async fn accounts(&self) -> Result<Vec<Account>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(accounts::accounts).await,
-            Engine::Postgres(engine) => engine.accounts().await,
+            Engine::Postgres(engine) => boxed(engine.accounts()).await,
         }
     }
 
@@ -27,7 +28,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| accounts::account_by_id(view, id)).await
             }
-            Engine::Postgres(engine) => engine.account(id).await,
+            Engine::Postgres(engine) => boxed(engine.account(id)).await,
         }
     }
 
@@ -41,7 +42,7 @@ impl Store {
                 let name = name.to_owned();
                 engine.read(move |view| accounts::account_by_name(view, &name)).await
             }
-            Engine::Postgres(engine) => engine.account_by_name(name).await,
+            Engine::Postgres(engine) => boxed(engine.account_by_name(name)).await,
         }
     }
 
@@ -65,7 +66,7 @@ impl Store {
                     .await
             }
             Engine::Postgres(engine) => {
-                engine.create_account(&account, actor, remember.as_ref()).await
+                boxed(engine.create_account(&account, actor, remember.as_ref())).await
             }
         }
     }
@@ -80,7 +81,7 @@ impl Store {
                 let (name, actor) = (name.to_owned(), actor.clone());
                 engine.write(move |tx| accounts::rename_account(tx, id, &name, &actor)).await
             }
-            Engine::Postgres(engine) => engine.rename_account(id, name, actor).await,
+            Engine::Postgres(engine) => boxed(engine.rename_account(id, name, actor)).await,
         }
     }
 
@@ -101,7 +102,9 @@ impl Store {
                     .write(move |tx| accounts::set_account_source(tx, id, source.as_ref(), &actor))
                     .await
             }
-            Engine::Postgres(engine) => engine.set_account_source(id, source.as_ref(), actor).await,
+            Engine::Postgres(engine) => {
+                boxed(engine.set_account_source(id, source.as_ref(), actor)).await
+            }
         }
     }
 
@@ -115,7 +118,7 @@ impl Store {
                 let actor = actor.clone();
                 engine.write(move |tx| accounts::delete_account(tx, id, &actor)).await
             }
-            Engine::Postgres(engine) => engine.delete_account(id, actor).await,
+            Engine::Postgres(engine) => boxed(engine.delete_account(id, actor)).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use zapbus_event::{AccountId, CredentialId, Timestamp};
 
+use crate::boxed::boxed;
 use crate::{Actor, Credential, Engine, Remember, Result, Store, sqlite::credentials};
 
 /// # Credentials
@@ -28,7 +29,8 @@ impl Store {
                     .await
             }
             Engine::Postgres(engine) => {
-                engine.create_credential(&credential, secret_hash, actor, remember.as_ref()).await
+                boxed(engine.create_credential(&credential, secret_hash, actor, remember.as_ref()))
+                    .await
             }
         }
     }
@@ -42,7 +44,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| credentials::credentials(view, account)).await
             }
-            Engine::Postgres(engine) => engine.credentials(account).await,
+            Engine::Postgres(engine) => boxed(engine.credentials(account)).await,
         }
     }
 
@@ -60,7 +62,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| credentials::by_hash(view, hash, now)).await
             }
-            Engine::Postgres(engine) => engine.credential_by_hash(hash, now).await,
+            Engine::Postgres(engine) => boxed(engine.credential_by_hash(hash, now)).await,
         }
     }
 
@@ -79,7 +81,7 @@ impl Store {
                 let now = (engine.shared.clock)();
                 engine.read(move |view| credentials::by_public_id(view, &public_id, now)).await
             }
-            Engine::Postgres(engine) => engine.credential_by_public_id(public_id).await,
+            Engine::Postgres(engine) => boxed(engine.credential_by_public_id(public_id)).await,
         }
     }
 
@@ -102,7 +104,7 @@ impl Store {
                     .await
             }
             Engine::Postgres(engine) => {
-                engine.rotate_credential(id, new_hash, old_expires_at, actor).await
+                boxed(engine.rotate_credential(id, new_hash, old_expires_at, actor)).await
             }
         }
     }
@@ -122,7 +124,7 @@ impl Store {
                 let actor = actor.clone();
                 engine.write(move |tx| credentials::expire(tx, id, at, &actor)).await
             }
-            Engine::Postgres(engine) => engine.expire_credential(id, at, actor).await,
+            Engine::Postgres(engine) => boxed(engine.expire_credential(id, at, actor)).await,
         }
     }
 
@@ -136,7 +138,7 @@ impl Store {
                 let actor = actor.clone();
                 engine.write(move |tx| credentials::revoke(tx, id, &actor)).await
             }
-            Engine::Postgres(engine) => engine.revoke_credential(id, actor).await,
+            Engine::Postgres(engine) => boxed(engine.revoke_credential(id, actor)).await,
         }
     }
 }

@@ -7,6 +7,7 @@ use zapbus_event::{AccountId, DestinationId, InstanceId, Position};
 use crate::{
     Activity, Actor, Destination, DestinationHead, DestinationScope, Engine, Health, Quota,
     Remember, Result, ShardId, Start, Store,
+    boxed::boxed,
     sqlite::{self, destinations},
 };
 
@@ -51,7 +52,7 @@ impl Store {
             }
             Engine::Postgres(engine) => {
                 let (remember, quota) = (remember.as_ref(), quota.as_ref());
-                engine.create_destination(&destination, start, actor, remember, quota).await
+                boxed(engine.create_destination(&destination, start, actor, remember, quota)).await
             }
         }
     }
@@ -63,7 +64,7 @@ impl Store {
     pub async fn destination(&self, id: DestinationId) -> Result<Option<Destination>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| destinations::by_id(view, id)).await,
-            Engine::Postgres(engine) => engine.destination(id).await,
+            Engine::Postgres(engine) => boxed(engine.destination(id)).await,
         }
     }
 
@@ -87,7 +88,9 @@ impl Store {
                     })
                     .await
             }
-            Engine::Postgres(engine) => engine.destinations(account, scope, after, limit).await,
+            Engine::Postgres(engine) => {
+                boxed(engine.destinations(account, scope, after, limit)).await
+            }
         }
     }
 
@@ -108,7 +111,9 @@ impl Store {
                     .read(move |view| destinations::by_label(view, account, instance, &label))
                     .await
             }
-            Engine::Postgres(engine) => engine.destination_by_label(account, instance, label).await,
+            Engine::Postgres(engine) => {
+                boxed(engine.destination_by_label(account, instance, label)).await
+            }
         }
     }
 
@@ -160,9 +165,14 @@ impl Store {
             Engine::Sqlite(engine) => engine,
             Engine::Postgres(engine) => {
                 let quota = quota.as_ref();
-                return engine
-                    .update_destination(&destination, cursors, cancel_rows, actor, quota)
-                    .await;
+                return boxed(engine.update_destination(
+                    &destination,
+                    cursors,
+                    cancel_rows,
+                    actor,
+                    quota,
+                ))
+                .await;
             }
         };
         let cursor = cursors.first().map(|(_, cursor)| *cursor);
@@ -190,7 +200,7 @@ impl Store {
                     .await?;
                 cancel_rest(engine, id, more).await
             }
-            Engine::Postgres(engine) => engine.delete_destination(id, actor).await,
+            Engine::Postgres(engine) => boxed(engine.delete_destination(id, actor)).await,
         }
     }
 
@@ -209,7 +219,7 @@ impl Store {
                 let (activity, actor) = (activity.clone(), actor.clone());
                 engine.write(move |tx| destinations::set_activity(tx, id, &activity, &actor)).await
             }
-            Engine::Postgres(engine) => engine.set_activity(id, activity, actor).await,
+            Engine::Postgres(engine) => boxed(engine.set_activity(id, activity, actor)).await,
         }
     }
 
@@ -223,7 +233,7 @@ impl Store {
     ) -> Result<Option<(DestinationHead, Position, Health)>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| destinations::head(view, id)).await,
-            Engine::Postgres(engine) => engine.destination_head(id).await,
+            Engine::Postgres(engine) => boxed(engine.destination_head(id)).await,
         }
     }
 
@@ -240,7 +250,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| destinations::heads(view, after, limit)).await
             }
-            Engine::Postgres(engine) => engine.destination_heads(after, limit).await,
+            Engine::Postgres(engine) => boxed(engine.destination_heads(after, limit)).await,
         }
     }
 }

@@ -4,6 +4,7 @@ use zapbus_event::{AccountId, Draft, InstanceId};
 
 use crate::{
     Actor, Engine, Instance, InstancePatch, InstanceStatus, Remember, Result, Store,
+    boxed::boxed,
     sqlite::{erase, instances},
 };
 
@@ -31,7 +32,7 @@ impl Store {
                     .await
             }
             Engine::Postgres(engine) => {
-                engine.create_instance(&instance, &lifecycle, actor, remember.as_ref()).await
+                boxed(engine.create_instance(&instance, &lifecycle, actor, remember.as_ref())).await
             }
         }
     }
@@ -43,7 +44,7 @@ impl Store {
     pub async fn instance(&self, id: InstanceId) -> Result<Option<Instance>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| instances::by_id(view, id)).await,
-            Engine::Postgres(engine) => engine.instance(id).await,
+            Engine::Postgres(engine) => boxed(engine.instance(id)).await,
         }
     }
 
@@ -61,7 +62,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| instances::instances(view, account, after, limit)).await
             }
-            Engine::Postgres(engine) => engine.instances(account, after, limit).await,
+            Engine::Postgres(engine) => boxed(engine.instances(account, after, limit)).await,
         }
     }
 
@@ -75,7 +76,7 @@ impl Store {
                 let name = name.to_owned();
                 engine.read(move |view| instances::named(view, &name)).await
             }
-            Engine::Postgres(engine) => engine.instances_named(name).await,
+            Engine::Postgres(engine) => boxed(engine.instances_named(name)).await,
         }
     }
 
@@ -93,7 +94,7 @@ impl Store {
                 let route = route.to_owned();
                 engine.read(move |view| instances::by_route(view, account, &route)).await
             }
-            Engine::Postgres(engine) => engine.instance_by_route(account, route).await,
+            Engine::Postgres(engine) => boxed(engine.instance_by_route(account, route)).await,
         }
     }
 
@@ -106,7 +107,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| instances::by_token_hash(view, hash)).await
             }
-            Engine::Postgres(engine) => engine.instance_by_token_hash(hash).await,
+            Engine::Postgres(engine) => boxed(engine.instance_by_token_hash(hash)).await,
         }
     }
 
@@ -126,7 +127,7 @@ impl Store {
                 let actor = actor.clone();
                 engine.write(move |tx| instances::update(tx, id, &patch, &actor)).await
             }
-            Engine::Postgres(engine) => engine.update_instance(id, &patch, actor).await,
+            Engine::Postgres(engine) => boxed(engine.update_instance(id, &patch, actor)).await,
         }
     }
 
@@ -145,7 +146,9 @@ impl Store {
                 let actor = actor.clone();
                 engine.write(move |tx| instances::mark_deleted(tx, id, &lifecycle, &actor)).await
             }
-            Engine::Postgres(engine) => engine.mark_instance_deleted(id, &lifecycle, actor).await,
+            Engine::Postgres(engine) => {
+                boxed(engine.mark_instance_deleted(id, &lifecycle, actor)).await
+            }
         }
     }
 
@@ -156,7 +159,7 @@ impl Store {
     pub async fn deleted_instances(&self) -> Result<Vec<Instance>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(instances::deleted).await,
-            Engine::Postgres(engine) => engine.deleted_instances().await,
+            Engine::Postgres(engine) => boxed(engine.deleted_instances()).await,
         }
     }
 
@@ -167,7 +170,7 @@ impl Store {
     pub async fn drop_instance(&self, id: InstanceId) -> Result<()> {
         match &self.engine {
             Engine::Sqlite(engine) => erase::drop_instance(engine, id).await,
-            Engine::Postgres(engine) => engine.drop_instance(id).await,
+            Engine::Postgres(engine) => boxed(engine.drop_instance(id)).await,
         }
     }
 
@@ -178,7 +181,7 @@ impl Store {
     pub async fn instance_status(&self, id: InstanceId) -> Result<InstanceStatus> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(move |view| instances::status(view, id)).await,
-            Engine::Postgres(engine) => engine.instance_status(id).await,
+            Engine::Postgres(engine) => boxed(engine.instance_status(id)).await,
         }
     }
 }

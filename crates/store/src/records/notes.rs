@@ -3,6 +3,7 @@
 use serde_json::Value;
 use zapbus_event::{AccountId, AuditId, Timestamp};
 
+use crate::boxed::boxed;
 use crate::{Audit, Engine, Remember, Result, Store, sqlite::accounts};
 
 /// # Audit, answers, settings
@@ -21,7 +22,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.read(move |view| accounts::audit(view, account, after, limit)).await
             }
-            Engine::Postgres(engine) => engine.audit(account, after, limit).await,
+            Engine::Postgres(engine) => boxed(engine.audit(account, after, limit)).await,
         }
     }
 
@@ -34,7 +35,7 @@ impl Store {
             Engine::Sqlite(engine) => {
                 engine.write(move |tx| accounts::record_audit(tx, &audit)).await
             }
-            Engine::Postgres(engine) => engine.record_audit(&audit).await,
+            Engine::Postgres(engine) => boxed(engine.record_audit(&audit)).await,
         }
     }
 
@@ -53,7 +54,7 @@ impl Store {
                 let (caller, key) = (caller.to_owned(), key.to_owned());
                 engine.read(move |view| accounts::remembered(view, &caller, &key, now)).await
             }
-            Engine::Postgres(engine) => engine.remembered(caller, key, now).await,
+            Engine::Postgres(engine) => boxed(engine.remembered(caller, key, now)).await,
         }
     }
 
@@ -67,7 +68,7 @@ impl Store {
                 let name = name.to_owned();
                 engine.read(move |view| accounts::setting(view, &name)).await
             }
-            Engine::Postgres(engine) => engine.setting(name).await,
+            Engine::Postgres(engine) => boxed(engine.setting(name)).await,
         }
     }
 
@@ -81,7 +82,7 @@ impl Store {
                 let name = name.to_owned();
                 engine.write(move |tx| accounts::set_setting(tx, &name, &value)).await
             }
-            Engine::Postgres(engine) => engine.set_setting(name, &value).await,
+            Engine::Postgres(engine) => boxed(engine.set_setting(name, &value)).await,
         }
     }
 
@@ -96,7 +97,7 @@ impl Store {
                 let name = name.to_owned();
                 engine.write(move |tx| accounts::set_setting_once(tx, &name, &value)).await
             }
-            Engine::Postgres(engine) => engine.set_setting_once(name, &value).await,
+            Engine::Postgres(engine) => boxed(engine.set_setting_once(name, &value)).await,
         }
     }
 }
