@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use zapbus_event::Timestamp;
 use zapbus_media::Bucket;
 
-use crate::{Engine, Result, Store, StoreError, blob::Sha, fault::Fault};
+use crate::{Engine, Result, Store, StoreError, blob::Sha, boxed::boxed, fault::Fault};
 
 /// How long a file stays that somebody was about to refer to, in milliseconds.
 pub(crate) const GRACE_MS: i64 = 3_600_000;
@@ -105,7 +105,7 @@ impl Store {
         };
         let Some(bucket) = bucket else { return Ok(()) };
         let claim = Claim::new(Sha::default(), 0, true)?;
-        let checked = bucket.check(&claim.fresh).await;
+        let checked = boxed(bucket.check(&claim.fresh)).await;
         checked.map_err(|trouble| StoreError::Unavailable { reason: trouble.to_string() })
     }
 
@@ -119,14 +119,14 @@ impl Store {
         let (strays, bucket) = match &self.engine {
             Engine::Sqlite(engine) => (engine.strays(before).await?, engine.shared.bucket.as_ref()),
             Engine::Postgres(engine) => {
-                (engine.strays(before).await?, engine.shared.bucket.as_ref())
+                (boxed(engine.strays(before)).await?, engine.shared.bucket.as_ref())
             }
         };
         let mut gone = Vec::new();
         for object in strays {
             match (object.starts_with(PIECES), bucket) {
                 (true, _) => gone.push(object),
-                (false, Some(bucket)) => match bucket.delete(&object).await {
+                (false, Some(bucket)) => match boxed(bucket.delete(&object)).await {
                     Ok(()) => gone.push(object),
                     Err(error) => {
                         tracing::warn!(event = "blob.not_deleted", path = object, %error, "a blob could not be deleted");
@@ -141,7 +141,7 @@ impl Store {
         if count > 0 {
             match &self.engine {
                 Engine::Sqlite(engine) => engine.forget_strays(gone).await?,
-                Engine::Postgres(engine) => engine.forget_strays(gone).await?,
+                Engine::Postgres(engine) => boxed(engine.forget_strays(gone)).await?,
             }
         }
         Ok(count)

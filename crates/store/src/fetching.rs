@@ -10,6 +10,7 @@ use zapbus_media::Bucket;
 use crate::{
     Engine, Result, Store, StoreError,
     blob::Sha,
+    boxed::boxed,
     elsewhere::{Claim, Names},
     spool::Spool,
     stored_file::StoredFile,
@@ -99,7 +100,7 @@ impl Store {
         }
         match &self.engine {
             Engine::Sqlite(engine) => engine.want_files(wanted).await,
-            Engine::Postgres(engine) => engine.want_files(wanted).await,
+            Engine::Postgres(engine) => boxed(engine.want_files(wanted)).await,
         }
     }
 
@@ -111,7 +112,7 @@ impl Store {
     pub async fn take_fetches(&self, until: Timestamp, limit: usize) -> Result<Vec<Fetch>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.take_fetches(until, limit).await,
-            Engine::Postgres(engine) => engine.take_fetches(until, limit).await,
+            Engine::Postgres(engine) => boxed(engine.take_fetches(until, limit)).await,
         }
     }
 
@@ -127,7 +128,7 @@ impl Store {
     ) -> Result<()> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.fetch_failed(event, problem, due).await,
-            Engine::Postgres(engine) => engine.fetch_failed(event, problem, due).await,
+            Engine::Postgres(engine) => boxed(engine.fetch_failed(event, problem, due)).await,
         }
     }
 
@@ -138,7 +139,7 @@ impl Store {
     pub async fn fetch_again(&self, wanted: Fetch) -> Result<()> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.fetch_again(wanted).await,
-            Engine::Postgres(engine) => engine.fetch_again(wanted).await,
+            Engine::Postgres(engine) => boxed(engine.fetch_again(wanted)).await,
         }
     }
 
@@ -171,7 +172,7 @@ impl Store {
     async fn noted(&self, event: EventId) -> Result<Option<Noted>> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.noted(event).await,
-            Engine::Postgres(engine) => engine.noted(event).await,
+            Engine::Postgres(engine) => boxed(engine.noted(event)).await,
         }
     }
 
@@ -182,7 +183,7 @@ impl Store {
     pub async fn fetch_counts(&self) -> Result<FetchCounts> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.fetch_counts().await,
-            Engine::Postgres(engine) => engine.fetch_counts().await,
+            Engine::Postgres(engine) => boxed(engine.fetch_counts()).await,
         }
     }
 
@@ -218,7 +219,7 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => match &engine.shared.bucket {
                 Some(bucket) => {
-                    put(engine.as_ref(), bucket, &arrived, file).await?;
+                    boxed(put(engine.as_ref(), bucket, &arrived, file)).await?;
                     engine.note_arrived(arrived, None).await
                 }
                 None => {
@@ -228,10 +229,10 @@ impl Store {
             },
             Engine::Postgres(engine) => {
                 match &engine.shared.bucket {
-                    Some(bucket) => put(engine.as_ref(), bucket, &arrived, file).await?,
-                    None => engine.put_pieces(&arrived, file).await?,
+                    Some(bucket) => boxed(put(engine.as_ref(), bucket, &arrived, file)).await?,
+                    None => boxed(engine.put_pieces(&arrived, file)).await?,
                 }
-                engine.note_arrived(arrived).await
+                boxed(engine.note_arrived(arrived)).await
             }
         }
     }
@@ -245,7 +246,7 @@ impl Store {
         loop {
             let (last, count) = match &self.engine {
                 Engine::Sqlite(engine) => engine.forget_fetches(after).await?,
-                Engine::Postgres(engine) => engine.forget_fetches(after).await?,
+                Engine::Postgres(engine) => boxed(engine.forget_fetches(after)).await?,
             };
             gone += count;
             if last.is_none() {

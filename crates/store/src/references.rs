@@ -8,6 +8,7 @@ use zapbus_event::{Event, Raw};
 use crate::{
     Engine, Result, Store, StoreError,
     blob::{self, BlobRef, Sha},
+    boxed::boxed,
     elsewhere::{PIECES, no_bucket},
     fault::Fault,
     sqlite::read,
@@ -101,7 +102,7 @@ impl Store {
                 let (seq, id) = (event.seq, event.id);
                 engine.read(move |view| read::references(view, seq, id)).await
             }
-            Engine::Postgres(engine) => engine.references(event).await,
+            Engine::Postgres(engine) => boxed(engine.references(event)).await,
         }
     }
 

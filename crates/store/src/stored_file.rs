@@ -10,7 +10,7 @@ use futures_util::{
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use zapbus_media::Bucket;
 
-use crate::{blob::Sha, postgres};
+use crate::{blob::Sha, boxed::boxed, postgres};
 
 /// Bytes of a file that are in memory at a time.
 const CHUNK: u64 = 64 << 10;
@@ -92,7 +92,7 @@ impl StoredFile {
                 })
                 .boxed())
             }
-            Place::Bucket { bucket, object } => Ok(bucket.get(&object, range).await?),
+            Place::Bucket { bucket, object } => Ok(boxed(bucket.get(&object, range)).await?),
             Place::Row { engine, sha } => Ok(pieces(range, move |from, upto| {
                 let engine = Arc::clone(&engine);
                 async move { engine.stretch(&sha, from, upto - from).await }

@@ -21,7 +21,9 @@ use super::{
     state,
 };
 use crate::{
-    AppendError, ShardId, blob, elsewhere,
+    AppendError, ShardId, blob,
+    boxed::boxed,
+    elsewhere,
     fault::{Fault, Result},
     journal::{Append, Appended},
     prepared::{self, Prepared, key_hash},
@@ -50,7 +52,7 @@ impl Engine {
         drop(room);
         if let Some(bucket) = &self.shared.bucket {
             for (.., job, _) in &mut parts {
-                let kept = elsewhere::keep(self, bucket, &job.contents).await;
+                let kept = boxed(elsewhere::keep(self, bucket, &job.contents)).await;
                 kept.map_err(|error| unavailable(error.to_string()))?;
                 // Their rows are there, and only counted on.
                 job.contents.iter_mut().for_each(|(_, content)| content.clear());

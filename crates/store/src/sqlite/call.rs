@@ -23,6 +23,7 @@ use super::{
 use crate::{
     AppendError, StoreError,
     blob::Sha,
+    boxed::boxed,
     delivery::{Settlement, Urgency},
     elsewhere,
     journal::{Append, Appended, Limit, Page, Reader},
@@ -77,7 +78,7 @@ impl Engine {
                 .map_err(|error| unavailable(error.to_string()))?
                 .map_err(|error| unavailable(format!("the blob folder: {error}")))?;
             if let Some(bucket) = &self.shared.bucket {
-                let kept = elsewhere::keep(self, bucket, &ready.contents).await;
+                let kept = boxed(elsewhere::keep(self, bucket, &ready.contents)).await;
                 kept.map_err(|error| unavailable(error.to_string()))?;
             }
             let (job, answered) = job(ready);
