@@ -24,7 +24,9 @@ use serde_json::json;
 use self::load::{
     Api, Dice, Load, MAX_IN_FLIGHT, Shape, Target,
     binary::{Served, serve},
-    configure, from_environment, is_postgres,
+    configure,
+    engine::is_postgres,
+    from_environment,
     receiver::Reply,
     start,
 };

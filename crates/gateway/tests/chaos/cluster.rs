@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{
     callers::Callers,
     leases::{Freeze, Moment, now},
-    load::{Api, KEY, binary::Served, configure, database::Database},
+    load::{Api, binary::Served, configure, database::Database, engine::KEY},
     proxy::{Link, Proxy},
     schedule::{Fault, NODES, Step},
 };

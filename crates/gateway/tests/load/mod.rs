@@ -9,7 +9,7 @@ pub(crate) mod binary;
 pub(crate) mod receiver;
 
 pub(crate) mod database;
-mod engine;
+pub(crate) mod engine;
 mod tally;
 mod target;
 pub(crate) mod writers;
@@ -22,7 +22,6 @@ use tokio::process::Command;
 
 use self::binary::Served;
 pub(crate) use self::{
-    engine::{KEY, is_postgres},
     target::{MAX_IN_FLIGHT, Target},
     writers::{Load, Shape},
 };
