@@ -19,6 +19,10 @@ pub struct Account {
     pub id: String,
     /// Unique for the gateway.
     pub name: String,
+    /// The web pages that may open live connections, if the account names any; else those of
+    /// `realtime.origins` may. Only where one account is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origins: Option<Vec<String>>,
 }
 
 /// A name for an account.
@@ -140,6 +144,18 @@ pub struct BridgePaste {
     pub url_with_secret: String,
 }
 
+/// What to change of an account. What is left out stays as it is.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
+pub struct ChangeAccount {
+    /// A new name. The account `default` keeps its own. Needs the admin token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The web pages that may open live connections, at most 100, or `*`. They count instead of
+    /// those of `realtime.origins`; an empty list takes the account's own away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origins: Option<Vec<String>>,
+}
+
 /// What to change of a destination. What is left out stays as it is; `channel` is merged, with
 /// `null` taking a member away.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
@@ -157,6 +173,9 @@ pub struct ChangeDestination {
     /// back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<String>>,
+    /// What only Evolution API's form lets one choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evolution: Option<EvolutionChoices>,
     /// Leave out ephemeral events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_ephemeral: Option<bool>,
@@ -187,11 +206,20 @@ pub struct ChangeDestination {
     /// Another schedule, as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// What only RyzeAPI's form lets one choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ryze: Option<RyzeChoices>,
+    /// 0 to 300, or `null` for what the instance says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for_media_s: Option<u32>,
 }
 
 /// What to change of an instance.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
 pub struct ChangeInstance {
+    /// What to do about files that events only name. What is left out stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<ChangeInstanceMedia>,
     /// A new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -201,6 +229,17 @@ pub struct ChangeInstance {
     /// A new token of your own. The old one stops working at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+}
+
+/// What to change about the files of an instance.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
+pub struct ChangeInstanceMedia {
+    /// Which files are fetched that events only name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<String>,
+    /// 0 to 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for_media_s: Option<u32>,
 }
 
 /// A certificate and its key.
@@ -317,6 +356,9 @@ pub struct CreateDestination {
     /// (`call.updated:offer`), everything (`*`). Everything when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<String>>,
+    /// What only Evolution API's form lets one choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evolution: Option<EvolutionChoices>,
     /// Leave out ephemeral events (presence and the like).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_ephemeral: Option<bool>,
@@ -326,8 +368,8 @@ pub struct CreateDestination {
     /// Carry the untouched upstream element.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_raw: Option<bool>,
-    /// Put the file of a message into the body as base64, where it came with its event and is not
-    /// over `media.max_inline_bytes`. A link to it is there in any case.
+    /// Put the file of a message into the body as base64, where it is here and not over
+    /// `media.max_inline_bytes`. A link to it is there in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline_media: Option<bool>,
     /// 1 to 64 characters; unique for the instance. `default` when left out.
@@ -349,9 +391,16 @@ pub struct CreateDestination {
     /// When a failed delivery is tried again; the dialect's way when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// What only RyzeAPI's form lets one choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ryze: Option<RyzeChoices>,
     /// Where it starts: `now`, `beginning`, an RFC 3339 time, an event id or a position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
+    /// Seconds that an event, and its chat, is held for a file that is still to be fetched: 0 to
+    /// 300. When left out, what the instance says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for_media_s: Option<u32>,
 }
 
 /// A new instance.
@@ -548,6 +597,9 @@ pub struct Destination {
     pub disable_after_s: u64,
     /// Which events, in normal form.
     pub events: Vec<String>,
+    /// What only Evolution API's form lets one choose; only of a destination in that form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evolution: Option<EvolutionChoices>,
     /// Ephemeral events are left out.
     pub exclude_ephemeral: bool,
     /// What becomes of events the dialect has no name for.
@@ -577,6 +629,9 @@ pub struct Destination {
     pub reason: Option<String>,
     /// When a failed delivery is tried again.
     pub retry: Retry,
+    /// What only RyzeAPI's form lets one choose; only of a destination in that form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ryze: Option<RyzeChoices>,
     /// Since when it is paused or disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -587,6 +642,9 @@ pub struct Destination {
     pub status: Option<DestinationStatus>,
     /// When it last changed.
     pub updated_at: String,
+    /// Seconds that events are held for their files; `null`: what the instance says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for_media_s: Option<u32>,
 }
 
 /// The last hour and day of a destination.
@@ -777,6 +835,22 @@ pub struct EventTypes {
     pub next: Option<String>,
 }
 
+/// What only `dialect: "evolution"` lets a destination choose. What is left out of a change stays
+/// as it is.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
+pub struct EvolutionChoices {
+    /// Write what Evolution API Lite writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lite: Option<bool>,
+    /// Of what `events` lets through, only what goes out under these names of Evolution API. All,
+    /// when the list is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// Show the instance's token, as `apikey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub show_key: Option<bool>,
+}
+
 /// One message and the answer to it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
@@ -812,6 +886,11 @@ pub struct ExpireCredential {
     pub at: Option<String>,
 }
 
+open_enum! {
+    /// Which files are fetched that events only name.
+    Files { None = "none", Ids = "ids", All = "all" }
+}
+
 /// How the gateway is.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
@@ -832,6 +911,8 @@ pub struct Health {
     pub last_backup_at: Option<String>,
     /// The listener.
     pub listener: ListenerHealth,
+    /// Files that events only name.
+    pub media: MediaHealth,
     /// Why no traffic is to be sent to it now, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<String>,
@@ -861,6 +942,8 @@ pub struct Instance {
     /// When its last event was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_event_at: Option<String>,
+    /// What it chooses about the files of messages.
+    pub media: InstanceMedia,
     /// Unique in the account.
     pub name: String,
     /// The `type` of its source.
@@ -880,6 +963,20 @@ pub struct InstanceIds {
     pub uuid: String,
     /// As VZaps writes it.
     pub vzaps: String,
+}
+
+/// What an instance chooses about files.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct InstanceMedia {
+    /// Which files are fetched that events only name: `none`, `ids` (of Cloud API; needs the
+    /// source's `access_token`) or `all` (those at plain URLs too).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<Files>,
+    /// Seconds that an event, and its chat, is held for its file: 0 to 300. A destination may say
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_for_media_s: Option<u32>,
 }
 
 /// The last known state of an instance, as its events told it.
@@ -980,6 +1077,19 @@ pub struct ListenerHealth {
     pub tls: bool,
 }
 
+/// Files that events only name.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct MediaHealth {
+    /// The bucket that files are kept in; `null`: the data folder, or the database on a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// Files given up in the last day.
+    pub failed_last_day: u64,
+    /// Files that are still to be fetched.
+    pub pending: u64,
+}
+
 /// What to enter under WhatsApp → Configuration → Webhook in Meta's app dashboard.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
@@ -1076,6 +1186,16 @@ open_enum! {
     RabbitmqPreset { Native = "native", EvolutionInstance = "evolution_instance", EvolutionGlobal = "evolution_global", EvolutionTopic = "evolution_topic" }
 }
 
+/// An event that could not be decoded again.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct RedecodeFailure {
+    /// The unknown event.
+    pub event: String,
+    /// Why, in words.
+    pub problem: String,
+}
+
 /// Which events to decode again.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
 pub struct RedecodeRequest {
@@ -1108,6 +1228,12 @@ pub struct Redecoded {
     pub dry_run: bool,
     /// What they are, by type.
     pub events: BTreeMap<String, u64>,
+    /// Events that could not be decoded again or stored.
+    pub failed: u64,
+    /// The first of them, at most a hundred, and why.
+    pub failures: Vec<RedecodeFailure>,
+    /// How many of these were left out, because their instance does not take their sort.
+    pub ignored: u64,
     /// How many of these were known already.
     pub known: u64,
     /// Events that were looked at.
@@ -1281,6 +1407,14 @@ pub struct RetryRequest {
     pub to: Option<String>,
 }
 
+/// What to send a subscriber again.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
+pub struct RetrySubscriber {
+    /// The only event; everything that is dead for it when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+}
+
 /// How long the old secret goes on working.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
 pub struct RotateCredential {
@@ -1343,6 +1477,26 @@ pub struct RunShard {
     pub to: u64,
 }
 
+/// What only `dialect: "ryze"` lets a destination choose. What is left out of a change stays as
+/// it is.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
+pub struct RyzeChoices {
+    /// Leave `instanceData.token` empty: whoever gets the body may not act for the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blank_token: Option<bool>,
+    /// Add `id` and `timestamp` beside `event`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended_envelope: Option<bool>,
+    /// The shape of `message.content`: `text`, as RyzeAPI sends it, or `object`, as it documents
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_content: Option<String>,
+    /// Of what `events` lets through, only what goes out under these names of RyzeAPI. All, when
+    /// the list is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+}
+
 /// A database server.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
@@ -1351,8 +1505,12 @@ pub struct ServerHealth {
     pub fsync: bool,
     /// `full_page_writes`, likewise.
     pub full_page_writes: bool,
+    /// Locks that one look into every day of the delivery log takes.
+    pub locks_of_a_look: u64,
     /// Connections that it allows in all.
     pub max_connections: u64,
+    /// `max_locks_per_transaction`: times the connections, so many locks has it room for.
+    pub max_locks_per_transaction: u64,
     /// It takes no writes.
     pub read_only: bool,
     /// Zapbus runs on that version.
@@ -1372,6 +1530,9 @@ pub struct ServerHealth {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct Source {
+    /// Whether files of messages can be fetched with a token; of `cloud-api`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_access_token: Option<bool>,
     /// What to enter upstream. Of Meta's webhook only in the answer that sets it; of a bridged
     /// product for whoever may set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1390,20 +1551,26 @@ pub struct Source {
 /// `cloud-api` needs the app secret.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
 pub struct SourceRequest {
-    /// Meta's app secret: it signs what Meta posts.
+    /// Opens Meta's Graph API, for the files of messages. Left out: it stays; `null` takes it
+    /// away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<String>,
+    /// Meta's app secret: it signs what Meta posts. Left out: it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_secret: Option<String>,
     /// The number whose changes are this instance's. Left out: whatever no other instance of the
     /// account claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone_number_id: Option<String>,
-    /// Of a bridged product: what it shows, or signs with. Made when left out.
+    /// Of a bridged product: what it shows, or signs with. Left out: it stays, or is made if
+    /// there is none; `null`: a new one is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// `cloud-api`, `evolution`, `wuzapi`, `waha` or `native`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The token Meta repeats when the callback URL is set. Made when left out.
+    /// The token Meta repeats when the callback URL is set. Left out: it stays, or is made if
+    /// there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify_token: Option<String>,
 }
@@ -1452,6 +1619,9 @@ pub struct StoreHealth {
     /// Why it takes no events, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// Events that were read since the start and whose head cannot be read; counted to a
+    /// thousand.
+    pub unreadable_events: u64,
     /// Bytes of the database that hold data.
     pub used_bytes: u64,
     /// What happens then: `gap` or `refuse`.
@@ -1488,6 +1658,14 @@ pub struct Subscriber {
     pub unacked: u64,
     /// When it last moved.
     pub used_at: String,
+}
+
+/// What is sent again.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct SubscriberRetry {
+    /// So many events.
+    pub retried: u64,
 }
 
 /// Which sample to send.
@@ -1746,7 +1924,7 @@ pub struct PusherChannel {
     pub key: String,
     /// The most that the data of one event may take: 1024 to 4194304 bytes, by default 10240.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_bytes: Option<u64>,
+    pub max_bytes: Option<i64>,
     /// What becomes of an event that is larger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oversize: Option<PusherOversize>,

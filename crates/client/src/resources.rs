@@ -107,12 +107,12 @@ impl Accounts<'_> {
         self.client.command(Call::new(Method::DELETE, &["v1", "accounts", account])).await
     }
 
-    /// Renames an account. The account `default` keeps its name.
+    /// Renames an account, or says which web pages may open its live connections.
     ///
     /// # Errors
     ///
     /// Whatever the gateway refuses, and that it cannot be reached.
-    pub async fn rename(&self, account: &str, body: &AccountRequest) -> Result<Account, Error> {
+    pub async fn change(&self, account: &str, body: &ChangeAccount) -> Result<Account, Error> {
         self.client.call(Call::new(Method::PATCH, &["v1", "accounts", account]).json(body)?).await
     }
 }
@@ -277,7 +277,7 @@ impl Instances<'_> {
         self.client.command(Call::new(Method::DELETE, &["v1", "instances", instance])).await
     }
 
-    /// Renames an instance or gives it another token.
+    /// Renames an instance, gives it another token, or says what to do about files.
     ///
     /// # Errors
     ///
@@ -722,6 +722,22 @@ impl Realtime<'_> {
     /// Whatever the gateway refuses, and that it cannot be reached.
     pub async fn delete_subscriber(&self, subscriber: &str) -> Result<(), Error> {
         self.client.command(Call::new(Method::DELETE, &["v1", "subscribers", subscriber])).await
+    }
+
+    /// Sends a named subscriber again what is dead for it, as if for the first time: at once if
+    /// it is connected, else when it comes.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the gateway refuses, and that it cannot be reached.
+    pub async fn retry_subscriber(
+        &self,
+        subscriber: &str,
+        body: &RetrySubscriber,
+    ) -> Result<SubscriberRetry, Error> {
+        self.client
+            .call(Call::new(Method::POST, &["v1", "subscribers", subscriber, "retry"]).json(body)?)
+            .await
     }
 
     /// Makes a ticket that opens one connection within a minute.

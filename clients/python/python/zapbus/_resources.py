@@ -50,13 +50,19 @@ class AsyncAccounts:
         """Deletes an account that has no instances left."""
         await self._transport.ask("DELETE", ["v1", "accounts", account], [])
 
-    async def rename(self, account: str, *, name: str) -> models.Account:
-        """Renames an account. The account `default` keeps its name."""
+    async def change(
+        self,
+        account: str,
+        *,
+        name: Optional[str] = None,
+        origins: Optional[Sequence[str]] = None,
+    ) -> models.Account:
+        """Renames an account, or says which web pages may open its live connections."""
         answer = await self._transport.ask(
             "PATCH",
             ["v1", "accounts", account],
             [],
-            given_body({"name": name}),
+            given_body({"name": name, "origins": origins}),
         )
         return cast(models.Account, answer)
 
@@ -211,16 +217,22 @@ class AsyncInstances:
         self,
         instance: str,
         *,
+        media: Optional[models.ChangeInstanceMedia] = None,
         name: Optional[str] = None,
         rotate_token: Optional[bool] = None,
         token: Optional[str] = None,
     ) -> models.Instance:
-        """Renames an instance or gives it another token."""
+        """Renames an instance, gives it another token, or says what to do about files."""
         answer = await self._transport.ask(
             "PATCH",
             ["v1", "instances", instance],
             [],
-            given_body({"name": name, "rotate_token": rotate_token, "token": token}),
+            given_body({
+                "media": media,
+                "name": name,
+                "rotate_token": rotate_token,
+                "token": token,
+            }),
         )
         return cast(models.Instance, answer)
 
@@ -246,6 +258,7 @@ class AsyncSources:
         instance: str,
         *,
         type: str,
+        access_token: Optional[str] = None,
         app_secret: Optional[str] = None,
         phone_number_id: Optional[str] = None,
         secret: Optional[str] = None,
@@ -259,6 +272,7 @@ class AsyncSources:
             ["v1", "instances", instance, "source"],
             [],
             given_body({
+                "access_token": access_token,
                 "app_secret": app_secret,
                 "phone_number_id": phone_number_id,
                 "secret": secret,
@@ -277,6 +291,7 @@ class AsyncSources:
         self,
         *,
         type: str,
+        access_token: Optional[str] = None,
         app_secret: Optional[str] = None,
         phone_number_id: Optional[str] = None,
         secret: Optional[str] = None,
@@ -291,6 +306,7 @@ class AsyncSources:
             ["v1", "source"],
             [],
             given_body({
+                "access_token": access_token,
                 "app_secret": app_secret,
                 "phone_number_id": phone_number_id,
                 "secret": secret,
@@ -385,6 +401,7 @@ class AsyncDestinations:
         dialect: Optional[str] = None,
         disable_after_s: Optional[int] = None,
         events: Optional[Sequence[str]] = None,
+        evolution: Optional[models.EvolutionChoices] = None,
         exclude_ephemeral: Optional[bool] = None,
         fallback: Optional[str] = None,
         include_raw: Optional[bool] = None,
@@ -395,7 +412,9 @@ class AsyncDestinations:
         ordering: Optional[Union[Literal["none", "key", "strict"], str]] = None,
         rate_limit_per_s: Optional[float] = None,
         retry: Optional[models.Retry] = None,
+        ryze: Optional[models.RyzeChoices] = None,
         start: Optional[str] = None,
+        wait_for_media_s: Optional[int] = None,
         idempotency_key: Optional[str] = None,
     ) -> models.Destination:
         """Creates a destination of a whole account: it gets the events of all its instances."""
@@ -408,6 +427,7 @@ class AsyncDestinations:
                 "dialect": dialect,
                 "disable_after_s": disable_after_s,
                 "events": events,
+                "evolution": evolution,
                 "exclude_ephemeral": exclude_ephemeral,
                 "fallback": fallback,
                 "include_raw": include_raw,
@@ -418,7 +438,9 @@ class AsyncDestinations:
                 "ordering": ordering,
                 "rate_limit_per_s": rate_limit_per_s,
                 "retry": retry,
+                "ryze": ryze,
                 "start": start,
+                "wait_for_media_s": wait_for_media_s,
             }),
             key=idempotency_key,
             keyed=True,
@@ -442,6 +464,7 @@ class AsyncDestinations:
         dialect: Optional[str] = None,
         disable_after_s: Optional[int] = None,
         events: Optional[Sequence[str]] = None,
+        evolution: Optional[models.EvolutionChoices] = None,
         exclude_ephemeral: Optional[bool] = None,
         fallback: Optional[str] = None,
         include_raw: Optional[bool] = None,
@@ -452,6 +475,8 @@ class AsyncDestinations:
         ordering: Optional[Union[Literal["none", "key", "strict"], str]] = None,
         rate_limit_per_s: Optional[float] = None,
         retry: Optional[models.Retry] = None,
+        ryze: Optional[models.RyzeChoices] = None,
+        wait_for_media_s: Optional[int] = None,
     ) -> models.Destination:
         """Changes a destination. What is sent from then on is sent by the new settings, what
         waits already included.
@@ -465,6 +490,7 @@ class AsyncDestinations:
                 "dialect": dialect,
                 "disable_after_s": disable_after_s,
                 "events": events,
+                "evolution": evolution,
                 "exclude_ephemeral": exclude_ephemeral,
                 "fallback": fallback,
                 "include_raw": include_raw,
@@ -475,6 +501,8 @@ class AsyncDestinations:
                 "ordering": ordering,
                 "rate_limit_per_s": rate_limit_per_s,
                 "retry": retry,
+                "ryze": ryze,
+                "wait_for_media_s": wait_for_media_s,
             }),
         )
         return cast(models.Destination, answer)
@@ -635,6 +663,7 @@ class AsyncDestinations:
         dialect: Optional[str] = None,
         disable_after_s: Optional[int] = None,
         events: Optional[Sequence[str]] = None,
+        evolution: Optional[models.EvolutionChoices] = None,
         exclude_ephemeral: Optional[bool] = None,
         fallback: Optional[str] = None,
         include_raw: Optional[bool] = None,
@@ -645,7 +674,9 @@ class AsyncDestinations:
         ordering: Optional[Union[Literal["none", "key", "strict"], str]] = None,
         rate_limit_per_s: Optional[float] = None,
         retry: Optional[models.Retry] = None,
+        ryze: Optional[models.RyzeChoices] = None,
         start: Optional[str] = None,
+        wait_for_media_s: Optional[int] = None,
         idempotency_key: Optional[str] = None,
     ) -> models.Destination:
         """Creates a destination of an instance."""
@@ -658,6 +689,7 @@ class AsyncDestinations:
                 "dialect": dialect,
                 "disable_after_s": disable_after_s,
                 "events": events,
+                "evolution": evolution,
                 "exclude_ephemeral": exclude_ephemeral,
                 "fallback": fallback,
                 "include_raw": include_raw,
@@ -668,7 +700,9 @@ class AsyncDestinations:
                 "ordering": ordering,
                 "rate_limit_per_s": rate_limit_per_s,
                 "retry": retry,
+                "ryze": ryze,
                 "start": start,
+                "wait_for_media_s": wait_for_media_s,
             }),
             key=idempotency_key,
             keyed=True,
@@ -794,6 +828,23 @@ class AsyncRealtime:
         next begins anew.
         """
         await self._transport.ask("DELETE", ["v1", "subscribers", subscriber], [])
+
+    async def retry_subscriber(
+        self,
+        subscriber: str,
+        *,
+        event_id: Optional[str] = None,
+    ) -> models.SubscriberRetry:
+        """Sends a named subscriber again what is dead for it, as if for the first time: at once
+        if it is connected, else when it comes.
+        """
+        answer = await self._transport.ask(
+            "POST",
+            ["v1", "subscribers", subscriber, "retry"],
+            [],
+            given_body({"event_id": event_id}),
+        )
+        return cast(models.SubscriberRetry, answer)
 
     async def create_ticket(self, *, instance: Optional[str] = None) -> models.Ticket:
         """Makes a ticket that opens one connection within a minute."""
@@ -964,13 +1015,19 @@ class Accounts:
         """Deletes an account that has no instances left."""
         self._transport.ask("DELETE", ["v1", "accounts", account], [])
 
-    def rename(self, account: str, *, name: str) -> models.Account:
-        """Renames an account. The account `default` keeps its name."""
+    def change(
+        self,
+        account: str,
+        *,
+        name: Optional[str] = None,
+        origins: Optional[Sequence[str]] = None,
+    ) -> models.Account:
+        """Renames an account, or says which web pages may open its live connections."""
         answer = self._transport.ask(
             "PATCH",
             ["v1", "accounts", account],
             [],
-            given_body({"name": name}),
+            given_body({"name": name, "origins": origins}),
         )
         return cast(models.Account, answer)
 
@@ -1115,16 +1172,22 @@ class Instances:
         self,
         instance: str,
         *,
+        media: Optional[models.ChangeInstanceMedia] = None,
         name: Optional[str] = None,
         rotate_token: Optional[bool] = None,
         token: Optional[str] = None,
     ) -> models.Instance:
-        """Renames an instance or gives it another token."""
+        """Renames an instance, gives it another token, or says what to do about files."""
         answer = self._transport.ask(
             "PATCH",
             ["v1", "instances", instance],
             [],
-            given_body({"name": name, "rotate_token": rotate_token, "token": token}),
+            given_body({
+                "media": media,
+                "name": name,
+                "rotate_token": rotate_token,
+                "token": token,
+            }),
         )
         return cast(models.Instance, answer)
 
@@ -1150,6 +1213,7 @@ class Sources:
         instance: str,
         *,
         type: str,
+        access_token: Optional[str] = None,
         app_secret: Optional[str] = None,
         phone_number_id: Optional[str] = None,
         secret: Optional[str] = None,
@@ -1163,6 +1227,7 @@ class Sources:
             ["v1", "instances", instance, "source"],
             [],
             given_body({
+                "access_token": access_token,
                 "app_secret": app_secret,
                 "phone_number_id": phone_number_id,
                 "secret": secret,
@@ -1181,6 +1246,7 @@ class Sources:
         self,
         *,
         type: str,
+        access_token: Optional[str] = None,
         app_secret: Optional[str] = None,
         phone_number_id: Optional[str] = None,
         secret: Optional[str] = None,
@@ -1195,6 +1261,7 @@ class Sources:
             ["v1", "source"],
             [],
             given_body({
+                "access_token": access_token,
                 "app_secret": app_secret,
                 "phone_number_id": phone_number_id,
                 "secret": secret,
@@ -1289,6 +1356,7 @@ class Destinations:
         dialect: Optional[str] = None,
         disable_after_s: Optional[int] = None,
         events: Optional[Sequence[str]] = None,
+        evolution: Optional[models.EvolutionChoices] = None,
         exclude_ephemeral: Optional[bool] = None,
         fallback: Optional[str] = None,
         include_raw: Optional[bool] = None,
@@ -1299,7 +1367,9 @@ class Destinations:
         ordering: Optional[Union[Literal["none", "key", "strict"], str]] = None,
         rate_limit_per_s: Optional[float] = None,
         retry: Optional[models.Retry] = None,
+        ryze: Optional[models.RyzeChoices] = None,
         start: Optional[str] = None,
+        wait_for_media_s: Optional[int] = None,
         idempotency_key: Optional[str] = None,
     ) -> models.Destination:
         """Creates a destination of a whole account: it gets the events of all its instances."""
@@ -1312,6 +1382,7 @@ class Destinations:
                 "dialect": dialect,
                 "disable_after_s": disable_after_s,
                 "events": events,
+                "evolution": evolution,
                 "exclude_ephemeral": exclude_ephemeral,
                 "fallback": fallback,
                 "include_raw": include_raw,
@@ -1322,7 +1393,9 @@ class Destinations:
                 "ordering": ordering,
                 "rate_limit_per_s": rate_limit_per_s,
                 "retry": retry,
+                "ryze": ryze,
                 "start": start,
+                "wait_for_media_s": wait_for_media_s,
             }),
             key=idempotency_key,
             keyed=True,
@@ -1346,6 +1419,7 @@ class Destinations:
         dialect: Optional[str] = None,
         disable_after_s: Optional[int] = None,
         events: Optional[Sequence[str]] = None,
+        evolution: Optional[models.EvolutionChoices] = None,
         exclude_ephemeral: Optional[bool] = None,
         fallback: Optional[str] = None,
         include_raw: Optional[bool] = None,
@@ -1356,6 +1430,8 @@ class Destinations:
         ordering: Optional[Union[Literal["none", "key", "strict"], str]] = None,
         rate_limit_per_s: Optional[float] = None,
         retry: Optional[models.Retry] = None,
+        ryze: Optional[models.RyzeChoices] = None,
+        wait_for_media_s: Optional[int] = None,
     ) -> models.Destination:
         """Changes a destination. What is sent from then on is sent by the new settings, what
         waits already included.
@@ -1369,6 +1445,7 @@ class Destinations:
                 "dialect": dialect,
                 "disable_after_s": disable_after_s,
                 "events": events,
+                "evolution": evolution,
                 "exclude_ephemeral": exclude_ephemeral,
                 "fallback": fallback,
                 "include_raw": include_raw,
@@ -1379,6 +1456,8 @@ class Destinations:
                 "ordering": ordering,
                 "rate_limit_per_s": rate_limit_per_s,
                 "retry": retry,
+                "ryze": ryze,
+                "wait_for_media_s": wait_for_media_s,
             }),
         )
         return cast(models.Destination, answer)
@@ -1535,6 +1614,7 @@ class Destinations:
         dialect: Optional[str] = None,
         disable_after_s: Optional[int] = None,
         events: Optional[Sequence[str]] = None,
+        evolution: Optional[models.EvolutionChoices] = None,
         exclude_ephemeral: Optional[bool] = None,
         fallback: Optional[str] = None,
         include_raw: Optional[bool] = None,
@@ -1545,7 +1625,9 @@ class Destinations:
         ordering: Optional[Union[Literal["none", "key", "strict"], str]] = None,
         rate_limit_per_s: Optional[float] = None,
         retry: Optional[models.Retry] = None,
+        ryze: Optional[models.RyzeChoices] = None,
         start: Optional[str] = None,
+        wait_for_media_s: Optional[int] = None,
         idempotency_key: Optional[str] = None,
     ) -> models.Destination:
         """Creates a destination of an instance."""
@@ -1558,6 +1640,7 @@ class Destinations:
                 "dialect": dialect,
                 "disable_after_s": disable_after_s,
                 "events": events,
+                "evolution": evolution,
                 "exclude_ephemeral": exclude_ephemeral,
                 "fallback": fallback,
                 "include_raw": include_raw,
@@ -1568,7 +1651,9 @@ class Destinations:
                 "ordering": ordering,
                 "rate_limit_per_s": rate_limit_per_s,
                 "retry": retry,
+                "ryze": ryze,
                 "start": start,
+                "wait_for_media_s": wait_for_media_s,
             }),
             key=idempotency_key,
             keyed=True,
@@ -1694,6 +1779,23 @@ class Realtime:
         next begins anew.
         """
         self._transport.ask("DELETE", ["v1", "subscribers", subscriber], [])
+
+    def retry_subscriber(
+        self,
+        subscriber: str,
+        *,
+        event_id: Optional[str] = None,
+    ) -> models.SubscriberRetry:
+        """Sends a named subscriber again what is dead for it, as if for the first time: at once
+        if it is connected, else when it comes.
+        """
+        answer = self._transport.ask(
+            "POST",
+            ["v1", "subscribers", subscriber, "retry"],
+            [],
+            given_body({"event_id": event_id}),
+        )
+        return cast(models.SubscriberRetry, answer)
 
     def create_ticket(self, *, instance: Optional[str] = None) -> models.Ticket:
         """Makes a ticket that opens one connection within a minute."""

@@ -12,6 +12,9 @@ from typing import Any, Literal, Optional, TypedDict, Union
 ExchangeType = Union[Literal["topic", "direct", "fanout", "headers"], str]
 """Kinds of exchanges."""
 
+Files = Union[Literal["none", "ids", "all"], str]
+"""Which files are fetched that events only name."""
+
 Http2 = Union[Literal["auto", "prior_knowledge", "never"], str]
 """When to speak HTTP/2."""
 
@@ -37,12 +40,16 @@ Paste = Union["MetaPaste", "BridgePaste"]
 """What to enter upstream."""
 
 
-class Account(TypedDict):
-    """An account: a tenant that owns instances."""
-
+class _AccountRequired(TypedDict):
     created_at: str
     id: str
     name: str
+
+
+class Account(_AccountRequired, total=False):
+    """An account: a tenant that owns instances."""
+
+    origins: Optional[builtins.list[str]]
 
 
 class AccountRequest(TypedDict):
@@ -122,6 +129,13 @@ class BridgePaste(TypedDict):
     url_with_secret: str
 
 
+class ChangeAccount(TypedDict, total=False):
+    """What to change of an account. What is left out stays as it is."""
+
+    name: Optional[str]
+    origins: Optional[builtins.list[str]]
+
+
 class ChangeDestination(TypedDict, total=False):
     """What to change of a destination. What is left out stays as it is; `channel` is merged,
     with `null` taking a member away.
@@ -131,6 +145,7 @@ class ChangeDestination(TypedDict, total=False):
     dialect: Optional[str]
     disable_after_s: Optional[int]
     events: Optional[builtins.list[str]]
+    evolution: Optional[EvolutionChoices]
     exclude_ephemeral: Optional[bool]
     fallback: Optional[str]
     include_raw: Optional[bool]
@@ -141,14 +156,24 @@ class ChangeDestination(TypedDict, total=False):
     ordering: Optional[Union[Literal["none", "key", "strict"], str]]
     rate_limit_per_s: Optional[float]
     retry: Optional[Retry]
+    ryze: Optional[RyzeChoices]
+    wait_for_media_s: Optional[int]
 
 
 class ChangeInstance(TypedDict, total=False):
     """What to change of an instance."""
 
+    media: Optional[ChangeInstanceMedia]
     name: Optional[str]
     rotate_token: bool
     token: Optional[str]
+
+
+class ChangeInstanceMedia(TypedDict, total=False):
+    """What to change about the files of an instance."""
+
+    fetch: Optional[Union[Literal["none", "ids", "all"], str]]
+    wait_for_media_s: Optional[int]
 
 
 class ClientCertificate(TypedDict):
@@ -227,6 +252,7 @@ class CreateDestination(_CreateDestinationRequired, total=False):
     dialect: Optional[str]
     disable_after_s: Optional[int]
     events: Optional[builtins.list[str]]
+    evolution: Optional[EvolutionChoices]
     exclude_ephemeral: bool
     fallback: Optional[str]
     include_raw: bool
@@ -237,7 +263,9 @@ class CreateDestination(_CreateDestinationRequired, total=False):
     ordering: Optional[Union[Literal["none", "key", "strict"], str]]
     rate_limit_per_s: Optional[float]
     retry: Optional[Retry]
+    ryze: Optional[RyzeChoices]
     start: Optional[str]
+    wait_for_media_s: Optional[int]
 
 
 class _CreateInstanceRequired(TypedDict):
@@ -379,11 +407,14 @@ class Destination(_DestinationRequired, total=False):
     """A destination: a push target of an instance, or of a whole account."""
 
     channel: Optional[ChannelConfig]
+    evolution: Optional[EvolutionChoices]
     instance: Optional[str]
     rate_limit_per_s: Optional[float]
     reason: Optional[str]
+    ryze: Optional[RyzeChoices]
     since: Optional[str]
     status: Optional[DestinationStatus]
+    wait_for_media_s: Optional[int]
 
 
 class _DestinationStatisticsRequired(TypedDict):
@@ -514,6 +545,16 @@ class EventTypes(_EventTypesRequired, total=False):
     next: Optional[str]
 
 
+class EvolutionChoices(TypedDict, total=False):
+    """What only `dialect: "evolution"` lets a destination choose. What is left out of a change
+    stays as it is.
+    """
+
+    lite: Optional[bool]
+    names: Optional[builtins.list[str]]
+    show_key: Optional[bool]
+
+
 class _ExchangeRequired(TypedDict):
     excerpt: str
     latency_ms: int
@@ -542,6 +583,7 @@ class _HealthRequired(TypedDict):
     encryption: EncryptionHealth
     instances: InstancesHealth
     listener: ListenerHealth
+    media: MediaHealth
     store: StoreHealth
     version: str
 
@@ -558,6 +600,7 @@ class _InstanceRequired(TypedDict):
     created_at: str
     id: str
     ids: InstanceIds
+    media: InstanceMedia
     name: str
     source: str
     state: InstanceState
@@ -575,6 +618,13 @@ class InstanceIds(TypedDict):
 
     uuid: str
     vzaps: str
+
+
+class InstanceMedia(TypedDict, total=False):
+    """What an instance chooses about files."""
+
+    fetch: Files
+    wait_for_media_s: int
 
 
 class _InstanceStateRequired(TypedDict):
@@ -643,6 +693,17 @@ class ListenerHealth(_ListenerHealthRequired, total=False):
     certificate_expires_at: Optional[str]
 
 
+class _MediaHealthRequired(TypedDict):
+    failed_last_day: int
+    pending: int
+
+
+class MediaHealth(_MediaHealthRequired, total=False):
+    """Files that events only name."""
+
+    bucket: Optional[str]
+
+
 class MetaPaste(TypedDict):
     """What to enter under WhatsApp → Configuration → Webhook in Meta's app dashboard."""
 
@@ -697,6 +758,13 @@ class QuietInstance(_QuietInstanceRequired, total=False):
     last_event_at: Optional[str]
 
 
+class RedecodeFailure(TypedDict):
+    """An event that could not be decoded again."""
+
+    event: str
+    problem: str
+
+
 class RedecodeRequest(TypedDict, total=False):
     """Which events to decode again."""
 
@@ -711,6 +779,9 @@ class RedecodeRequest(TypedDict, total=False):
 class _RedecodedRequired(TypedDict):
     dry_run: bool
     events: builtins.dict[str, int]
+    failed: int
+    failures: builtins.list[RedecodeFailure]
+    ignored: int
     known: int
     looked_at: int
     stored: int
@@ -827,6 +898,12 @@ RetryRequest = TypedDict(
 """Which deliveries to send again. At least one filter is required."""
 
 
+class RetrySubscriber(TypedDict, total=False):
+    """What to send a subscriber again."""
+
+    event_id: Optional[str]
+
+
 class RotateCredential(TypedDict, total=False):
     """How long the old secret goes on working."""
 
@@ -870,10 +947,23 @@ RunShard = TypedDict(
 """How far a replay is in one shard of the journal."""
 
 
+class RyzeChoices(TypedDict, total=False):
+    """What only `dialect: "ryze"` lets a destination choose. What is left out of a change stays
+    as it is.
+    """
+
+    blank_token: Optional[bool]
+    extended_envelope: Optional[bool]
+    message_content: Optional[str]
+    names: Optional[builtins.list[str]]
+
+
 class _ServerHealthRequired(TypedDict):
     fsync: bool
     full_page_writes: bool
+    locks_of_a_look: int
     max_connections: int
+    max_locks_per_transaction: int
     read_only: bool
     supported: bool
     synchronous_commit: str
@@ -895,6 +985,7 @@ class _SourceRequired(TypedDict):
 class Source(_SourceRequired, total=False):
     """A source as it is set, and what to do upstream."""
 
+    has_access_token: Optional[bool]
     paste: Optional[Paste]
     phone_number_id: Optional[str]
 
@@ -908,6 +999,7 @@ class SourceRequest(_SourceRequestRequired, total=False):
     `cloud-api` needs the app secret.
     """
 
+    access_token: Optional[str]
     app_secret: Optional[str]
     phone_number_id: Optional[str]
     secret: Optional[str]
@@ -926,6 +1018,7 @@ class _StoreHealthRequired(TypedDict):
     max_bytes: int
     min_free_bytes: int
     owed_s: int
+    unreadable_events: int
     used_bytes: int
     when_full: str
 
@@ -957,6 +1050,12 @@ class Subscriber(_SubscriberRequired, total=False):
 
     account: Optional[str]
     instance: Optional[str]
+
+
+class SubscriberRetry(TypedDict):
+    """What is sent again."""
+
+    retried: int
 
 
 class TestRequest(TypedDict, total=False):
