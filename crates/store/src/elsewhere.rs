@@ -129,7 +129,7 @@ impl Store {
                 (false, Some(bucket)) => match boxed(bucket.delete(&object)).await {
                     Ok(()) => gone.push(object),
                     Err(error) => {
-                        tracing::warn!(event = "blob.not_deleted", path = object, %error, "a blob could not be deleted");
+                        tracing::warn!(event = "bucket.not_deleted", path = object, %error, "a file could not be deleted in the bucket");
                         break;
                     }
                 },

@@ -1,6 +1,10 @@
 //! What stands in the place of files in an event, and putting it back.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use zapbus_event::{Event, Raw};
@@ -59,13 +63,13 @@ impl Store {
         let wanted = |found: &&BlobRef| if found.in_raw { in_raw } else { in_data };
         let mut contents = HashMap::new();
         for wanted in found.refs.iter().filter(wanted) {
-            if !contents.contains_key(&wanted.sha) {
+            if let Entry::Vacant(place) = contents.entry(wanted.sha) {
                 let file = self.open_file(&wanted.sha, wanted.bytes, &found).await;
                 let read = match file {
                     Ok(file) => file.whole().await,
                     Err(error) => return Err(error),
                 };
-                contents.insert(wanted.sha, read.map_err(|error| unread(event, &error))?);
+                place.insert(read.map_err(|error| unread(event, &error))?);
             }
         }
         let fetch = |sha: &Sha| {

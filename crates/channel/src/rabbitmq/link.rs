@@ -353,7 +353,7 @@ impl Open {
         }
         let declaration = self.declaration(place);
         let declaring = || self.declare_now(kind, topology.queue, place);
-        declaration.get_or_try_init(declaring).await.map(|()| ())
+        declaration.get_or_try_init(declaring).await.copied()
     }
 
     fn declaration(&self, place: &Place) -> Arc<OnceCell<()>> {

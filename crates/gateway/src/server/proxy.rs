@@ -137,22 +137,21 @@ mod tests {
     #[test]
     fn whoever_hides_behind_a_proxy_is_told_apart() {
         let trusted: Vec<IpNet> = PROXIES.iter().map(|text| text.parse().unwrap()).collect();
-        let table: [(&str, &[(&'static str, &str)], bool); 7] = [
-            ("192.0.2.9", &[], false),
-            ("192.0.2.9", &[("x-forwarded-for", "1.2.3.4")], true),
-            ("192.0.2.9", &[("forwarded", "for=1.2.3.4")], true),
-            ("192.0.2.9", &[("x-real-ip", "1.2.3.4")], true),
-            ("127.0.0.1", &[], false),
-            ("127.0.0.1", &[("x-forwarded-for", "1.2.3.4")], false),
-            ("127.0.0.1", &[("forwarded", "for=unknown")], true),
-        ];
-        for (socket, headers, disguised) in table {
+        for (socket, header, disguised) in [
+            ("192.0.2.9", None, false),
+            ("192.0.2.9", Some(("x-forwarded-for", "1.2.3.4")), true),
+            ("192.0.2.9", Some(("forwarded", "for=1.2.3.4")), true),
+            ("192.0.2.9", Some(("x-real-ip", "1.2.3.4")), true),
+            ("127.0.0.1", None, false),
+            ("127.0.0.1", Some(("x-forwarded-for", "1.2.3.4")), false),
+            ("127.0.0.1", Some(("forwarded", "for=unknown")), true),
+        ] {
             let mut map = HeaderMap::new();
-            for (name, value) in headers {
-                map.append(*name, value.parse().unwrap());
+            if let Some((name, value)) = header {
+                map.append(name, value.parse().unwrap());
             }
             let peer = peer_of(socket.parse().unwrap(), false, &map, &trusted);
-            assert_eq!(peer.disguised, disguised, "{socket} {headers:?}");
+            assert_eq!(peer.disguised, disguised, "{socket} {header:?}");
         }
     }
 

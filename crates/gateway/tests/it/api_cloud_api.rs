@@ -247,7 +247,7 @@ async fn what_is_wrong_with_a_source_is_said() {
         (json!({}), "type", "cloud-api"),
         (json!([]), "", "object"),
         (json!({ "type": "cloud_api" }), "type", "did you mean `cloud-api`?"),
-        (json!({ "type": "cloud-api" }), "", "app_secret"),
+        (json!({ "type": "cloud-api" }), "app_secret", "visible"),
         (json!({ "type": "cloud-api", "app_secret": "" }), "app_secret", "visible"),
         (
             json!({ "type": "cloud-api", "app_secret": "x", "verify_tokn": "y" }),

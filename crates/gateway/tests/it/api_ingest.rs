@@ -254,7 +254,7 @@ async fn any_content_type_but_ndjson_is_read_as_json() {
 #[tokio::test]
 async fn what_is_answered_503_is_not_stored_and_the_rest_is() {
     // Room for one append at a time.
-    let gateway = Gateway::start(|config| config.store.queue_bytes = 1).await;
+    let gateway = Gateway::start(|config| config.store.queue_bytes = 4).await;
     gateway.create_instance("shop").await;
     let mut accepted = Vec::new();
     let mut refused = 0;

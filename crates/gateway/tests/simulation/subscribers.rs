@@ -368,7 +368,8 @@ impl Inner {
         consumer.ids.insert(id.to_owned(), n);
         if consumer.plan.name.is_none() {
             // Either is good; which one it is, the number says.
-            consumer.after = Some(if n % 2 == 0 { id.to_owned() } else { format!("pos_{seq}") });
+            consumer.after =
+                Some(if n.is_multiple_of(2) { id.to_owned() } else { format!("pos_{seq}") });
         }
         let label = consumer.label.clone();
         self.trace.note(&format!("{label} <- sim-{n} at {seq} on {link}"));

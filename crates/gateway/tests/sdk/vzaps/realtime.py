@@ -170,6 +170,9 @@ async def main():
         poisoned = await client.instances.create(name="poisoned")
         await parked(client, poisoned["id"], poisoned["token"])
         await exhausted(id)
+    if VZapsClient.__module__.startswith("zapbus"):
+        # Of ours, subscriptions of the client that is not awaited are not awaited either.
+        return
     # The other client's subscriptions are the same: it is awaited where they are.
     with VZapsClient(**CREDENTIALS) as client:
         made = client.instances.create(name="plain")
