@@ -8,7 +8,7 @@ use super::{create, peers::Python, post};
 use crate::{engine::skips_on_postgres, packages::free_port, server::Gateway};
 
 /// How long moto may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn boto3_gets_what_was_sent_in_form_and_order() {
