@@ -596,7 +596,10 @@ mod tests {
             let Some(properties) = object["properties"].as_object() else { continue };
             for (key, property) in properties {
                 let at = format!("{name}.{key}: {property}");
-                let is_described = property["description"].is_string();
+                // Of what is a type of its own, the text stands beside the reference.
+                let reference = &property["oneOf"][0];
+                let is_described =
+                    [property, reference].iter().any(|it| it["description"].is_string());
                 assert!(is_described || key == "type", "{at}");
                 let is_secret = SECRETS.contains(&key.as_str());
                 assert_eq!(property["format"] == "password", is_secret, "{at}");

@@ -67,6 +67,8 @@ impl Node {
             .env("RABBITMQ_DIST_PORT", self.dist.to_string())
             .env("ERL_EPMD_PORT", self.epmd.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            // It may be ended although it still knows of a node that was killed.
+            .env("ERL_EPMD_RELAXED_COMMAND_CHECK", "1")
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "+S 2:2 -kernel inet_dist_use_interface {127,0,0,1}",

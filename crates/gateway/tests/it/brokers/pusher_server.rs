@@ -49,7 +49,7 @@ pub(super) struct Server {
 #[expect(dead_code, reason = "they are held, not read")]
 enum Kept {
     Tasks(JoinSet<()>),
-    Process(Child, TempDir),
+    Process(Box<Child>, TempDir),
 }
 
 impl Server {
@@ -102,7 +102,7 @@ impl Server {
             assert!(started.elapsed() < PATIENCE, "Sockudo does not start");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Some(Self { name: "Sockudo", port, _kept: Kept::Process(process, folder) })
+        Some(Self { name: "Sockudo", port, _kept: Kept::Process(Box::new(process), folder) })
     }
 }
 

@@ -9,7 +9,7 @@ use super::{create, peers::Python, post};
 use crate::{engine::skips_on_postgres, packages::free_port, server::Gateway};
 
 /// How long moto may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Moto, ready, and where it is. It ends when it is dropped.
 pub(super) async fn moto(python: &Python) -> (Child, String) {
