@@ -19,7 +19,7 @@ demo: build ## See it work: traffic in, failing receivers, a live view (ARGS='--
 	@./target/release/zapbus demo $(ARGS)
 
 build: ## Build the binary: target/release/zapbus
-	@test -x target/release/zapbus || echo "The first build compiles everything: about 4 minutes on 2 cores."
+	@test -x target/release/zapbus || echo "The first build compiles everything: 10 minutes or more on 2 cores."
 	$(CARGO) build --release --locked --package zapbus --bin zapbus
 
 test: lint postgres rabbitmq wheel-for-tests ## Lint, then every test (crash rounds in their short form), gateways on both engines
