@@ -36,7 +36,7 @@ async fn a_hundred_thousand_destinations_are_read_in_a_moment() {
         making.spawn(async move {
             store.create_destination(destination, Start::Now, &actor(), None).await.unwrap()
         });
-        if making.len() >= 2_000 {
+        if making.len() >= 256 {
             making.join_next().await;
         }
     }
