@@ -98,7 +98,7 @@ deny:
 		echo "Installing cargo-deny $(CARGO_DENY_VERSION): about 2 minutes, once."; \
 		$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION); }
 	$(CARGO) deny --all-features --log-level error check bans licenses sources
-	$(CARGO) deny $(PYTHON_CRATE) --log-level error check --config deny.toml bans licenses sources
+	$(CARGO) deny $(PYTHON_CRATE) --config deny.toml --log-level error check bans licenses sources
 
 # The counting build comes first: the plain one is what is measured.
 BENCH := ./target/release/zapbus-bench --counting-binary target/release/zapbus-counting
