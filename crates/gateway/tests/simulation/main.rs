@@ -46,7 +46,7 @@ use crate::{
 const REGRESSIONS: &str = include_str!("seeds.txt");
 
 /// Seeds that run when nobody says how many.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_500;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
